@@ -1,0 +1,26 @@
+"""Networks, one file a family, found by name: ``create_model("bineal18", num_classes=10)``."""
+
+from signbit.models.bineal import Bineal, bineal18
+from signbit.models.reactnet import ReActNet, reactnet18
+from signbit.models.registry import (
+    ModelInfo,
+    create_model,
+    list_models,
+    model_info,
+    register_model,
+)
+from signbit.models.resnet import ResNet, resnet18
+
+__all__ = [
+    "Bineal",
+    "ModelInfo",
+    "ReActNet",
+    "ResNet",
+    "bineal18",
+    "create_model",
+    "list_models",
+    "model_info",
+    "reactnet18",
+    "register_model",
+    "resnet18",
+]

@@ -1,0 +1,125 @@
+"""BiNeal networks: binary weights, no real-valued activations. Everything between layers is one bit.
+
+[RECON] The paper (arXiv 2202.03716) came without code and does not fix every choice. The block below is this
+project's reconstruction, and its accuracies are this project's own::
+
+    main: bits -> conv3x3(stride) -> BN -> RPReLU -> sign -> conv3x3 -> BN --\\
+    skip: bits -> conv1x1(stride) -> BN ------------------------------------- INT4 add -> BN -> RPReLU -> sign -> bits
+
+The skip path always has a convolution, also where the shape does not change. Both operands of the add are
+integers of 4 bits with one shared scale, so at inference each is a ladder of compares on the binary sum, and the
+block's output one threshold on a 5-bit integer.
+"""
+
+from torch import Tensor, nn
+
+from signbit.models.registry import register_model
+from signbit.models.stages import INPUT_SIZES, check_stem, stage_channels
+from signbit.nn import BinaryConv2d, Int4Add, QuantConv2d, QuantLinear, RPReLU, Sign
+from signbit.quantizers import Surrogate
+
+_SOURCE = "BiNeal networks, arXiv 2202.03716"
+_STATUS = "reconstruction [RECON]: block and training graph are this project's, not the authors'"
+
+
+class BinealBlock(nn.Module):
+    """One BiNeal block: bits [N, I, H, W] -> bits [N, O, H / stride, W / stride] (see the module's docstring)."""
+
+    def __init__(
+        self, in_channels: int, out_channels: int, stride: int, surrogate: str | Surrogate
+    ):
+        super().__init__()
+
+        def conv(channels: int, kernel: int, stride: int) -> BinaryConv2d:
+            return BinaryConv2d(
+                channels, out_channels, kernel, stride, kernel // 2, weight_quantizer="sign"
+            )
+
+        self.conv1 = conv(in_channels, 3, stride)
+        self.bn1 = nn.BatchNorm2d(out_channels)
+        self.act1 = RPReLU(out_channels)
+        self.sign1 = Sign(surrogate)
+        self.conv2 = conv(out_channels, 3, 1)
+        self.bn2 = nn.BatchNorm2d(out_channels)
+        self.skip_conv = conv(in_channels, 1, stride)
+        self.skip_bn = nn.BatchNorm2d(out_channels)
+        self.add = Int4Add()
+        self.bn_out = nn.BatchNorm2d(out_channels)
+        self.act_out = RPReLU(out_channels)
+        self.sign_out = Sign(surrogate)
+
+    def forward(self, x: Tensor) -> Tensor:
+        main = self.sign1(self.act1(self.bn1(self.conv1(x))))
+        main = self.bn2(self.conv2(main))
+        skip = self.skip_bn(self.skip_conv(x))
+        return self.sign_out(self.act_out(self.bn_out(self.add(main, skip))))
+
+
+class Bineal(nn.Module):
+    """A BiNeal network: 8-bit stem, four stages of blocks with one bit between layers, 8-bit classifier.
+
+    Input [N, in_channels, H, W]; output logits [N, num_classes].
+    """
+
+    def __init__(
+        self,
+        blocks: tuple[int, ...],
+        num_classes: int,
+        stem: str,
+        width: float,
+        in_channels: int,
+        surrogate: str | Surrogate,
+    ):
+        super().__init__()
+        widths = stage_channels(width)
+        self.stem = _stem(check_stem(stem), in_channels, widths[0], surrogate)
+        stages = []
+        channels = widths[0]
+        for index, (count, out_channels) in enumerate(zip(blocks, widths, strict=True)):
+            stage = []
+            for position in range(count):
+                stride = 2 if index > 0 and position == 0 else 1
+                stage.append(BinealBlock(channels, out_channels, stride, surrogate))
+                channels = out_channels
+            stages.append(nn.Sequential(*stage))
+        self.stages = nn.Sequential(*stages)
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.flatten = nn.Flatten()
+        self.head = QuantLinear(channels, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.flatten(self.pool(self.stages(self.stem(x)))))
+
+    def extra_repr(self) -> str:
+        return f"source: {_SOURCE}; {_STATUS}"
+
+
+def _stem(stem: str, in_channels: int, channels: int, surrogate: str | Surrogate) -> nn.Sequential:
+    if stem == "imagenet":
+        layers = [
+            QuantConv2d(in_channels, channels, 7, stride=2, padding=3, bias=False),
+            nn.MaxPool2d(3, 2, 1),
+        ]
+    else:
+        layers = [QuantConv2d(in_channels, channels, 3, padding=1, bias=False)]
+    return nn.Sequential(*layers, nn.BatchNorm2d(channels), Sign(surrogate))
+
+
+@register_model(input_sizes=INPUT_SIZES, source=_SOURCE, status=_STATUS)
+def bineal18(
+    num_classes: int = 1000,
+    stem: str = "imagenet",
+    width: float = 1.0,
+    in_channels: int = 3,
+    surrogate: str | Surrogate = "clipped_identity",
+) -> Bineal:
+    """BiNeal network on the plan of ResNet-18: blocks [2, 2, 2, 2], plain binary weights.
+
+    Input [N, in_channels, 224, 224] with ``stem="imagenet"`` (8-bit 7x7/2 and max-pooling) or [N, in_channels, 32, 32] with
+    ``"cifar"`` (8-bit 3x3); other sizes work. ``width`` multiplies stem and stages (64, 128, 256, 512), to multiples of 4; the
+    paper's m = 1.5 is ``width=1.5``. Raises ValueError for an unknown stem or surrogate or a width that is not positive.
+
+    [RECON] A reconstruction from arXiv 2202.03716, which has no public code: the accuracies printed there
+    (65.0 % at m = 1, 69.7 % at m = 1.5 on ImageNet) are the authors' and are not claimed for this graph.
+    """
+    return Bineal((2, 2, 2, 2), num_classes, stem, width, in_channels, surrogate)

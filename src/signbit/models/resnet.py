@@ -1,0 +1,85 @@
+"""ResNet-18 in full precision: the network that the binary ones are compared with."""
+
+from torch import Tensor, nn
+
+from signbit.models.registry import register_model
+from signbit.models.stages import INPUT_SIZES, check_stem, stage_channels
+
+_SOURCE = "ResNet, arXiv 1512.03385"
+
+
+def _conv_bn(in_channels: int, out_channels: int, kernel: int, stride: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, bias=False),
+        nn.BatchNorm2d(out_channels),
+    )
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions and a shortcut: [N, I, H, W] -> [N, O, H / stride, W / stride]."""
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int):
+        super().__init__()
+        self.conv1 = _conv_bn(in_channels, out_channels, 3, stride)
+        self.act1 = nn.ReLU()
+        self.conv2 = _conv_bn(out_channels, out_channels, 3, 1)
+        same = stride == 1 and in_channels == out_channels
+        self.shortcut = nn.Identity() if same else _conv_bn(in_channels, out_channels, 1, stride)
+        self.act2 = nn.ReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.act2(self.conv2(self.act1(self.conv1(x))) + self.shortcut(x))
+
+
+class ResNet(nn.Module):
+    """A ResNet of basic blocks. Input [N, in_channels, H, W]; output logits [N, num_classes]."""
+
+    def __init__(
+        self,
+        blocks: tuple[int, ...],
+        num_classes: int,
+        stem: str,
+        width: float,
+        in_channels: int,
+    ):
+        super().__init__()
+        widths = stage_channels(width)
+        if check_stem(stem) == "imagenet":
+            first = [_conv_bn(in_channels, widths[0], 7, 2), nn.ReLU(), nn.MaxPool2d(3, 2, 1)]
+        else:
+            first = [_conv_bn(in_channels, widths[0], 3, 1), nn.ReLU()]
+        self.stem = nn.Sequential(*first)
+        stages = []
+        channels = widths[0]
+        for index, (count, out_channels) in enumerate(zip(blocks, widths, strict=True)):
+            stage = []
+            for position in range(count):
+                stride = 2 if index > 0 and position == 0 else 1
+                stage.append(BasicBlock(channels, out_channels, stride))
+                channels = out_channels
+            stages.append(nn.Sequential(*stage))
+        self.stages = nn.Sequential(*stages)
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.flatten = nn.Flatten()
+        self.head = nn.Linear(channels, num_classes)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.flatten(self.pool(self.stages(self.stem(x)))))
+
+
+@register_model(
+    input_sizes=INPUT_SIZES, source=_SOURCE, status="the authors' network, in full precision"
+)
+def resnet18(
+    num_classes: int = 1000, stem: str = "imagenet", width: float = 1.0, in_channels: int = 3
+) -> ResNet:
+    """ResNet-18 in full precision, the comparison network; it has nothing binary and is not for compiling.
+
+    Input [N, in_channels, 224, 224] with ``stem="imagenet"`` or [N, in_channels, 32, 32] with ``"cifar"``; other sizes work.
+    ``width`` multiplies stem and stages (64, 128, 256, 512), to multiples of 4. Raises ValueError for an unknown stem or a
+    width that is not positive. Source: arXiv 1512.03385.
+    """
+    return ResNet((2, 2, 2, 2), num_classes, stem, width, in_channels)

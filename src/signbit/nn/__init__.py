@@ -1,0 +1,26 @@
+"""Layers of binary networks. PyTorch's own layers (BatchNorm2d, PReLU, pooling ...) are used beside them as they are."""
+
+from signbit.nn.binary import BinaryLayer, set_binary_weights
+from signbit.nn.binary_conv2d import BinaryConv2d
+from signbit.nn.binary_linear import BinaryLinear
+from signbit.nn.int4_add import Int4Add
+from signbit.nn.quant import QuantLayer
+from signbit.nn.quant_conv2d import QuantConv2d
+from signbit.nn.quant_linear import QuantLinear
+from signbit.nn.rprelu import RPReLU
+from signbit.nn.rsign import RSign
+from signbit.nn.sign import Sign
+
+__all__ = [
+    "BinaryConv2d",
+    "BinaryLayer",
+    "BinaryLinear",
+    "Int4Add",
+    "QuantConv2d",
+    "QuantLayer",
+    "QuantLinear",
+    "RPReLU",
+    "RSign",
+    "Sign",
+    "set_binary_weights",
+]

@@ -1,0 +1,77 @@
+"""What binary layers share: latent weights, their binarizer, and the two stages of training."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from signbit.quantizers import WeightQuantizer, get_weight_quantizer, hard_sign
+
+
+class BinaryLayer(nn.Module):
+    """A layer whose weight bits are the signs of latent real weights.
+
+    ``weight`` [O, ...] is the latent parameter that the optimiser moves. ``binary_weights`` is True; where it is False the
+    layer uses the latent weights themselves (stage one of two-stage training, arXiv 2003.03488). It is a setting of the
+    recipe and not part of the state dict. ``latent_clamp`` limits |weight| after each optimiser step, so that a weight can
+    always come back across zero.
+    """
+
+    weight: nn.Parameter
+
+    def __init__(
+        self,
+        weight_shape: tuple[int, ...],
+        weight_quantizer: str | WeightQuantizer,
+        latent_clamp: float | None,
+    ):
+        super().__init__()
+        if latent_clamp is not None and not (math.isfinite(latent_clamp) and latent_clamp > 0):
+            raise ValueError(f"latent_clamp must be a positive number or None, got {latent_clamp}")
+        self.weight = nn.Parameter(torch.empty(weight_shape))
+        self.weight_quantizer = get_weight_quantizer(weight_quantizer, weight_shape[0])
+        self.latent_clamp = latent_clamp
+        self.binary_weights = True
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw new latent weights (Glorot uniform) and let the binarizer start from them."""
+        nn.init.xavier_uniform_(self.weight)
+        self.weight_quantizer.init_from(self.weight)
+
+    def clamp_latent_(self, limit: float) -> None:
+        """Clamp the latent weights to -limit..limit, in place."""
+        # Through .data: a layer used twice in one forward must not invalidate what autograd saved.
+        self.weight.data.clamp_(-limit, limit)
+
+    def set_binary_weights(self, enabled: bool) -> None:
+        """Switch between weight bits and latent weights; a learned scale restarts from what stage one has learned."""
+        if enabled and not self.binary_weights:
+            self.weight_quantizer.init_from(self.weight)
+        self.binary_weights = enabled
+
+    @torch.no_grad()
+    def binary_weight(self) -> tuple[Tensor, Tensor]:
+        """Return the weight as it is compiled: signs (int8, +-1, shape of ``weight``) and scale (float [O])."""
+        _, scale = self.weight_quantizer(self.weight)
+        if scale is None:
+            scale = self.weight.new_ones(self.weight.shape[0])
+        return hard_sign(self.weight).to(torch.int8), scale.detach().clone()
+
+    def _effective_weight(self) -> tuple[Tensor, Tensor | None]:
+        """Weight and scale for this forward pass."""
+        if self.training and self.latent_clamp is not None:
+            self.clamp_latent_(self.latent_clamp)
+        return self.weight_quantizer(self.weight) if self.binary_weights else (self.weight, None)
+
+    def _repr_tail(self) -> str:
+        clamp = "" if self.latent_clamp is None else f", latent_clamp={self.latent_clamp:g}"
+        return clamp + ("" if self.binary_weights else ", binary_weights=False")
+
+
+def set_binary_weights(model: nn.Module, enabled: bool) -> nn.Module:
+    """Switch every binary layer of ``model`` to weight bits (True) or latent real weights (False); returns the model."""
+    for module in model.modules():
+        if isinstance(module, BinaryLayer):
+            module.set_binary_weights(enabled)
+    return model

@@ -1,0 +1,37 @@
+"""The binary fully connected layer."""
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from signbit.nn.binary import BinaryLayer
+from signbit.nn.channels import check_channels
+from signbit.quantizers import WeightQuantizer
+
+
+class BinaryLinear(BinaryLayer):
+    """Product of +-1 activations with +-1 weights, times a scale per output. No bias.
+
+    Input [..., I], values +-1; output [..., O]: ``y = scale_o * sum(x * sign(w))``, weight [O, I]. The sum is an exact
+    integer in float32. Gradients: the product's own, then those of ``weight_quantizer``.
+    Raises ValueError for sizes below one. Source: XNOR-Net, arXiv 1603.05279.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        weight_quantizer: str | WeightQuantizer = "mean_abs",
+        latent_clamp: float | None = None,
+    ):
+        check_channels("BinaryLinear", in_features=in_features, out_features=out_features)
+        super().__init__((out_features, in_features), weight_quantizer, latent_clamp)
+        self.in_features = in_features
+        self.out_features = out_features
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight, scale = self._effective_weight()
+        y = F.linear(x, weight)
+        return y if scale is None else y * scale
+
+    def extra_repr(self) -> str:
+        return f"{self.in_features}, {self.out_features}{self._repr_tail()}"

@@ -1,0 +1,163 @@
+"""What 8-bit layers share: the input's range and scale, and the exact integer arithmetic.
+
+Activations are unsigned 8-bit with an exact integer zero point, weights signed 8-bit, symmetric, with one
+scale per output channel. Both scales are static: they are in the state dict, and the compiler copies them.
+The product is taken between integers held in floating point, which is exact as long as no sum can
+exceed the mantissa, so that PyTorch and an integer engine agree to the last bit of the accumulator.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from signbit.quantizers import round_half_even
+
+LEVELS = 255
+WEIGHT_LIMIT = 127
+
+
+class QuantLayer(nn.Module):
+    """An 8-bit layer with a static input scale.
+
+    Buffers, all scalars in the state dict: ``input_scale`` and ``inv_input_scale`` = float32(1 / scale), ``input_zero_point``
+    (int64), the observed ``range_min`` and ``range_max``, ``calibrated`` (a range has been seen) and ``frozen``.
+
+    ``q = clip(round_half_even(x * inv_input_scale) + zero_point, 0, 255)``; ``wq = clip(round_half_even(w / ws), -127, 127)``,
+    ``ws_c = max |w_c| / 127``; ``y = acc(q - zero_point, wq) * float32(input_scale * ws) + bias`` with an exact integer
+    ``acc``. Gradients pass straight through the roundings, and are 0 for inputs that are clipped.
+
+    In training the range follows an exponential moving average of each batch's minimum and maximum until
+    :meth:`freeze`. In evaluation it stands still; before any range has been seen the layer is the real-valued one.
+    """
+
+    weight: nn.Parameter
+    bias: nn.Parameter | None
+
+    def __init__(self, averaging: float = 0.1):
+        super().__init__()
+        self.averaging = averaging
+        self.observing = False
+        self.register_buffer("range_min", torch.zeros(()))
+        self.register_buffer("range_max", torch.zeros(()))
+        self.register_buffer("input_scale", torch.ones(()))
+        self.register_buffer("inv_input_scale", torch.ones(()))
+        self.register_buffer("input_zero_point", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("calibrated", torch.tensor(False))
+        self.register_buffer("frozen", torch.tensor(False))
+        self._flags = (False, False)
+
+    # --- the range ---
+
+    def freeze(self) -> None:
+        """Keep the range as it is, in training too. Raises ValueError if no range has been seen."""
+        if not self.calibrated:
+            raise ValueError(f"{type(self).__name__}: no input range to freeze; calibrate first")
+        self.frozen.fill_(True)
+
+    def unfreeze(self) -> None:
+        """Let the range follow the training batches again."""
+        self.frozen.fill_(False)
+
+    @torch.no_grad()
+    def set_input_range(self, low: float | Tensor, high: float | Tensor) -> None:
+        """Set the range of the input, widened to contain 0, and derive scale and zero point from it.
+
+        A range too narrow for a float32 scale (all inputs zero) gets scale 1. Raises ValueError if the
+        limits are not finite or out of order.
+        """
+        low = torch.as_tensor(low, dtype=torch.float32, device=self.range_min.device)
+        high = torch.as_tensor(high, dtype=torch.float32, device=self.range_min.device)
+        if not (torch.isfinite(low) and torch.isfinite(high) and low <= high):
+            raise ValueError(
+                f"{type(self).__name__}: input range {low.item()}..{high.item()} is not a finite interval"
+            )
+        low, high = low.clamp_max(0.0), high.clamp_min(0.0)
+        # Divided before subtracting, so that the widest range does not overflow.
+        scale = high / LEVELS - low / LEVELS
+        scale = torch.where(scale > 1e-30, scale, 1.0)
+        self.range_min.copy_(low)
+        self.range_max.copy_(high)
+        self.input_scale.copy_(scale)
+        self.inv_input_scale.copy_(1.0 / scale)
+        self.input_zero_point.copy_(torch.round(-low / scale).clamp(0, LEVELS))
+        self.calibrated.fill_(True)
+
+    @torch.no_grad()
+    def _follow(self, x: Tensor) -> None:
+        """Move the range towards this training batch's."""
+        low, high = torch.aminmax(x.detach().float())
+        low, high = low.clamp_max(0.0), high.clamp_min(0.0)
+        if self.calibrated:
+            low = torch.lerp(self.range_min.float(), low, self.averaging)
+            high = torch.lerp(self.range_max.float(), high, self.averaging)
+        self.set_input_range(low, high)
+
+    def _read_flags(self) -> tuple[bool, bool]:
+        """``calibrated`` and ``frozen`` as Python booleans."""
+        # While a compiler traces, buffers have no values: it gets those that the layer had before.
+        if not torch.compiler.is_compiling():
+            self._flags = (bool(self.calibrated), bool(self.frozen))
+        return self._flags
+
+    def _load_from_state_dict(self, *args, **kwargs) -> None:
+        super()._load_from_state_dict(*args, **kwargs)
+        self._read_flags()
+
+    # --- the arithmetic ---
+
+    @torch.no_grad()
+    def quantized_weight(self) -> tuple[Tensor, Tensor]:
+        """Return the weight as it is compiled: ``wq`` (int8, shape of ``weight``) and ``ws`` (float32 [O])."""
+        ws = self._weight_scale()
+        return self._integer_weight(ws).to(torch.int8), ws
+
+    def _weight_scale(self) -> Tensor:
+        ws = self.weight.detach().float().abs().flatten(1).amax(1) / WEIGHT_LIMIT
+        return torch.where(ws >= torch.finfo(torch.float32).tiny, ws, 1.0)
+
+    def _integer_weight(self, ws: Tensor) -> Tensor:
+        ws = ws.view(-1, *([1] * (self.weight.dim() - 1)))
+        return round_half_even(self.weight.float() / ws).clamp(-WEIGHT_LIMIT, WEIGHT_LIMIT)
+
+    def _centred_input(self, x: Tensor) -> Tensor:
+        """``q - zero_point``: integers, and 0 for x = 0."""
+        zero_point = self.input_zero_point.to(x.dtype)
+        return round_half_even(x * self.inv_input_scale).clamp(-zero_point, LEVELS - zero_point)
+
+    def _product(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """The layer's linear map; output channels are in dimension 1 (convolution) or last."""
+        raise NotImplementedError
+
+    def _broadcast(self, channels: Tensor) -> Tensor:
+        """View [O] so that it broadcasts over the output."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        calibrated, frozen = self._read_flags()
+        if self.training and not frozen and not self.observing:
+            self._follow(x)
+            calibrated = True
+        if self.observing or not calibrated:
+            return self._product(x, self.weight, self.bias)
+        ws = self._weight_scale()
+        # The largest possible sum decides whether float32 holds it exactly.
+        fan_in = self.weight[0].numel()
+        exact = torch.float32 if fan_in * LEVELS * WEIGHT_LIMIT < 1 << 24 else torch.float64
+        q, wq = self._centred_input(x).to(exact), self._integer_weight(ws).to(exact)
+        scale = self.input_scale.float() * ws
+        y = self._product(q, wq, None).to(x.dtype) * self._broadcast(scale.to(x.dtype))
+        return y if self.bias is None else y + self._broadcast(self.bias)
+
+
+@contextmanager
+def observing(layers: list[QuantLayer]) -> Iterator[None]:
+    """Let the layers compute in real numbers and leave their ranges alone, for as long as the context lasts."""
+    for layer in layers:
+        layer.observing = True
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.observing = False

@@ -1,0 +1,460 @@
+"""Quantizers: the functions that turn real numbers into a few bits, and the gradients used to train through them.
+
+A quantizer is a staircase, so its true gradient is zero almost everywhere. Training replaces it by the
+gradient of a *surrogate*: forward is always the exact staircase, backward pretends that it was a smooth or
+piecewise linear function. Four surrogates of the sign are offered here (:class:`ClippedIdentity`,
+:class:`ApproxSign`, :class:`SigmoidSign`, :class:`SwishSign`); all have the same forward, so a network may be
+trained with one and compiled without the compiler knowing which.
+
+Meanings fixed for the whole project:
+
+* ``sign(0) = +1``, also for ``-0.0``; it is the comparison ``x >= 0``, so NaN gives ``-1``.
+* rounding is half to even.
+* a weight binarizer answers ``(signs, scale)``: ``signs`` is exactly +-1, ``scale`` is ``None`` or one number
+  per output channel, and the effective weight is their product. They stay apart so that a layer can convolve
+  +-1 with +-1, whose sums are exact integers in float32, and scale afterwards.
+
+The sign and the rounding are registered with ``torch.library``: ``torch.compile`` and ``torch.export`` see one
+opaque operation each instead of failing on a Python autograd function.
+"""
+
+import difflib
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+__all__ = [
+    "ApproxSign",
+    "ClippedIdentity",
+    "KBitQuantizer",
+    "LearnedScale",
+    "MeanAbsScale",
+    "PlainSign",
+    "SigmoidSign",
+    "Surrogate",
+    "SwishSign",
+    "TernaryQuantizer",
+    "WeightQuantizer",
+    "get_surrogate",
+    "get_weight_quantizer",
+    "hard_sign",
+    "kbit_quantize",
+    "nearest_name",
+    "round_half_even",
+]
+
+
+def nearest_name(name: str, known: list[str]) -> str:
+    """Return `` (did you mean 'x'?)`` for the known name closest to ``name``, or an empty string."""
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def hard_sign(x: Tensor) -> Tensor:
+    """Sign with two values and no gradient: ``+1 if x >= 0 else -1``, any shape, dtype kept.
+
+    0.0 and -0.0 give +1, NaN gives -1.
+    """
+    one = x.new_ones(())
+    return torch.where(x >= 0, one, -one)
+
+
+# --- operations registered with torch.library ---------------------------------------------------------------
+
+
+def _clipped_identity_gradient(x: Tensor, window: float, grad: Tensor) -> Tensor:
+    return torch.where(x.abs() <= window, grad, 0.0)
+
+
+def _approx_sign_gradient(x: Tensor, _: float, grad: Tensor) -> Tensor:
+    return grad * (2.0 - 2.0 * x.abs()).clamp_min(0.0)
+
+
+def _sigmoid_gradient(x: Tensor, k: float, grad: Tensor) -> Tensor:
+    s = torch.sigmoid(k * x)
+    return grad * (2.0 * k * s * (1.0 - s))
+
+
+def _swish_gradient(x: Tensor, beta: float, grad: Tensor) -> Tensor:
+    # beta (2 - z tanh(z/2)) / (1 + cosh z), with 1 / (1 + cosh z) = 2 s (1 - s) so that nothing overflows.
+    z = beta * x
+    s = torch.sigmoid(z)
+    return grad * (2.0 * beta * s * (1.0 - s) * (2.0 - z * torch.tanh(0.5 * z)))
+
+
+def _define_sign(name: str, gradient: Callable[[Tensor, float, Tensor], Tensor]):
+    """Register ``signbit::<name>(x, parameter)``: forward the sign, backward ``gradient(x, parameter, grad)``."""
+
+    @torch.library.custom_op(f"signbit::{name}", mutates_args=())
+    def op(x: torch.Tensor, parameter: float) -> torch.Tensor:
+        return hard_sign(x)
+
+    @op.register_fake
+    def _(x, parameter):
+        return torch.empty_like(x)
+
+    def setup_context(ctx, inputs, output):
+        x, ctx.parameter = inputs
+        ctx.save_for_backward(x)
+
+    def backward(ctx, grad):
+        (x,) = ctx.saved_tensors
+        return gradient(x, ctx.parameter, grad), None
+
+    op.register_autograd(backward, setup_context=setup_context)
+    return op
+
+
+_sign_clipped_identity = _define_sign("sign_clipped_identity", _clipped_identity_gradient)
+_sign_approx = _define_sign("sign_approx", _approx_sign_gradient)
+_sign_sigmoid = _define_sign("sign_sigmoid", _sigmoid_gradient)
+_sign_swish = _define_sign("sign_swish", _swish_gradient)
+
+
+@torch.library.custom_op("signbit::round_half_even", mutates_args=())
+def round_half_even(x: torch.Tensor) -> torch.Tensor:
+    """Round to the nearest integer, halves to the even one; the gradient passes straight through.
+
+    Any shape, dtype kept. Forward ``round(x)``; gradient ``dx = dy`` (straight-through estimator,
+    arXiv 1308.3432).
+    """
+    return torch.round(x)
+
+
+@round_half_even.register_fake
+def _(x):
+    return torch.empty_like(x)
+
+
+round_half_even.register_autograd(lambda ctx, grad: grad)
+
+
+# --- the sign of activations --------------------------------------------------------------------------------
+
+
+class Surrogate(nn.Module):
+    """A sign whose backward pass is the gradient of a surrogate function. Stateless and fixed once made.
+
+    Forward: any shape -> the same shape, exactly +-1. Two surrogates are equal if their class and parameter are.
+    """
+
+    def __init__(self, parameter_name: str | None = None, value: float = 0.0):
+        super().__init__()
+        if parameter_name is not None and not (math.isfinite(value) and value > 0):
+            raise ValueError(
+                f"{type(self).__name__}: {parameter_name} must be a positive number, got {value}"
+            )
+        self._parameter_name = parameter_name
+        self._value = float(value)
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and self._value == other._value
+
+    def __hash__(self) -> int:
+        return hash((type(self), self._value))
+
+    def extra_repr(self) -> str:
+        return f"{self._parameter_name}={self._value:g}" if self._parameter_name else ""
+
+
+class ClippedIdentity(Surrogate):
+    """Sign with the clipped straight-through gradient.
+
+    ``y = +1 if x >= 0 else -1``; ``dx = dy if |x| <= window else 0`` (edges included).
+    Raises ValueError for a window that is not positive. Source: arXiv 1602.02830 (window 1);
+    MeliusNet, arXiv 2001.05936, uses 1.3 and PokeBNN, arXiv 2112.00133, uses 3.
+    """
+
+    def __init__(self, window: float = 1.0):
+        super().__init__("window", window)
+
+    @property
+    def window(self) -> float:
+        """Half width of the interval in which the gradient passes."""
+        return self._value
+
+    def forward(self, x: Tensor) -> Tensor:
+        return _sign_clipped_identity(x, self._value)
+
+
+class ApproxSign(Surrogate):
+    """Sign with the triangular gradient of Bi-Real Net.
+
+    ``y = +1 if x >= 0 else -1``; ``dx = dy * (2 + 2x on [-1, 0), 2 - 2x on [0, 1), else 0)``.
+    Source: arXiv 1808.00278; also used by ReActNet, arXiv 2003.03488.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        return _sign_approx(x, 0.0)
+
+
+class SigmoidSign(Surrogate):
+    """Sign with the bell-shaped gradient of A&B BNN.
+
+    ``y = +1 if x >= 0 else -1``; ``dx = dy * 2 k s(kx) (1 - s(kx))``, s the logistic function: the gradient
+    of the mask layer ``2 s(kx) - 1``. Raises ValueError for k that is not positive. Source: arXiv 2403.03739 (k = 3).
+    """
+
+    def __init__(self, k: float = 3.0):
+        super().__init__("k", k)
+
+    @property
+    def k(self) -> float:
+        """Steepness; the gradient at 0 is k / 2."""
+        return self._value
+
+    def forward(self, x: Tensor) -> Tensor:
+        return _sign_sigmoid(x, self._value)
+
+
+class SwishSign(Surrogate):
+    """Sign with the gradient of SignSwish, slightly negative away from zero.
+
+    ``y = +1 if x >= 0 else -1``. SignSwish is ``SS(x) = 2 s(bx) (1 + bx (1 - s(bx))) - 1``, s the logistic
+    function, and ``dx = dy * SS'(x)`` with ``SS'(x) = b (2 - bx tanh(bx/2)) / (1 + cosh(bx))``: b at zero, crosses
+    zero near ``|bx| = 2.4``, then below it. Raises ValueError for beta that is not positive.
+    Source: BNN+, arXiv 1812.11800.
+    """
+
+    def __init__(self, beta: float = 5.0):
+        super().__init__("beta", beta)
+
+    @property
+    def beta(self) -> float:
+        """Steepness; the gradient at 0 is beta."""
+        return self._value
+
+    def forward(self, x: Tensor) -> Tensor:
+        return _sign_swish(x, self._value)
+
+
+_SURROGATES: dict[str, type[Surrogate]] = {
+    "clipped_identity": ClippedIdentity,
+    "approx_sign": ApproxSign,
+    "sigmoid": SigmoidSign,
+    "swish": SwishSign,
+}
+
+
+def get_surrogate(surrogate: str | Surrogate, **parameters: float) -> Surrogate:
+    """Return the surrogate of that name, made with ``parameters``; a ready :class:`Surrogate` is passed through.
+
+    Names: ``clipped_identity`` (window), ``approx_sign``, ``sigmoid`` (k), ``swish`` (beta).
+    Raises ValueError for an unknown name (naming the nearest) and for parameters given beside a ready object.
+    """
+    if isinstance(surrogate, Surrogate):
+        if parameters:
+            raise ValueError(f"{surrogate} is already made; it takes no {sorted(parameters)}")
+        return surrogate
+    if surrogate not in _SURROGATES:
+        known = list(_SURROGATES)
+        hint = nearest_name(str(surrogate), known)
+        raise ValueError(f"unknown surrogate {surrogate!r}{hint}; known: {', '.join(known)}")
+    return _SURROGATES[surrogate](**parameters)
+
+
+# --- binarizers of weights ----------------------------------------------------------------------------------
+
+
+def _mean_abs(weight: Tensor) -> Tensor:
+    """Mean absolute value of each output channel: [O, ...] -> [O]."""
+    return weight.detach().abs().flatten(1).mean(1)
+
+
+class WeightQuantizer(nn.Module):
+    """Weight [O, ...] -> ``(signs [O, ...], scale [O] or None)``; the effective weight is ``signs * scale``."""
+
+    def init_from(self, weight: Tensor) -> None:
+        """Take initial values from a latent weight. Nothing to do for quantizers without parameters."""
+
+
+class PlainSign(WeightQuantizer):
+    """Weights are their signs, without a scale.
+
+    ``signs = sign(w)``, ``scale = None``; ``dw = dsigns where |w| <= window, else 0``. Raises ValueError for a window that
+    is not positive. Source: arXiv 1602.02830.
+    """
+
+    def __init__(self, window: float = 1.0):
+        super().__init__()
+        self.sign = ClippedIdentity(window)
+
+    def forward(self, weight: Tensor) -> tuple[Tensor, Tensor | None]:
+        return self.sign(weight), None
+
+
+class MeanAbsScale(WeightQuantizer):
+    """Weights are their signs times the mean magnitude of their output channel.
+
+    ``signs = sign(w)``, ``scale_c = mean |w_c|``; ``dw = dsigns where |w| <= window, else 0``. The scale is detached, as in
+    ReActNet's code: no gradient reaches w through it. Raises ValueError for a window that is not positive.
+    Source: XNOR-Net, arXiv 1603.05279; ReActNet, arXiv 2003.03488.
+    """
+
+    def __init__(self, window: float = 1.0):
+        super().__init__()
+        self.sign = ClippedIdentity(window)
+
+    def forward(self, weight: Tensor) -> tuple[Tensor, Tensor | None]:
+        return self.sign(weight), _mean_abs(weight)
+
+
+class LearnedScale(WeightQuantizer):
+    """Weights are their signs times a learned number per output channel.
+
+    ``signs = sign(w)``, ``scale_c`` a parameter; ``dw = dsigns where |w| <= window, else 0``; the gradient of the scale is
+    the ordinary one of the product. The scale starts at ``mean |w_c|``: at :meth:`init_from`, or else at the first use.
+    Raises ValueError for a weight with another number of channels. Source: Bulat and Tzimiropoulos, arXiv 1909.13863.
+    """
+
+    def __init__(self, out_channels: int, window: float = 1.0):
+        super().__init__()
+        self.sign = ClippedIdentity(window)
+        self.scale = nn.Parameter(torch.ones(out_channels))
+        self.register_buffer("initialised", torch.tensor(False))
+        self._initialised = False  # the buffer's value, readable while a compiler traces
+
+    @torch.no_grad()
+    def init_from(self, weight: Tensor) -> None:
+        """Set the scale to the mean magnitude of each channel of ``weight`` [O, ...]."""
+        self._check(weight)
+        self.scale.copy_(_mean_abs(weight))
+        self.initialised.fill_(True)
+        self._initialised = True
+
+    def _check(self, weight: Tensor) -> None:
+        if weight.shape[0] != self.scale.shape[0]:
+            raise ValueError(
+                f"LearnedScale has {self.scale.shape[0]} channels, the weight {weight.shape[0]}"
+            )
+
+    def _load_from_state_dict(self, *args, **kwargs) -> None:
+        super()._load_from_state_dict(*args, **kwargs)
+        self._initialised = bool(self.initialised)
+
+    def forward(self, weight: Tensor) -> tuple[Tensor, Tensor | None]:
+        self._check(weight)
+        if not self._initialised:
+            self.init_from(weight)
+        return self.sign(weight), self.scale
+
+
+_WEIGHT_QUANTIZERS: dict[str, Callable[[int], WeightQuantizer]] = {
+    "sign": lambda out_channels: PlainSign(),
+    "mean_abs": lambda out_channels: MeanAbsScale(),
+    "learned": LearnedScale,
+}
+
+
+def get_weight_quantizer(name: str | WeightQuantizer, out_channels: int) -> WeightQuantizer:
+    """Return the weight binarizer of that name for a layer with ``out_channels`` outputs.
+
+    Names: ``sign`` (:class:`PlainSign`), ``mean_abs`` (:class:`MeanAbsScale`), ``learned`` (:class:`LearnedScale`); a ready
+    :class:`WeightQuantizer` is passed through. Raises ValueError for an unknown name (naming the nearest).
+    """
+    if isinstance(name, WeightQuantizer):
+        return name
+    if name not in _WEIGHT_QUANTIZERS:
+        known = list(_WEIGHT_QUANTIZERS)
+        hint = nearest_name(str(name), known)
+        raise ValueError(f"unknown weight quantizer {name!r}{hint}; known: {', '.join(known)}")
+    return _WEIGHT_QUANTIZERS[name](out_channels)
+
+
+# --- several bits and three values --------------------------------------------------------------------------
+
+
+def _integer_range(bits: int, signed: bool) -> tuple[int, int]:
+    lowest_bits = 2 if signed else 1
+    if not isinstance(bits, int) or not lowest_bits <= bits <= 16:
+        kind = "signed" if signed else "unsigned"
+        raise ValueError(f"{kind} bits must be an integer from {lowest_bits} to 16, got {bits!r}")
+    return (-(1 << bits - 1), (1 << bits - 1) - 1) if signed else (0, (1 << bits) - 1)
+
+
+def kbit_quantize(
+    x: Tensor, bits: int, scale: Tensor | float, signed: bool = True, zero_point: int = 0
+) -> Tensor:
+    """Round ``x`` to a uniform grid of ``2**bits`` values and return it in real units.
+
+    ``q = clip(round_half_even(x / scale) + zero_point, lo, hi)``, ``y = (q - zero_point) * scale`` with
+    lo..hi = -2^(bits-1)..2^(bits-1)-1 if signed, else 0..2^bits-1. Any shape; ``scale`` broadcasts against x.
+    Gradient: ``dx = dy`` where q is not clipped, else 0; if ``scale`` is a tensor that requires grad,
+    ``dscale = sum dy * (q - zero_point - x/scale if not clipped, else q - zero_point)``.
+    Raises ValueError for bits outside 2..16 (1..16 unsigned) or a zero point outside lo..hi.
+    Source: LSQ, arXiv 1902.08153.
+    """
+    low, high = _integer_range(bits, signed)
+    if not low <= zero_point <= high:
+        raise ValueError(f"zero_point must be in {low}..{high}, got {zero_point}")
+    # torch.clamp passes the gradient at its bounds, so it stops exactly where the rounded value is clipped.
+    q = round_half_even(x / scale).clamp(low - zero_point, high - zero_point)
+    return q * scale
+
+
+class KBitQuantizer(nn.Module):
+    """Uniform quantizer of ``bits`` bits with one learned step, kept positive by learning its logarithm.
+
+    ``scale = 2**log2_scale`` and ``y = kbit_quantize(x, bits, scale, signed)``, any shape; gradients as there. Start it with
+    :meth:`init_from` or ``init_scale``. Raises ValueError for bad bits or scale.
+    Source: LSQ, arXiv 1902.08153.
+    """
+
+    def __init__(self, bits: int, signed: bool = True, init_scale: float = 1.0):
+        super().__init__()
+        _integer_range(bits, signed)
+        if not (math.isfinite(init_scale) and init_scale > 0):
+            raise ValueError(f"init_scale must be a positive number, got {init_scale}")
+        self.bits = bits
+        self.signed = signed
+        self.log2_scale = nn.Parameter(torch.tensor(math.log2(init_scale)))
+
+    @property
+    def scale(self) -> float:
+        """The step of the grid."""
+        return float(torch.exp2(self.log2_scale.detach()))
+
+    @torch.no_grad()
+    def init_from(self, x: Tensor) -> None:
+        """Set the step to LSQ's start, ``2 mean|x| / sqrt(hi)``; a tensor of zeros leaves it as it is."""
+        mean = x.abs().mean()
+        if mean > 0:
+            high = _integer_range(self.bits, self.signed)[1]
+            self.log2_scale.copy_(torch.log2(2.0 * mean / math.sqrt(high)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return kbit_quantize(x, self.bits, torch.exp2(self.log2_scale), self.signed)
+
+    def extra_repr(self) -> str:
+        return f"bits={self.bits}, signed={self.signed}"
+
+
+class TernaryQuantizer(nn.Module):
+    """Weights become -1, 0 or +1 times a number per output channel.
+
+    Weight [O, ...] -> ``(t [O, ...], scale [O])``. With ``delta_c = threshold * mean |w_c|``: t = sign(w) where |w| > delta_c,
+    else 0; ``scale_c`` = mean of |w| over the weights that are not 0, or 0 if there are none (detached).
+    Gradient: ``dw = dt where |w| <= window, else 0``. Raises ValueError for a threshold below 0 or a window that is
+    not positive. Source: Ternary Weight Networks, arXiv 1605.04711 (threshold 0.7).
+    """
+
+    def __init__(self, threshold: float = 0.7, window: float = 1.0):
+        super().__init__()
+        if not (math.isfinite(threshold) and threshold >= 0):
+            raise ValueError(f"threshold must be a number >= 0, got {threshold}")
+        self.threshold = float(threshold)
+        self.sign = ClippedIdentity(window)
+
+    def forward(self, weight: Tensor) -> tuple[Tensor, Tensor]:
+        magnitude = weight.detach().abs().flatten(1)
+        kept = magnitude > self.threshold * magnitude.mean(1, keepdim=True)
+        scale = (magnitude * kept).sum(1) / kept.sum(1).clamp_min(1)
+        # Multiplying by the mask would stop the gradient of the zeros, which then could never leave.
+        signs = self.sign(weight)
+        zeroed = signs.detach() * ~kept.view_as(weight)
+        return signs - zeroed, scale
+
+    def extra_repr(self) -> str:
+        return f"threshold={self.threshold:g}"
