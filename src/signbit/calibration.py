@@ -1,4 +1,4 @@
-"""Calibration: run real data through a model once and freeze the input scales of its 8-bit layers."""
+"""Calibration: run real data through a model and freeze its 8-bit layers' input scales."""
 
 from collections.abc import Iterable
 
@@ -9,7 +9,7 @@ from signbit.nn.quant import QuantLayer, observing
 from signbit.quantizers import nearest_name
 
 _METHODS = ("minmax", "percentile")
-# Percentiles are taken from at most this many values of a batch, evenly spaced: sorting more gains nothing.
+# Percentiles are taken from at most this many values of a batch, evenly spaced.
 _SAMPLE = 1 << 20
 
 
@@ -52,20 +52,24 @@ def calibrate(
     method: str = "minmax",
     percentile: float = 99.99,
 ) -> nn.Module:
-    """Set and freeze the input range of every 8-bit layer of ``model`` from data, and return the model.
+    """Set and freeze the input range of every 8-bit layer from data, and return the model.
 
-    ``loader`` yields batches: tensors [N, C, H, W], or tuples and lists whose first item is one; ``batches`` limits how many
-    are used. The model runs in evaluation mode with its 8-bit layers in real numbers, so that calibrating twice gives the
-    same result; training modes are restored. ``method``: ``minmax`` takes the extremes over all
-    batches, ``percentile`` the mean over batches of each batch's (100 - percentile)th and percentile-th values, which
-    ignores outliers and clips them.
+    ``loader`` yields batches: tensors [N, C, H, W], or tuples and lists whose first item is one;
+    ``batches`` limits how many are used. The model runs in evaluation mode with its 8-bit layers in
+    real numbers, so that calibrating twice gives the same result; training modes are restored.
+    ``method``: ``minmax`` takes the extremes over all batches, ``percentile`` the mean over batches
+    of each batch's (100 - percentile)th and percentile-th values, which ignores outliers and clips
+    them.
 
-    Raises ValueError for an empty loader, a layer that the data never reached (named by its path), an unknown
-    method, batches below 1, a percentile outside 50..100, or values that are not finite; then nothing is changed.
+    Raises ValueError for an empty loader, a layer that the data never reached (named by its path),
+    an unknown method, batches below 1, a percentile outside 50..100, or values that are not finite;
+    then nothing is changed.
     """
     if method not in _METHODS:
         hint = nearest_name(str(method), list(_METHODS))
-        raise ValueError(f"unknown calibration method {method!r}{hint}; known: {', '.join(_METHODS)}")
+        raise ValueError(
+            f"unknown calibration method {method!r}{hint}; known: {', '.join(_METHODS)}"
+        )
     if not 50.0 < percentile <= 100.0:
         raise ValueError(f"percentile must be above 50 and at most 100, got {percentile}")
     if batches is not None and batches < 1:

@@ -1,21 +1,23 @@
-"""Quantizers: the functions that turn real numbers into a few bits, and the gradients used to train through them.
+"""Quantizers: real numbers into few bits, and the gradients to train through them.
 
-A quantizer is a staircase, so its true gradient is zero almost everywhere. Training replaces it by the
-gradient of a *surrogate*: forward is always the exact staircase, backward pretends that it was a smooth or
-piecewise linear function. Four surrogates of the sign are offered here (:class:`ClippedIdentity`,
-:class:`ApproxSign`, :class:`SigmoidSign`, :class:`SwishSign`); all have the same forward, so a network may be
-trained with one and compiled without the compiler knowing which.
+A quantizer is a staircase, so its true gradient is zero almost everywhere. Training replaces it by
+the gradient of a *surrogate*: forward is always the exact staircase, backward pretends that it was
+a smooth or piecewise linear function. Four surrogates of the sign are offered here
+(:class:`ClippedIdentity`, :class:`ApproxSign`, :class:`SigmoidSign`, :class:`SwishSign`); all have
+the same forward, so a network may be trained with one and compiled without the compiler knowing
+which.
 
 Meanings fixed for the whole project:
 
 * ``sign(0) = +1``, also for ``-0.0``; it is the comparison ``x >= 0``, so NaN gives ``-1``.
 * rounding is half to even.
-* a weight binarizer answers ``(signs, scale)``: ``signs`` is exactly +-1, ``scale`` is ``None`` or one number
-  per output channel, and the effective weight is their product. They stay apart so that a layer can convolve
-  +-1 with +-1, whose sums are exact integers in float32, and scale afterwards.
+* a weight binarizer answers ``(signs, scale)``: ``signs`` is exactly +-1, ``scale`` is ``None`` or
+  one number per output channel, and the effective weight is their product. They stay apart so
+  that a layer can convolve +-1 with +-1, whose sums are exact integers in float32, and scale
+  afterwards.
 
-The sign and the rounding are registered with ``torch.library``: ``torch.compile`` and ``torch.export`` see one
-opaque operation each instead of failing on a Python autograd function.
+The sign and the rounding are registered with ``torch.library``: ``torch.compile`` and
+``torch.export`` see one opaque operation each instead of failing on a Python autograd function.
 """
 
 import difflib
@@ -47,7 +49,7 @@ __all__ = [
 
 
 def nearest_name(name: str, known: list[str]) -> str:
-    """Return `` (did you mean 'x'?)`` for the known name closest to ``name``, or an empty string."""
+    """Return ``" (did you mean 'x'?)"`` for the closest known name, or an empty string."""
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
     return f" (did you mean {close[0]!r}?)" if close else ""
 
@@ -61,7 +63,7 @@ def hard_sign(x: Tensor) -> Tensor:
     return torch.where(x >= 0, one, -one)
 
 
-# --- operations registered with torch.library ---------------------------------------------------------------
+# --- operations registered with torch.library ---------------------------------------------------
 
 
 def _clipped_identity_gradient(x: Tensor, window: float, grad: Tensor) -> Tensor:
@@ -78,14 +80,14 @@ def _sigmoid_gradient(x: Tensor, k: float, grad: Tensor) -> Tensor:
 
 
 def _swish_gradient(x: Tensor, beta: float, grad: Tensor) -> Tensor:
-    # beta (2 - z tanh(z/2)) / (1 + cosh z), with 1 / (1 + cosh z) = 2 s (1 - s) so that nothing overflows.
+    # beta (2 - z tanh(z/2)) / (1 + cosh z); 1 / (1 + cosh z) = 2 s (1 - s) does not overflow.
     z = beta * x
     s = torch.sigmoid(z)
     return grad * (2.0 * beta * s * (1.0 - s) * (2.0 - z * torch.tanh(0.5 * z)))
 
 
 def _define_sign(name: str, gradient: Callable[[Tensor, float, Tensor], Tensor]):
-    """Register ``signbit::<name>(x, parameter)``: forward the sign, backward ``gradient(x, parameter, grad)``."""
+    """Register ``signbit::<name>(x, parameter)``: the sign, with ``gradient`` as its backward."""
 
     @torch.library.custom_op(f"signbit::{name}", mutates_args=())
     def op(x: torch.Tensor, parameter: float) -> torch.Tensor:
@@ -131,13 +133,14 @@ def _(x):
 round_half_even.register_autograd(lambda ctx, grad: grad)
 
 
-# --- the sign of activations --------------------------------------------------------------------------------
+# --- the sign of activations --------------------------------------------------------------------
 
 
 class Surrogate(nn.Module):
-    """A sign whose backward pass is the gradient of a surrogate function. Stateless and fixed once made.
+    """A sign whose backward pass is the gradient of a surrogate function.
 
-    Forward: any shape -> the same shape, exactly +-1. Two surrogates are equal if their class and parameter are.
+    Stateless, and fixed once made.     Forward: any shape -> the same shape, exactly +-1. Two
+    surrogates are equal if their class and parameter are.
     """
 
     def __init__(self, parameter_name: str | None = None, value: float = 0.0):
@@ -193,8 +196,9 @@ class ApproxSign(Surrogate):
 class SigmoidSign(Surrogate):
     """Sign with the bell-shaped gradient of A&B BNN.
 
-    ``y = +1 if x >= 0 else -1``; ``dx = dy * 2 k s(kx) (1 - s(kx))``, s the logistic function: the gradient
-    of the mask layer ``2 s(kx) - 1``. Raises ValueError for k that is not positive. Source: arXiv 2403.03739 (k = 3).
+    ``y = +1 if x >= 0 else -1``; ``dx = dy * 2 k s(kx) (1 - s(kx))``, s the logistic function: the
+    gradient of the mask layer ``2 s(kx) - 1``. Raises ValueError for k that is not positive.
+    Source: arXiv 2403.03739 (k = 3).
     """
 
     def __init__(self, k: float = 3.0):
@@ -212,10 +216,10 @@ class SigmoidSign(Surrogate):
 class SwishSign(Surrogate):
     """Sign with the gradient of SignSwish, slightly negative away from zero.
 
-    ``y = +1 if x >= 0 else -1``. SignSwish is ``SS(x) = 2 s(bx) (1 + bx (1 - s(bx))) - 1``, s the logistic
-    function, and ``dx = dy * SS'(x)`` with ``SS'(x) = b (2 - bx tanh(bx/2)) / (1 + cosh(bx))``: b at zero, crosses
-    zero near ``|bx| = 2.4``, then below it. Raises ValueError for beta that is not positive.
-    Source: BNN+, arXiv 1812.11800.
+    ``y = +1 if x >= 0 else -1``. SignSwish is ``SS(x) = 2 s(bx) (1 + bx (1 - s(bx))) - 1``, s the
+    logistic function, and ``dx = dy * SS'(x)`` with ``SS'(x) = b (2 - bx tanh(bx/2)) / (1 +
+    cosh(bx))``: b at zero, crosses zero near ``|bx| = 2.4``, then below it. Raises ValueError for
+    beta that is not positive. Source: BNN+, arXiv 1812.11800.
     """
 
     def __init__(self, beta: float = 5.0):
@@ -239,10 +243,11 @@ _SURROGATES: dict[str, type[Surrogate]] = {
 
 
 def get_surrogate(surrogate: str | Surrogate, **parameters: float) -> Surrogate:
-    """Return the surrogate of that name, made with ``parameters``; a ready :class:`Surrogate` is passed through.
+    """Return the surrogate of that name, made with ``parameters``.
 
-    Names: ``clipped_identity`` (window), ``approx_sign``, ``sigmoid`` (k), ``swish`` (beta).
-    Raises ValueError for an unknown name (naming the nearest) and for parameters given beside a ready object.
+    A ready :class:`Surrogate` is passed through.     Names: ``clipped_identity`` (window),
+    ``approx_sign``, ``sigmoid`` (k), ``swish`` (beta). Raises ValueError for an unknown name
+    (naming the nearest) and for parameters given beside a ready object.
     """
     if isinstance(surrogate, Surrogate):
         if parameters:
@@ -255,7 +260,7 @@ def get_surrogate(surrogate: str | Surrogate, **parameters: float) -> Surrogate:
     return _SURROGATES[surrogate](**parameters)
 
 
-# --- binarizers of weights ----------------------------------------------------------------------------------
+# --- binarizers of weights ----------------------------------------------------------------------
 
 
 def _mean_abs(weight: Tensor) -> Tensor:
@@ -264,17 +269,17 @@ def _mean_abs(weight: Tensor) -> Tensor:
 
 
 class WeightQuantizer(nn.Module):
-    """Weight [O, ...] -> ``(signs [O, ...], scale [O] or None)``; the effective weight is ``signs * scale``."""
+    """Weight [O, ...] -> ``(signs [O, ...], scale [O] or None)``; their product is what counts."""
 
     def init_from(self, weight: Tensor) -> None:
-        """Take initial values from a latent weight. Nothing to do for quantizers without parameters."""
+        """Take initial values from a latent weight; without parameters there is nothing to do."""
 
 
 class PlainSign(WeightQuantizer):
     """Weights are their signs, without a scale.
 
-    ``signs = sign(w)``, ``scale = None``; ``dw = dsigns where |w| <= window, else 0``. Raises ValueError for a window that
-    is not positive. Source: arXiv 1602.02830.
+    ``signs = sign(w)``, ``scale = None``; ``dw = dsigns where |w| <= window, else 0``. Raises
+    ValueError for a window that is not positive. Source: arXiv 1602.02830.
     """
 
     def __init__(self, window: float = 1.0):
@@ -288,9 +293,10 @@ class PlainSign(WeightQuantizer):
 class MeanAbsScale(WeightQuantizer):
     """Weights are their signs times the mean magnitude of their output channel.
 
-    ``signs = sign(w)``, ``scale_c = mean |w_c|``; ``dw = dsigns where |w| <= window, else 0``. The scale is detached, as in
-    ReActNet's code: no gradient reaches w through it. Raises ValueError for a window that is not positive.
-    Source: XNOR-Net, arXiv 1603.05279; ReActNet, arXiv 2003.03488.
+    ``signs = sign(w)``, ``scale_c = mean |w_c|``; ``dw = dsigns where |w| <= window, else 0``. The
+    scale is detached, as in ReActNet's code: no gradient reaches w through it. Raises ValueError
+    for a window that is not positive. Source: XNOR-Net, arXiv 1603.05279; ReActNet, arXiv
+    2003.03488.
     """
 
     def __init__(self, window: float = 1.0):
@@ -304,9 +310,10 @@ class MeanAbsScale(WeightQuantizer):
 class LearnedScale(WeightQuantizer):
     """Weights are their signs times a learned number per output channel.
 
-    ``signs = sign(w)``, ``scale_c`` a parameter; ``dw = dsigns where |w| <= window, else 0``; the gradient of the scale is
-    the ordinary one of the product. The scale starts at ``mean |w_c|``: at :meth:`init_from`, or else at the first use.
-    Raises ValueError for a weight with another number of channels. Source: Bulat and Tzimiropoulos, arXiv 1909.13863.
+    ``signs = sign(w)``, ``scale_c`` a parameter; ``dw = dsigns where |w| <= window, else 0``; the
+    gradient of the scale is the ordinary one of the product. The scale starts at ``mean |w_c|``: at
+    :meth:`init_from`, or else at the first use. Raises ValueError for a weight with another number
+    of channels. Source: Bulat and Tzimiropoulos, arXiv 1909.13863.
     """
 
     def __init__(self, out_channels: int, window: float = 1.0):
@@ -351,8 +358,9 @@ _WEIGHT_QUANTIZERS: dict[str, Callable[[int], WeightQuantizer]] = {
 def get_weight_quantizer(name: str | WeightQuantizer, out_channels: int) -> WeightQuantizer:
     """Return the weight binarizer of that name for a layer with ``out_channels`` outputs.
 
-    Names: ``sign`` (:class:`PlainSign`), ``mean_abs`` (:class:`MeanAbsScale`), ``learned`` (:class:`LearnedScale`); a ready
-    :class:`WeightQuantizer` is passed through. Raises ValueError for an unknown name (naming the nearest).
+    Names: ``sign`` (:class:`PlainSign`), ``mean_abs`` (:class:`MeanAbsScale`), ``learned``
+    (:class:`LearnedScale`); a ready :class:`WeightQuantizer` is passed through. Raises ValueError
+    for an unknown name (naming the nearest).
     """
     if isinstance(name, WeightQuantizer):
         return name
@@ -363,7 +371,7 @@ def get_weight_quantizer(name: str | WeightQuantizer, out_channels: int) -> Weig
     return _WEIGHT_QUANTIZERS[name](out_channels)
 
 
-# --- several bits and three values --------------------------------------------------------------------------
+# --- several bits and three values --------------------------------------------------------------
 
 
 def _integer_range(bits: int, signed: bool) -> tuple[int, int]:
@@ -379,27 +387,28 @@ def kbit_quantize(
 ) -> Tensor:
     """Round ``x`` to a uniform grid of ``2**bits`` values and return it in real units.
 
-    ``q = clip(round_half_even(x / scale) + zero_point, lo, hi)``, ``y = (q - zero_point) * scale`` with
-    lo..hi = -2^(bits-1)..2^(bits-1)-1 if signed, else 0..2^bits-1. Any shape; ``scale`` broadcasts against x.
-    Gradient: ``dx = dy`` where q is not clipped, else 0; if ``scale`` is a tensor that requires grad,
-    ``dscale = sum dy * (q - zero_point - x/scale if not clipped, else q - zero_point)``.
-    Raises ValueError for bits outside 2..16 (1..16 unsigned) or a zero point outside lo..hi.
-    Source: LSQ, arXiv 1902.08153.
+    ``q = clip(round_half_even(x / scale) + zero_point, lo, hi)``, ``y = (q - zero_point) * scale``
+    with lo..hi = -2^(bits-1)..2^(bits-1)-1 if signed, else 0..2^bits-1. Any shape; ``scale``
+    broadcasts against x. Gradient: ``dx = dy`` where q is not clipped, else 0; if ``scale`` is a
+    tensor that requires grad, ``dscale = sum dy * (q - zero_point - x/scale if not clipped, else q
+    - zero_point)``. Raises ValueError for bits outside 2..16 (1..16 unsigned) or a zero point
+    outside lo..hi. Source: LSQ, arXiv 1902.08153.
     """
     low, high = _integer_range(bits, signed)
     if not low <= zero_point <= high:
         raise ValueError(f"zero_point must be in {low}..{high}, got {zero_point}")
-    # torch.clamp passes the gradient at its bounds, so it stops exactly where the rounded value is clipped.
+    # torch.clamp passes the gradient at its bounds: it stops where the rounded value is clipped.
     q = round_half_even(x / scale).clamp(low - zero_point, high - zero_point)
     return q * scale
 
 
 class KBitQuantizer(nn.Module):
-    """Uniform quantizer of ``bits`` bits with one learned step, kept positive by learning its logarithm.
+    """Uniform quantizer of ``bits`` bits with one learned step.
 
-    ``scale = 2**log2_scale`` and ``y = kbit_quantize(x, bits, scale, signed)``, any shape; gradients as there. Start it with
-    :meth:`init_from` or ``init_scale``. Raises ValueError for bad bits or scale.
-    Source: LSQ, arXiv 1902.08153.
+    The parameter is the step's logarithm, so that it stays positive: ``scale = 2**log2_scale``
+    and ``y = kbit_quantize(x, bits, scale, signed)``, any shape; gradients as there. Start it with
+    :meth:`init_from` or ``init_scale``. Raises ValueError for bad bits or scale. Source: LSQ, arXiv
+    1902.08153.
     """
 
     def __init__(self, bits: int, signed: bool = True, init_scale: float = 1.0):
@@ -418,7 +427,7 @@ class KBitQuantizer(nn.Module):
 
     @torch.no_grad()
     def init_from(self, x: Tensor) -> None:
-        """Set the step to LSQ's start, ``2 mean|x| / sqrt(hi)``; a tensor of zeros leaves it as it is."""
+        """Set the step to LSQ's start, ``2 mean|x| / sqrt(hi)``; zeros leave it as it is."""
         mean = x.abs().mean()
         if mean > 0:
             high = _integer_range(self.bits, self.signed)[1]
@@ -434,10 +443,11 @@ class KBitQuantizer(nn.Module):
 class TernaryQuantizer(nn.Module):
     """Weights become -1, 0 or +1 times a number per output channel.
 
-    Weight [O, ...] -> ``(t [O, ...], scale [O])``. With ``delta_c = threshold * mean |w_c|``: t = sign(w) where |w| > delta_c,
-    else 0; ``scale_c`` = mean of |w| over the weights that are not 0, or 0 if there are none (detached).
-    Gradient: ``dw = dt where |w| <= window, else 0``. Raises ValueError for a threshold below 0 or a window that is
-    not positive. Source: Ternary Weight Networks, arXiv 1605.04711 (threshold 0.7).
+    Weight [O, ...] -> ``(t [O, ...], scale [O])``. With ``delta_c = threshold * mean |w_c|``: t =
+    sign(w) where |w| > delta_c, else 0; ``scale_c`` = mean of |w| over the weights that are not 0,
+    or 0 if there are none (detached). Gradient: ``dw = dt where |w| <= window, else 0``. Raises
+    ValueError for a threshold below 0 or a window that is not positive. Source: Ternary Weight
+    Networks, arXiv 1605.04711 (threshold 0.7).
     """
 
     def __init__(self, threshold: float = 0.7, window: float = 1.0):
@@ -451,7 +461,7 @@ class TernaryQuantizer(nn.Module):
         magnitude = weight.detach().abs().flatten(1)
         kept = magnitude > self.threshold * magnitude.mean(1, keepdim=True)
         scale = (magnitude * kept).sum(1) / kept.sum(1).clamp_min(1)
-        # Multiplying by the mask would stop the gradient of the zeros, which then could never leave.
+        # Multiplying by the mask would stop the gradient of the zeros: they could never leave.
         signs = self.sign(weight)
         zeroed = signs.detach() * ~kept.view_as(weight)
         return signs - zeroed, scale

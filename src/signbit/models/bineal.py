@@ -1,20 +1,21 @@
-"""BiNeal networks: binary weights, no real-valued activations. Everything between layers is one bit.
+"""BiNeal networks: binary weights, and one bit between layers.
 
-[RECON] The paper (arXiv 2202.03716) came without code and does not fix every choice. The block below is this
-project's reconstruction, and its accuracies are this project's own::
+[RECON] The paper (arXiv 2202.03716) came without code and does not fix every choice. The block
+below is this project's reconstruction, and its accuracies are this project's own::
 
-    main: bits -> conv3x3(stride) -> BN -> RPReLU -> sign -> conv3x3 -> BN --\\
-    skip: bits -> conv1x1(stride) -> BN ------------------------------------- INT4 add -> BN -> RPReLU -> sign -> bits
+    bits -> conv3x3(stride) -> BN -> RPReLU -> sign -> conv3x3 -> BN -> a     (main)
+    bits -> conv1x1(stride) -> BN -> b                                        (skip)
+    INT4 add(a, b) -> BN -> RPReLU -> sign -> bits
 
-The skip path always has a convolution, also where the shape does not change. Both operands of the add are
-integers of 4 bits with one shared scale, so at inference each is a ladder of compares on the binary sum, and the
-block's output one threshold on a 5-bit integer.
+The skip path always has a convolution, also where the shape does not change. Both operands of the
+add are integers of 4 bits with one shared scale, so at inference each is a ladder of compares on
+the binary sum, and the block's output one threshold on a 5-bit integer.
 """
 
 from torch import Tensor, nn
 
 from signbit.models.registry import register_model
-from signbit.models.stages import INPUT_SIZES, check_stem, stage_channels
+from signbit.models.stages import INPUT_SIZES, build_stages, check_stem, stage_channels
 from signbit.nn import BinaryConv2d, Int4Add, QuantConv2d, QuantLinear, RPReLU, Sign
 from signbit.quantizers import Surrogate
 
@@ -23,7 +24,7 @@ _STATUS = "reconstruction [RECON]: block and training graph are this project's, 
 
 
 class BinealBlock(nn.Module):
-    """One BiNeal block: bits [N, I, H, W] -> bits [N, O, H / stride, W / stride] (see the module's docstring)."""
+    """One BiNeal block, as drawn above: bits [N, I, H, W] -> [N, O, H / stride, W / stride]."""
 
     def __init__(
         self, in_channels: int, out_channels: int, stride: int, surrogate: str | Surrogate
@@ -56,7 +57,7 @@ class BinealBlock(nn.Module):
 
 
 class Bineal(nn.Module):
-    """A BiNeal network: 8-bit stem, four stages of blocks with one bit between layers, 8-bit classifier.
+    """A BiNeal network: 8-bit stem, four stages of one-bit blocks, 8-bit classifier.
 
     Input [N, in_channels, H, W]; output logits [N, num_classes].
     """
@@ -73,19 +74,14 @@ class Bineal(nn.Module):
         super().__init__()
         widths = stage_channels(width)
         self.stem = _stem(check_stem(stem), in_channels, widths[0], surrogate)
-        stages = []
-        channels = widths[0]
-        for index, (count, out_channels) in enumerate(zip(blocks, widths, strict=True)):
-            stage = []
-            for position in range(count):
-                stride = 2 if index > 0 and position == 0 else 1
-                stage.append(BinealBlock(channels, out_channels, stride, surrogate))
-                channels = out_channels
-            stages.append(nn.Sequential(*stage))
-        self.stages = nn.Sequential(*stages)
+
+        def block(inputs: int, outputs: int, stride: int) -> BinealBlock:
+            return BinealBlock(inputs, outputs, stride, surrogate)
+
+        self.stages = build_stages(blocks, widths, block)
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.flatten = nn.Flatten()
-        self.head = QuantLinear(channels, num_classes)
+        self.head = QuantLinear(widths[-1], num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.flatten(self.pool(self.stages(self.stem(x)))))
@@ -115,11 +111,13 @@ def bineal18(
 ) -> Bineal:
     """BiNeal network on the plan of ResNet-18: blocks [2, 2, 2, 2], plain binary weights.
 
-    Input [N, in_channels, 224, 224] with ``stem="imagenet"`` (8-bit 7x7/2 and max-pooling) or [N, in_channels, 32, 32] with
-    ``"cifar"`` (8-bit 3x3); other sizes work. ``width`` multiplies stem and stages (64, 128, 256, 512), to multiples of 4; the
-    paper's m = 1.5 is ``width=1.5``. Raises ValueError for an unknown stem or surrogate or a width that is not positive.
+    Input [N, in_channels, 224, 224] with ``stem="imagenet"`` (8-bit 7x7/2 and max-pooling) or [N,
+    in_channels, 32, 32] with ``"cifar"`` (8-bit 3x3); other sizes work. ``width`` multiplies stem
+    and stages (64, 128, 256, 512), to multiples of 4; the paper's m = 1.5 is ``width=1.5``. Raises
+    ValueError for an unknown stem or surrogate or a width that is not positive.
 
-    [RECON] A reconstruction from arXiv 2202.03716, which has no public code: the accuracies printed there
-    (65.0 % at m = 1, 69.7 % at m = 1.5 on ImageNet) are the authors' and are not claimed for this graph.
+    [RECON] A reconstruction from arXiv 2202.03716, which has no public code: the accuracies printed
+    there (65.0 % at m = 1, 69.7 % at m = 1.5 on ImageNet) are the authors' and are not claimed for
+    this graph.
     """
     return Bineal((2, 2, 2, 2), num_classes, stem, width, in_channels, surrogate)

@@ -1,4 +1,4 @@
-"""ReActNet on the plan of ResNet-18: binary convolutions, each with a real-valued shortcut around it.
+"""ReActNet on the plan of ResNet-18: every binary convolution has a real-valued shortcut.
 
 One layer holds one convolution::
 
@@ -9,21 +9,21 @@ One layer holds one convolution::
 from torch import Tensor, nn
 
 from signbit.models.registry import register_model
-from signbit.models.stages import INPUT_SIZES, check_stem, stage_channels
+from signbit.models.stages import INPUT_SIZES, build_stages, check_stem, stage_channels
 from signbit.nn import BinaryConv2d, QuantConv2d, QuantLinear, RPReLU, RSign
 from signbit.quantizers import Surrogate
 
 _SOURCE = "ReActNet, arXiv 2003.03488"
 _STATUS = (
-    "the authors' layer; stem, 1x1 downsample and classifier are 8-bit here, real-valued in the paper"
+    "the authors' layer; stem, 1x1 downsample and classifier are 8-bit here, real in the paper"
 )
 
 
 class ReActLayer(nn.Module):
-    """One ReActNet layer: real [N, I, H, W] -> real [N, O, H / stride, W / stride] (see the module's docstring).
+    """One ReActNet layer, as drawn above: real [N, I, H, W] -> [N, O, H / stride, W / stride].
 
-    With stride 2 height and width must be even: 2x2 average pooling drops the last row of an odd one, and the shortcut
-    then no longer fits the convolution.
+    With stride 2 height and width must be even: 2x2 average pooling drops the last row of an odd
+    one, and the shortcut then no longer fits the convolution.
     """
 
     def __init__(
@@ -66,19 +66,14 @@ class ReActNet(nn.Module):
         super().__init__()
         widths = stage_channels(width)
         self.stem = _stem(check_stem(stem), in_channels, widths[0])
-        stages = []
-        channels = widths[0]
-        for index, (count, out_channels) in enumerate(zip(layers, widths, strict=True)):
-            stage = []
-            for position in range(count):
-                stride = 2 if index > 0 and position == 0 else 1
-                stage.append(ReActLayer(channels, out_channels, stride, surrogate))
-                channels = out_channels
-            stages.append(nn.Sequential(*stage))
-        self.stages = nn.Sequential(*stages)
+
+        def block(inputs: int, outputs: int, stride: int) -> ReActLayer:
+            return ReActLayer(inputs, outputs, stride, surrogate)
+
+        self.stages = build_stages(layers, widths, block)
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.flatten = nn.Flatten()
-        self.head = QuantLinear(channels, num_classes)
+        self.head = QuantLinear(widths[-1], num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.flatten(self.pool(self.stages(self.stem(x)))))
@@ -109,9 +104,10 @@ def reactnet18(
 ) -> ReActNet:
     """ReActNet-18: layers [4, 4, 4, 4], weights ``mean|w| * sign(w)``, real-valued shortcuts.
 
-    Input [N, in_channels, 224, 224] with ``stem="imagenet"`` (8-bit 7x7/2 and max-pooling) or [N, in_channels, 32, 32] with
-    ``"cifar"`` (8-bit 3x3). Other sizes work if the maps entering stages two to four are even: multiples of 32 for
-    ``imagenet``, of 8 for ``cifar``. ``width`` multiplies stem and stages (64, 128, 256, 512), to multiples of 4. Raises
-    ValueError for an unknown stem or surrogate or a width that is not positive. Source: arXiv 2003.03488.
+    Input [N, in_channels, 224, 224] with ``stem="imagenet"`` (8-bit 7x7/2 and max-pooling) or [N,
+    in_channels, 32, 32] with ``"cifar"`` (8-bit 3x3). Other sizes work if the maps entering stages
+    two to four are even: multiples of 32 for ``imagenet``, of 8 for ``cifar``. ``width`` multiplies
+    stem and stages (64, 128, 256, 512), to multiples of 4. Raises ValueError for an unknown stem or
+    surrogate or a width that is not positive. Source: arXiv 2003.03488.
     """
     return ReActNet((4, 4, 4, 4), num_classes, stem, width, in_channels, surrogate)

@@ -14,9 +14,10 @@ Factory = TypeVar("Factory", bound=Callable[..., nn.Module])
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """What is known of a model: the shape of one input [C, H, W] for each stem, its source, and its standing.
+    """What is known of a model.
 
-    ``status`` says whose network it is: the authors' own graph, or a reconstruction of ours.
+    ``input_sizes`` is the shape of one input, [C, H, W], for each stem. ``status`` says whose
+    network it is: the authors' own graph, or a reconstruction of ours.
     """
 
     name: str
@@ -32,7 +33,10 @@ _INFO: dict[str, ModelInfo] = {}
 def register_model(
     *, input_sizes: dict[str, tuple[int, int, int]], source: str, status: str
 ) -> Callable[[Factory], Factory]:
-    """Register the decorated function under its own name. Raises ValueError if the name is taken."""
+    """Register the decorated function under its own name.
+
+    Raises ValueError if the name is taken.
+    """
 
     def register(factory: Factory) -> Factory:
         name = factory.__name__
@@ -55,12 +59,15 @@ def create_model(name: str, **arguments) -> nn.Module:
 
 
 def list_models(pattern: str | None = None) -> list[str]:
-    """Return the names of the models, sorted; ``pattern`` (shell wildcards, as in ``"*18"``) selects some."""
+    """Return the models' names, sorted; ``pattern`` (shell wildcards: ``"*18"``) selects some."""
     return sorted(n for n in _FACTORIES if pattern is None or fnmatch.fnmatchcase(n, pattern))
 
 
 def model_info(name: str) -> ModelInfo:
-    """Return what is known of the model of that name. Raises ValueError for an unknown name, naming the nearest."""
+    """Return what is known of the model of that name.
+
+    Raises ValueError for an unknown name, naming the nearest.
+    """
     _check(name)
     return _INFO[name]
 

@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from signbit.models.registry import register_model
-from signbit.models.stages import INPUT_SIZES, check_stem, stage_channels
+from signbit.models.stages import INPUT_SIZES, build_stages, check_stem, stage_channels
 
 _SOURCE = "ResNet, arXiv 1512.03385"
 
@@ -49,19 +49,10 @@ class ResNet(nn.Module):
         else:
             first = [_conv_bn(in_channels, widths[0], 3, 1), nn.ReLU()]
         self.stem = nn.Sequential(*first)
-        stages = []
-        channels = widths[0]
-        for index, (count, out_channels) in enumerate(zip(blocks, widths, strict=True)):
-            stage = []
-            for position in range(count):
-                stride = 2 if index > 0 and position == 0 else 1
-                stage.append(BasicBlock(channels, out_channels, stride))
-                channels = out_channels
-            stages.append(nn.Sequential(*stage))
-        self.stages = nn.Sequential(*stages)
+        self.stages = build_stages(blocks, widths, BasicBlock)
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.flatten = nn.Flatten()
-        self.head = nn.Linear(channels, num_classes)
+        self.head = nn.Linear(widths[-1], num_classes)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -76,10 +67,11 @@ class ResNet(nn.Module):
 def resnet18(
     num_classes: int = 1000, stem: str = "imagenet", width: float = 1.0, in_channels: int = 3
 ) -> ResNet:
-    """ResNet-18 in full precision, the comparison network; it has nothing binary and is not for compiling.
+    """ResNet-18 in full precision, the comparison network; nothing binary, not for compiling.
 
-    Input [N, in_channels, 224, 224] with ``stem="imagenet"`` or [N, in_channels, 32, 32] with ``"cifar"``; other sizes work.
-    ``width`` multiplies stem and stages (64, 128, 256, 512), to multiples of 4. Raises ValueError for an unknown stem or a
-    width that is not positive. Source: arXiv 1512.03385.
+    Input [N, in_channels, 224, 224] with ``stem="imagenet"`` or [N, in_channels, 32, 32] with
+    ``"cifar"``; other sizes work. ``width`` multiplies stem and stages (64, 128, 256, 512), to
+    multiples of 4. Raises ValueError for an unknown stem or a width that is not positive. Source:
+    arXiv 1512.03385.
     """
     return ResNet((2, 2, 2, 2), num_classes, stem, width, in_channels)

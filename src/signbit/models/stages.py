@@ -1,6 +1,9 @@
-"""What the 18-layer networks share: widths, stems' names, input sizes."""
+"""What the 18-layer networks share: widths, stems' names, input sizes, strides."""
 
 import math
+from collections.abc import Callable
+
+from torch import nn
 
 from signbit.quantizers import nearest_name
 
@@ -10,9 +13,11 @@ INPUT_SIZES = {"imagenet": (3, 224, 224), "cifar": (3, 32, 32)}
 
 
 def stage_channels(width: float) -> tuple[int, ...]:
-    """Return the channels of the four stages: 64, 128, 256, 512 times ``width``, to the nearest multiple of 4.
+    """Return the channels of the four stages.
 
-    The stem has the channels of the first stage. Raises ValueError for a width that is not positive.
+    They are 64, 128, 256, 512 times ``width``, to the nearest multiple of 4 and at least 4.
+    The stem has the channels of the first stage. Raises ValueError for a width that is not
+    positive.
     """
     if not (math.isfinite(width) and width > 0):
         raise ValueError(f"width must be a positive number, got {width}")
@@ -25,3 +30,22 @@ def check_stem(stem: str) -> str:
         hint = nearest_name(str(stem), list(STEMS))
         raise ValueError(f"unknown stem {stem!r}{hint}; known: {', '.join(STEMS)}")
     return stem
+
+
+def build_stages(
+    counts: tuple[int, ...],
+    widths: tuple[int, ...],
+    make: Callable[[int, int, int], nn.Module],
+) -> nn.Sequential:
+    """Return stages of ``counts`` blocks, each ``make(in_channels, out_channels, stride)``.
+
+    The input has the first stage's channels; every later stage halves the map in its first block.
+    """
+    channels = widths[0]
+    stages = []
+    for index, (count, out_channels) in enumerate(zip(counts, widths, strict=True)):
+        first = make(channels, out_channels, 1 if index == 0 else 2)
+        rest = [make(out_channels, out_channels, 1) for _ in range(count - 1)]
+        stages.append(nn.Sequential(first, *rest))
+        channels = out_channels
+    return nn.Sequential(*stages)

@@ -1,4 +1,7 @@
-"""Layers of binary networks. PyTorch's own layers (BatchNorm2d, PReLU, pooling ...) are used beside them as they are."""
+"""Layers of binary networks.
+
+PyTorch's own layers (BatchNorm2d, PReLU, pooling ...) are used beside them as they are.
+"""
 
 from signbit.nn.binary import BinaryLayer, set_binary_weights
 from signbit.nn.binary_conv2d import BinaryConv2d

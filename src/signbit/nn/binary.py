@@ -11,10 +11,11 @@ from signbit.quantizers import WeightQuantizer, get_weight_quantizer, hard_sign
 class BinaryLayer(nn.Module):
     """A layer whose weight bits are the signs of latent real weights.
 
-    ``weight`` [O, ...] is the latent parameter that the optimiser moves. ``binary_weights`` is True; where it is False the
-    layer uses the latent weights themselves (stage one of two-stage training, arXiv 2003.03488). It is a setting of the
-    recipe and not part of the state dict. ``latent_clamp`` limits |weight| after each optimiser step, so that a weight can
-    always come back across zero.
+    ``weight`` [O, ...] is the latent parameter that the optimiser moves. ``binary_weights`` is
+    True; where it is False the layer uses the latent weights themselves (stage one of two-stage
+    training, arXiv 2003.03488). It is a setting of the recipe and not part of the state dict.
+    ``latent_clamp`` limits |weight| after each optimiser step, so that a weight can always come
+    back across zero.
     """
 
     weight: nn.Parameter
@@ -45,14 +46,17 @@ class BinaryLayer(nn.Module):
         self.weight.data.clamp_(-limit, limit)
 
     def set_binary_weights(self, enabled: bool) -> None:
-        """Switch between weight bits and latent weights; a learned scale restarts from what stage one has learned."""
+        """Switch between weight bits and latent weights.
+
+        Going to bits, a learned scale restarts from the weights that stage one has learned.
+        """
         if enabled and not self.binary_weights:
             self.weight_quantizer.init_from(self.weight)
         self.binary_weights = enabled
 
     @torch.no_grad()
     def binary_weight(self) -> tuple[Tensor, Tensor]:
-        """Return the weight as it is compiled: signs (int8, +-1, shape of ``weight``) and scale (float [O])."""
+        """Return the compiled weight: signs (int8, shape of ``weight``), scale (float [O])."""
         _, scale = self.weight_quantizer(self.weight)
         if scale is None:
             scale = self.weight.new_ones(self.weight.shape[0])
@@ -70,7 +74,10 @@ class BinaryLayer(nn.Module):
 
 
 def set_binary_weights(model: nn.Module, enabled: bool) -> nn.Module:
-    """Switch every binary layer of ``model`` to weight bits (True) or latent real weights (False); returns the model."""
+    """Switch all binary layers of ``model`` to weight bits (True) or latent weights (False).
+
+    Returns the model.
+    """
     for module in model.modules():
         if isinstance(module, BinaryLayer):
             module.set_binary_weights(enabled)

@@ -9,15 +9,16 @@ from signbit.quantizers import WeightQuantizer
 
 
 class BinaryConv2d(BinaryLayer):
-    """2-D convolution of +-1 activations with +-1 weights, times a scale per output channel. No bias.
+    """2-D convolution of +-1 with +-1, times a scale per output channel; no bias.
 
-    Input [N, I, H, W], values +-1: put a :class:`~signbit.nn.Sign` or :class:`~signbit.nn.RSign` before it.
-    Output [N, O, H', W']: ``y = scale_c * sum(x * sign(w))``; the sum is taken over +-1 and so is an exact integer in
-    float32. ``padding_value`` is what stands around the image: 0 (contributes nothing), -1 or +1. Gradients: the
-    convolution's own, then those of ``weight_quantizer`` (``sign``, ``mean_abs``, ``learned``).
+    Input [N, I, H, W], values +-1: put a :class:`~signbit.nn.Sign` or :class:`~signbit.nn.RSign`
+    before it. Output [N, O, H', W']: ``y = scale_c * sum(x * sign(w))``; the sum is taken over +-1
+    and so is an exact integer in float32. ``padding_value`` is what stands around the image: 0
+    (contributes nothing), -1 or +1. Gradients: the convolution's own, then those of
+    ``weight_quantizer`` (``sign``, ``mean_abs``, ``learned``).
 
-    Raises ValueError for a padding value other than -1, 0, +1, groups that do not divide the channels, and
-    sizes below one. Source: XNOR-Net, arXiv 1603.05279.
+    Raises ValueError for a padding value other than -1, 0, +1, groups that do not divide the
+    channels, and sizes below one. Source: XNOR-Net, arXiv 1603.05279.
     """
 
     def __init__(
@@ -61,7 +62,7 @@ class BinaryConv2d(BinaryLayer):
 
     def extra_repr(self) -> str:
         return (
-            f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}, "
-            f"padding={self.padding}, dilation={self.dilation}, groups={self.groups}, "
-            f"padding_value={self.padding_value}{self._repr_tail()}"
+            f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, "
+            f"stride={self.stride}, padding={self.padding}, dilation={self.dilation}, "
+            f"groups={self.groups}, padding_value={self.padding_value}{self._repr_tail()}"
         )

@@ -11,9 +11,9 @@ from signbit.quantizers import WeightQuantizer
 class BinaryLinear(BinaryLayer):
     """Product of +-1 activations with +-1 weights, times a scale per output. No bias.
 
-    Input [..., I], values +-1; output [..., O]: ``y = scale_o * sum(x * sign(w))``, weight [O, I]. The sum is an exact
-    integer in float32. Gradients: the product's own, then those of ``weight_quantizer``.
-    Raises ValueError for sizes below one. Source: XNOR-Net, arXiv 1603.05279.
+    Input [..., I], values +-1; output [..., O]: ``y = scale_o * sum(x * sign(w))``, weight [O, I].
+    The sum is an exact integer in float32. Gradients: the product's own, then those of
+    ``weight_quantizer``. Raises ValueError for sizes below one. Source: XNOR-Net, arXiv 1603.05279.
     """
 
     def __init__(

@@ -16,5 +16,6 @@ def check_groups(layer: str, in_channels: int, out_channels: int, groups: int) -
     check_channels(layer, in_channels=in_channels, out_channels=out_channels, groups=groups)
     if in_channels % groups or out_channels % groups:
         raise ValueError(
-            f"{layer}: groups={groups} must divide in_channels={in_channels} and out_channels={out_channels}"
+            f"{layer}: groups={groups} must divide in_channels={in_channels} "
+            f"and out_channels={out_channels}"
         )

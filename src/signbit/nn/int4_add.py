@@ -11,13 +11,15 @@ from signbit.quantizers import round_half_even
 class Int4Add(nn.Module):
     """Add two tensors as 4-bit integers that share one power-of-two scale.
 
-    Operands of one shape -> the same shape: ``s = 2**round(log2_scale)``, ``q_i = clip(round_half_even(y_i / s), -8, 7)``,
-    ``out = (q_a + q_b) * s``. The sum has 5 bits (-16..14); a threshold on it reads the sum, not the operands.
+    Operands of one shape -> the same shape: ``s = 2**round(log2_scale)``, ``q_i =
+    clip(round_half_even(y_i / s), -8, 7)``, ``out = (q_a + q_b) * s``. The sum has 5 bits
+    (-16..14); a threshold on it reads the sum, not the operands.
 
-    Gradients, straight through both roundings: ``dy_i = dout`` where q_i is not clipped, else 0; and
-    ``dlog2_scale = g * ln2 * s * sum dout * sum_i (q_i - y_i / s if not clipped, else q_i)``, where
-    ``g = 1 / sqrt(7 * numel)`` keeps one scalar's gradient in proportion to the weights' (LSQ, arXiv 1902.08153).
-    The default start, s = 1/2, spans +-4 standard deviations of a fresh batch norm's output.
+    Gradients, straight through both roundings: ``dy_i = dout`` where q_i is not clipped, else 0;
+    and ``dlog2_scale = g * ln2 * s * sum dout * sum_i (q_i - y_i / s if not clipped, else q_i)``,
+    where ``g = 1 / sqrt(7 * numel)`` keeps one scalar's gradient in proportion to the weights'
+    (LSQ, arXiv 1902.08153). The default start, s = 1/2, spans +-4 standard deviations of a fresh
+    batch norm's output.
 
     Raises ValueError if the shapes differ. Source: [RECON] of BiNeal networks, arXiv 2202.03716.
     """
@@ -50,6 +52,6 @@ class Int4Add(nn.Module):
 
 
 def _scale_gradient(x: Tensor, factor: float) -> Tensor:
-    """The value of ``x``, its gradient times ``factor``."""
+    """Return ``x``; its gradient is multiplied by ``factor``."""
     # x - x is exactly 0, so that the value is not rounded.
     return x.detach() + factor * (x - x.detach())

@@ -1,9 +1,10 @@
 """What 8-bit layers share: the input's range and scale, and the exact integer arithmetic.
 
-Activations are unsigned 8-bit with an exact integer zero point, weights signed 8-bit, symmetric, with one
-scale per output channel. Both scales are static: they are in the state dict, and the compiler copies them.
-The product is taken between integers held in floating point, which is exact as long as no sum can
-exceed the mantissa, so that PyTorch and an integer engine agree to the last bit of the accumulator.
+Activations are unsigned 8-bit with an exact integer zero point, weights signed 8-bit, symmetric,
+with one scale per output channel. Both scales are static: they are in the state dict, and the
+compiler copies them. The product is taken between integers held in floating point, which is exact
+as long as no sum can exceed the mantissa, so that PyTorch and an integer engine agree to the last
+bit of the accumulator.
 """
 
 from collections.abc import Iterator
@@ -21,15 +22,18 @@ WEIGHT_LIMIT = 127
 class QuantLayer(nn.Module):
     """An 8-bit layer with a static input scale.
 
-    Buffers, all scalars in the state dict: ``input_scale`` and ``inv_input_scale`` = float32(1 / scale), ``input_zero_point``
-    (int64), the observed ``range_min`` and ``range_max``, ``calibrated`` (a range has been seen) and ``frozen``.
+    Buffers, all scalars in the state dict: ``input_scale`` and ``inv_input_scale`` = float32(1 /
+    scale), ``input_zero_point`` (int64), the observed ``range_min`` and ``range_max``,
+    ``calibrated`` (a range has been seen) and ``frozen``.
 
-    ``q = clip(round_half_even(x * inv_input_scale) + zero_point, 0, 255)``; ``wq = clip(round_half_even(w / ws), -127, 127)``,
-    ``ws_c = max |w_c| / 127``; ``y = acc(q - zero_point, wq) * float32(input_scale * ws) + bias`` with an exact integer
-    ``acc``. Gradients pass straight through the roundings, and are 0 for inputs that are clipped.
+    ``q = clip(round_half_even(x * inv_input_scale) + zero_point, 0, 255)``; ``wq =
+    clip(round_half_even(w / ws), -127, 127)``, ``ws_c = max |w_c| / 127``; ``y = acc(q -
+    zero_point, wq) * float32(input_scale * ws) + bias`` with an exact integer ``acc``. Gradients
+    pass straight through the roundings, and are 0 for inputs that are clipped.
 
-    In training the range follows an exponential moving average of each batch's minimum and maximum until
-    :meth:`freeze`. In evaluation it stands still; before any range has been seen the layer is the real-valued one.
+    In training the range follows an exponential moving average of each batch's minimum and maximum
+    until :meth:`freeze`. In evaluation it stands still; before any range has been seen the layer is
+    the real-valued one.
     """
 
     weight: nn.Parameter
@@ -62,17 +66,16 @@ class QuantLayer(nn.Module):
 
     @torch.no_grad()
     def set_input_range(self, low: float | Tensor, high: float | Tensor) -> None:
-        """Set the range of the input, widened to contain 0, and derive scale and zero point from it.
+        """Set the input's range, widened to contain 0, and with it scale and zero point.
 
-        A range too narrow for a float32 scale (all inputs zero) gets scale 1. Raises ValueError if the
-        limits are not finite or out of order.
+        A range too narrow for a float32 scale (all inputs zero) gets scale 1. Raises ValueError if
+        the limits are not finite or out of order.
         """
         low = torch.as_tensor(low, dtype=torch.float32, device=self.range_min.device)
         high = torch.as_tensor(high, dtype=torch.float32, device=self.range_min.device)
         if not (torch.isfinite(low) and torch.isfinite(high) and low <= high):
-            raise ValueError(
-                f"{type(self).__name__}: input range {low.item()}..{high.item()} is not a finite interval"
-            )
+            interval = f"{low.item()}..{high.item()}"
+            raise ValueError(f"{type(self).__name__}: input range {interval} is not finite")
         low, high = low.clamp_max(0.0), high.clamp_min(0.0)
         # Divided before subtracting, so that the widest range does not overflow.
         scale = high / LEVELS - low / LEVELS
@@ -109,7 +112,7 @@ class QuantLayer(nn.Module):
 
     @torch.no_grad()
     def quantized_weight(self) -> tuple[Tensor, Tensor]:
-        """Return the weight as it is compiled: ``wq`` (int8, shape of ``weight``) and ``ws`` (float32 [O])."""
+        """Return the compiled weight: ``wq`` (int8, shape of ``weight``), ``ws`` (float32 [O])."""
         ws = self._weight_scale()
         return self._integer_weight(ws).to(torch.int8), ws
 
@@ -127,7 +130,7 @@ class QuantLayer(nn.Module):
         return round_half_even(x * self.inv_input_scale).clamp(-zero_point, LEVELS - zero_point)
 
     def _product(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """The layer's linear map; output channels are in dimension 1 (convolution) or last."""
+        """Apply the layer's linear map."""
         raise NotImplementedError
 
     def _broadcast(self, channels: Tensor) -> Tensor:
@@ -153,7 +156,7 @@ class QuantLayer(nn.Module):
 
 @contextmanager
 def observing(layers: list[QuantLayer]) -> Iterator[None]:
-    """Let the layers compute in real numbers and leave their ranges alone, for as long as the context lasts."""
+    """Within the context, the layers compute in real numbers and leave their ranges alone."""
     for layer in layers:
         layer.observing = True
     try:

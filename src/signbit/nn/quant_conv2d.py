@@ -11,9 +11,10 @@ from signbit.nn.quant import QuantLayer
 class QuantConv2d(QuantLayer):
     """2-D convolution with 8-bit inputs and 8-bit weights, for the first layer and for shortcuts.
 
-    Input [N, I, H, W], real; output [N, O, H', W']. Formula and gradients: :class:`~signbit.nn.quant.QuantLayer`. Padding
-    is with real zeros, which the zero point represents exactly. Raises ValueError for groups that do not divide the
-    channels, sizes below one, and inputs that are not finite in training. Source: arXiv 1712.05877.
+    Input [N, I, H, W], real; output [N, O, H', W']. Formula and gradients:
+    :class:`~signbit.nn.quant.QuantLayer`. Padding is with real zeros, which the zero point
+    represents exactly. Raises ValueError for groups that do not divide the channels, sizes below
+    one, and inputs that are not finite in training. Source: arXiv 1712.05877.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class QuantConv2d(QuantLayer):
 
     def extra_repr(self) -> str:
         return (
-            f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}, "
-            f"padding={self.padding}, dilation={self.dilation}, groups={self.groups}, bias={self.bias is not None}"
+            f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, "
+            f"stride={self.stride}, padding={self.padding}, dilation={self.dilation}, "
+            f"groups={self.groups}, bias={self.bias is not None}"
         )

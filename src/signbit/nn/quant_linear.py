@@ -13,8 +13,9 @@ from signbit.nn.quant import QuantLayer
 class QuantLinear(QuantLayer):
     """Fully connected layer with 8-bit inputs and 8-bit weights, for the classifier.
 
-    Input [..., I], real; output [..., O]. Formula and gradients: :class:`~signbit.nn.quant.QuantLayer`. Raises ValueError
-    for sizes below one, and for inputs that are not finite in training. Source: arXiv 1712.05877.
+    Input [..., I], real; output [..., O]. Formula and gradients:
+    :class:`~signbit.nn.quant.QuantLayer`. Raises ValueError for sizes below one, and for inputs
+    that are not finite in training. Source: arXiv 1712.05877.
     """
 
     def __init__(self, in_features: int, out_features: int, bias: bool = True):

@@ -9,9 +9,10 @@ from signbit.nn.channels import check_channels, per_channel
 class RPReLU(nn.Module):
     """PReLU whose kink may move, per channel.
 
-    [N, C, ...] -> the same shape: ``u = x + shift_in_c; y = (u if u >= 0 else slope_c * u) + shift_out_c``. Shifts start at
-    0, slopes at ``init``. Gradients: dx = dy (u >= 0) or slope dy; dshift_in = sum dx; dslope = sum of u dy where u < 0;
-    dshift_out = sum dy. Raises ValueError for another number of channels. Source: ReActNet, arXiv 2003.03488.
+    [N, C, ...] -> the same shape: ``u = x + shift_in_c; y = (u if u >= 0 else slope_c * u) +
+    shift_out_c``. Shifts start at 0, slopes at ``init``. Gradients: dx = dy (u >= 0) or slope dy;
+    dshift_in = sum dx; dslope = sum of u dy where u < 0; dshift_out = sum dy. Raises ValueError for
+    another number of channels. Source: ReActNet, arXiv 2003.03488.
     """
 
     def __init__(self, channels: int, init: float = 0.25):

@@ -10,9 +10,9 @@ from signbit.quantizers import Surrogate, get_surrogate
 class RSign(nn.Module):
     """Binarize activations against a learned threshold per channel.
 
-    [N, C, ...] -> the same shape: ``y = sign(x + bias_c)``, bias [C] starting at 0. Gradients: the surrogate's to x, and
-    its sum over everything but the channel to the bias. Raises ValueError for another number of channels.
-    Source: ReActNet, arXiv 2003.03488.
+    [N, C, ...] -> the same shape: ``y = sign(x + bias_c)``, bias [C] starting at 0. Gradients: the
+    surrogate's to x, and its sum over everything but the channel to the bias. Raises ValueError for
+    another number of channels. Source: ReActNet, arXiv 2003.03488.
     """
 
     def __init__(self, channels: int, surrogate: str | Surrogate = "clipped_identity"):
