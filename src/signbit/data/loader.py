@@ -1,0 +1,126 @@
+"""Batches for training and evaluation.
+
+Everything random is a pure function of (seed, epoch, step): which image comes when, how it is cropped
+and whether it is mirrored. A run that is resumed at an epoch therefore sees what it would have seen.
+Images are in memory, so a batch is made whole, by index arithmetic, without worker processes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from signbit.data.base import ImageDataset
+from signbit.data.normalize import apply_table, normalization_table
+
+_SHUFFLE, _AUGMENT = 1, 2
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Random crops and mirror images, the usual ones for small photographs.
+
+    Attributes:
+        crop_padding: pixels added on each side before a crop of the original size; 0 for none.
+        pad_mode: ``"reflect"``, or ``"zero"`` for black pixels (byte 0, before normalisation).
+        flip: mirror left and right with probability one half.
+    """
+
+    crop_padding: int = 0
+    pad_mode: Literal["reflect", "zero"] = "reflect"
+    flip: bool = False
+
+    def __call__(
+        self, images: NDArray[np.uint8], generator: np.random.Generator
+    ) -> NDArray[np.uint8]:
+        """Augment a batch, uint8 [N, H, W, C] to the same; draws only from ``generator``."""
+        if not self.crop_padding and not self.flip:
+            return images
+        count, height, width, _ = images.shape
+        pad = self.crop_padding
+        shifts = generator.integers(-pad, pad + 1, (2, count, 1))
+        rows = np.arange(height) + shifts[0]
+        columns = np.arange(width) + shifts[1]
+        if self.flip:
+            mirrored = generator.random(count) < 0.5
+            columns[mirrored] = columns[mirrored, ::-1]
+        if self.pad_mode == "reflect":
+            rows, columns = _reflect(rows, height), _reflect(columns, width)
+        else:
+            images = np.pad(images, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
+            rows, columns = rows + pad, columns + pad
+        return images[np.arange(count)[:, None, None], rows[:, :, None], columns[:, None, :]]
+
+
+def _reflect(index: NDArray[np.int64], size: int) -> NDArray[np.int64]:
+    """Fold indices outside 0..size-1 back, the border pixel not repeated; any distance."""
+    if size == 1:
+        return np.zeros_like(index)
+    period = 2 * (size - 1)
+    index = np.abs(index) % period
+    return np.minimum(index, period - index)
+
+
+class BatchLoader:
+    """Iterates over normalised batches: float32 [N, C, H, W] and int64 [N].
+
+    Args:
+        dataset: what to read.
+        mean, std: per-channel statistics, in units of [0, 1].
+        batch_size: images a batch.
+        seed: of everything random.
+        shuffle: a new order every epoch; the last, incomplete batch is then left out (unless it is
+            the only one), so that batch statistics never rest on a few images.
+        augmentation: applied to every batch.
+        channels_last: keep the images' NHWC memory order (as torch's ``channels_last``).
+    """
+
+    def __init__(
+        self,
+        dataset: ImageDataset,
+        mean: Sequence[float],
+        std: Sequence[float],
+        *,
+        batch_size: int,
+        seed: int = 0,
+        shuffle: bool = False,
+        augmentation: Augmentation | None = None,
+        channels_last: bool = False,
+    ) -> None:
+        self.dataset = dataset
+        self.batch_size = batch_size
+        self.seed = seed
+        self.shuffle = shuffle
+        self.augmentation = augmentation
+        self.channels_last = channels_last
+        self.epoch = 0
+        self._table = normalization_table(mean, std)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose batches the next iteration gives."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        whole, rest = divmod(len(self.dataset), self.batch_size)
+        return whole if self.shuffle and whole else whole + bool(rest)
+
+    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        epoch = self.epoch
+        order = np.arange(len(self.dataset))
+        if self.shuffle:
+            order = np.random.default_rng([self.seed, _SHUFFLE, epoch]).permutation(order)
+        for step in range(len(self)):
+            chosen = order[step * self.batch_size : (step + 1) * self.batch_size]
+            images = self.dataset.images[chosen]
+            if self.augmentation is not None:
+                generator = np.random.default_rng([self.seed, _AUGMENT, epoch, step])
+                images = self.augmentation(images, generator)
+            batch = torch.from_numpy(apply_table(images, self._table))
+            if not self.channels_last:
+                batch = batch.contiguous()
+            yield batch, torch.from_numpy(self.dataset.labels[chosen])

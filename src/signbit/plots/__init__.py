@@ -1,0 +1,7 @@
+"""Every picture that signbit draws; each function returns a PNG's bytes and can save it."""
+
+from signbit.plots.curves import plot_curves
+from signbit.plots.profile import plot_profile
+from signbit.plots.samples import plot_samples
+
+__all__ = ["plot_curves", "plot_profile", "plot_samples"]

@@ -1,0 +1,100 @@
+"""What a run writes down while it goes on."""
+
+from __future__ import annotations
+
+import csv
+import io
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+from rich.console import Console
+
+from signbit.training.files import save_tensors, write_text
+from signbit.training.module import StagedClassifier
+
+COLUMNS = (
+    "epoch", "stage", "lr", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "seconds",
+)  # fmt: skip
+
+
+class History(pl.Callback):
+    """One row an epoch: kept in the checkpoint, written to ``metrics.csv``, printed.
+
+    Being part of the checkpoint, the file of a resumed run has every epoch exactly once.
+    """
+
+    def __init__(self, path: Path, console: Console) -> None:
+        self.path = path
+        self.console = console
+        self.rows: list[dict[str, Any]] = []
+        self._started = 0.0
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"rows": self.rows}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.rows = list(state_dict["rows"])
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._started = time.perf_counter()
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, StagedClassifier)
+        metrics = trainer.callback_metrics
+        row = {
+            "epoch": trainer.current_epoch + 1,
+            "stage": pl_module.stage.name,
+            "lr": trainer.optimizers[0].param_groups[0]["lr"],
+            "train_loss": float(metrics["train_loss"]),
+            "train_accuracy": float(metrics["train_accuracy_epoch"]),
+            "val_loss": float(metrics["val_loss"]),
+            "val_accuracy": float(metrics["val_accuracy"]),
+            "seconds": round(time.perf_counter() - self._started, 3),
+        }
+        self.rows.append(row)
+        buffer = io.StringIO()
+        writer = csv.DictWriter(buffer, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self.rows)
+        write_text(self.path, buffer.getvalue())
+        self._print(row, pl_module.recipe.epochs)
+
+    def _print(self, row: dict[str, Any], epochs: int) -> None:
+        left = (epochs - row["epoch"]) * row["seconds"]
+        self.console.print(
+            f"epoch {row['epoch']:>3}/{epochs} [cyan]{row['stage']}[/]  "
+            f"train loss {row['train_loss']:.3f} acc {row['train_accuracy']:6.2%}  "
+            f"val loss {row['val_loss']:.3f} acc [bold]{row['val_accuracy']:6.2%}[/]  "
+            f"lr {row['lr']:.1e}  {row['seconds']:.1f} s, about {left / 60:.1f} min left",
+            highlight=False,
+            soft_wrap=True,
+        )
+
+
+class BestWeights(pl.Callback):
+    """Keeps the weights of the last stage's epoch with the highest validation accuracy.
+
+    Only the last stage counts: accuracies with real weights say nothing of the binary network. Of equal
+    epochs the earliest is kept.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.accuracy = -1.0
+        self.epoch: int | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"accuracy": self.accuracy, "epoch": self.epoch}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.accuracy, self.epoch = state_dict["accuracy"], state_dict["epoch"]
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, StagedClassifier)
+        accuracy = float(trainer.callback_metrics["val_accuracy"])
+        last_stage = pl_module.stage_index == len(pl_module.recipe.stages) - 1
+        if last_stage and accuracy > self.accuracy:
+            self.accuracy, self.epoch = accuracy, trainer.current_epoch + 1
+            save_tensors(self.path, pl_module.model.state_dict())

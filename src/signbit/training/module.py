@@ -1,0 +1,106 @@
+"""The LightningModule: a model, its loss, and the stage of the recipe that an epoch belongs to."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from signbit.tasks import classification
+from signbit.training.recipe import OptimizerRecipe, Recipe
+from signbit.training.schedule import learning_rate
+
+
+class StagedClassifier(pl.LightningModule):
+    """Trains a classifier through the stages of a recipe, in one run of one Trainer.
+
+    The stage, the learning rate and the random generator's state are functions of epoch and step; the
+    checkpoint holds only weights, optimiser and loop counters. At the first epoch of a stage the
+    weights are made binary or real and the optimiser starts afresh.
+    """
+
+    def __init__(
+        self, model: nn.Module, recipe: Recipe, num_classes: int, steps_per_epoch: int
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.recipe = recipe
+        self.steps_per_epoch = steps_per_epoch
+        self.train_accuracy = classification.accuracy_metric(num_classes)
+        self.val_accuracy = classification.accuracy_metric(num_classes)
+        self._enter_stage(0)
+
+    def _enter_stage(self, index: int) -> None:
+        from signbit.nn import set_binary_weights
+
+        self.stage_index = index
+        self.stage = self.recipe.stages[index]
+        set_binary_weights(self.model, self.stage.binary_weights)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return make_optimizer(self.model, self.stage.optimizer)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        # Lightning builds the optimiser next and then fills it: it must be the saved stage's.
+        self._enter_stage(checkpoint["signbit_stage"])
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["signbit_stage"] = self.stage_index
+
+    def on_train_epoch_start(self) -> None:
+        index, _ = self.recipe.stage_at(self.current_epoch)
+        if index != self.stage_index:
+            self._enter_stage(index)
+            self.trainer.optimizers = [self.configure_optimizers()]
+
+    def on_train_batch_start(self, batch: object, batch_idx: int) -> None:
+        _, epoch = self.recipe.stage_at(self.current_epoch)
+        rate = learning_rate(
+            self.stage, epoch * self.steps_per_epoch + batch_idx, self.steps_per_epoch
+        )
+        for optimizer in self.trainer.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+        # For layers that draw numbers, such as dropout.
+        key = [self.recipe.seed, self.current_epoch, batch_idx]
+        torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.model(images)
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        images, labels = batch
+        logits = self.model(images)
+        loss = classification.loss(logits, labels, self.stage.loss.label_smoothing)
+        self.train_accuracy(logits, labels)
+        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(labels))
+        self.log(
+            "train_accuracy", self.train_accuracy, on_step=True, on_epoch=True, prog_bar=True,
+            batch_size=len(labels),
+        )  # fmt: skip
+        return loss
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        images, labels = batch
+        logits = self.model(images)
+        self.val_accuracy(logits, labels)
+        self.log("val_loss", classification.loss(logits, labels), batch_size=len(labels))
+        self.log("val_accuracy", self.val_accuracy, prog_bar=True, batch_size=len(labels))
+
+
+def make_optimizer(model: nn.Module, recipe: OptimizerRecipe) -> torch.optim.Optimizer:
+    """The optimiser of a stage, with parameters of one dimension in a group of their own."""
+    matrices = [p for p in model.parameters() if p.requires_grad and p.ndim > 1]
+    vectors = [p for p in model.parameters() if p.requires_grad and p.ndim <= 1]
+    groups = [
+        {"params": matrices, "weight_decay": recipe.weight_decay},
+        {"params": vectors, "weight_decay": recipe.weight_decay if recipe.decay_1d else 0.0},
+    ]
+    groups = [group for group in groups if group["params"]]
+    if recipe.name == "sgd":
+        return torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum or 0.0)
+    kind = torch.optim.Adam if recipe.name == "adam" else torch.optim.AdamW
+    return kind(groups, lr=recipe.lr)

@@ -1,0 +1,306 @@
+"""Recipes: everything that decides a training run, as YAML that is checked before anything starts.
+
+A recipe has one or more stages. Each starts from the weights of the one before with a fresh optimiser,
+so the usual two-stage scheme of binary networks (binary activations with real weights first, then both
+binary) is one recipe, one run and one checkpoint to resume from.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import types
+import typing
+from collections.abc import Hashable, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from signbit.errors import RecipeError
+
+
+class _Checked(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class AugmentRecipe(_Checked):
+    """Random crops and mirror images; see :class:`signbit.data.Augmentation`."""
+
+    crop_padding: int = Field(0, ge=0, le=256)
+    pad_mode: Literal["reflect", "zero"] = "reflect"
+    flip: bool = False
+
+
+class DataRecipe(_Checked):
+    """Which images, and how they come in batches."""
+
+    name: Literal["auto", "digits", "cifar10", "cifar100", "fashion_mnist", "mnist", "folder"]
+    batch_size: int = Field(128, ge=2, le=65536)
+    val_size: int | None = Field(None, ge=1)
+    image_size: int | None = Field(None, ge=1, le=4096)
+    augment: AugmentRecipe = AugmentRecipe()
+
+
+class ModelRecipe(_Checked):
+    """Which network; ``options`` are further arguments of :func:`signbit.models.create_model`."""
+
+    name: str
+    stem: Literal["imagenet", "cifar"] = "cifar"
+    width: float = Field(1.0, gt=0, le=16)
+    options: dict[str, Any] = {}
+
+    @model_validator(mode="after")
+    def _no_duplicates(self) -> ModelRecipe:
+        for key in ("name", "stem", "width"):
+            if key in self.options:
+                raise ValueError(f"options.{key}: write it beside options, not inside")
+        for key in ("num_classes", "in_channels"):
+            if key in self.options:
+                raise ValueError(f"options.{key}: comes from the data, leave it out")
+        return self
+
+
+class OptimizerRecipe(_Checked):
+    """The optimiser of one stage.
+
+    ``weight_decay`` leaves parameters of one dimension alone (gains, biases, slopes) unless
+    ``decay_1d``; ``momentum`` belongs to ``sgd``.
+    """
+
+    name: Literal["adam", "adamw", "sgd"] = "adam"
+    lr: float = Field(1e-3, gt=0, le=100)
+    weight_decay: float = Field(0.0, ge=0, le=1)
+    decay_1d: bool = False
+    momentum: float | None = Field(None, ge=0, lt=1)
+
+    @model_validator(mode="after")
+    def _momentum_is_for_sgd(self) -> OptimizerRecipe:
+        if self.momentum is not None and self.name != "sgd":
+            raise ValueError(f"momentum belongs to sgd, not to {self.name}")
+        return self
+
+
+class ScheduleRecipe(_Checked):
+    """The learning rate over a stage, step by step: a linear warm-up, then ``name`` down to zero."""
+
+    name: Literal["cosine", "linear", "constant"] = "cosine"
+    warmup_epochs: float = Field(0.0, ge=0)
+
+
+class LossRecipe(_Checked):
+    """Cross-entropy."""
+
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+
+
+class StageRecipe(_Checked):
+    """One stage: ``binary_weights: false`` trains real weights behind binary activations."""
+
+    name: str
+    epochs: int = Field(ge=1, le=100_000)
+    binary_weights: bool = True
+    optimizer: OptimizerRecipe = OptimizerRecipe()
+    schedule: ScheduleRecipe = ScheduleRecipe()
+    loss: LossRecipe = LossRecipe()
+
+    @model_validator(mode="after")
+    def _warmup_fits(self) -> StageRecipe:
+        if self.schedule.warmup_epochs >= self.epochs:
+            raise ValueError(
+                f"schedule.warmup_epochs ({self.schedule.warmup_epochs:g}) must be less than "
+                f"epochs ({self.epochs})"
+            )
+        return self
+
+
+class Recipe(_Checked):
+    """A whole training run.
+
+    Attributes:
+        task: what is learnt.
+        seed: of everything random.
+        weights: which weights the run keeps: those of the epoch of the last stage with the ``best``
+            validation accuracy, or the ``last`` ones.
+        calibration_batches: batches of training images that the ranges of 8-bit layers are frozen on.
+        precision: ``"32"``, or ``"bf16"`` for mixed precision.
+        threads: CPU threads; None leaves PyTorch's choice. Sums depend on it in the last bit.
+        accelerator: ``"auto"`` takes a GPU if there is one.
+        channels_last: NHWC memory order, usually faster on CPUs.
+        tensorboard: also write TensorBoard logs (needs the ``tensorboard`` package).
+    """
+
+    task: Literal["classification"] = "classification"
+    seed: int = Field(0, ge=0, lt=2**32)
+    data: DataRecipe
+    model: ModelRecipe
+    stages: Annotated[list[StageRecipe], Field(min_length=1)]
+    weights: Literal["best", "last"] = "best"
+    calibration_batches: int = Field(16, ge=1)
+    precision: Literal["32", "bf16"] = "32"
+    threads: int | None = Field(None, ge=1, le=1024)
+    accelerator: Literal["auto", "cpu", "gpu"] = "auto"
+    channels_last: bool = True
+    tensorboard: bool = False
+
+    @model_validator(mode="after")
+    def _stage_names_differ(self) -> Recipe:
+        names = [stage.name for stage in self.stages]
+        if len(set(names)) != len(names):
+            raise ValueError(f"stages: names must differ, got {names}")
+        if not self.stages[-1].binary_weights:
+            raise ValueError(
+                "stages: the last one has binary_weights: false, so the network would not be binary"
+            )
+        return self
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of all stages together."""
+        return sum(stage.epochs for stage in self.stages)
+
+    def stage_at(self, epoch: int) -> tuple[int, int]:
+        """(index of the stage, epoch within it) of a run's epoch, both from 0.
+
+        Past the end it is the last stage.
+        """
+        for index, stage in enumerate(self.stages[:-1]):
+            if epoch < stage.epochs:
+                return index, epoch
+            epoch -= stage.epochs
+        return len(self.stages) - 1, epoch
+
+    def to_yaml(self) -> str:
+        """The recipe with every default filled in."""
+        return yaml.safe_dump(self.model_dump(), sort_keys=False)
+
+
+def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read and check a recipe.
+
+    Args:
+        path: a YAML file.
+        overrides: ``"dotted.path=value"``, applied in order; list items by number, as in
+            ``"stages.0.epochs=3"``; the value is YAML.
+
+    Raises:
+        RecipeError: not readable, not YAML, an unknown key or a value out of range; names the file,
+            the dotted path and, for names, the nearest right one.
+    """
+    path = Path(path)
+    try:
+        tree = yaml.load(path.read_text("utf-8"), Loader=_UniqueKeyLoader)  # noqa: S506 (a SafeLoader)
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path}: not readable ({error})") from error
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{path}: not valid YAML: {error}") from error
+    if not isinstance(tree, dict):
+        raise RecipeError(f"{path}: a recipe is a mapping, this is {type(tree).__name__}")
+    for override in overrides:
+        _override(tree, override, str(path))
+    return parse_recipe(tree, str(path))
+
+
+def parse_recipe(tree: dict[str, Any], name: str = "recipe") -> Recipe:
+    """Check a recipe that is already a tree of dicts and lists; ``name`` is used in errors.
+
+    Raises:
+        RecipeError: as for :func:`load_recipe`; all problems, one a line.
+    """
+    try:
+        return Recipe.model_validate(tree)
+    except ValidationError as error:
+        problems = [_describe(problem) for problem in error.errors()]
+        raise RecipeError("\n".join(f"{name}: {problem}" for problem in problems)) from error
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """YAML that refuses a key given twice, which PyYAML would silently drop."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen: set[Hashable] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"key {key!r} stands twice", key_node.start_mark
+                )
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def _override(tree: dict[str, Any], override: str, name: str) -> None:
+    path, equals, text = override.partition("=")
+    keys = path.strip().split(".")
+    if not equals or not all(keys):
+        raise RecipeError(f"{name}: override {override!r} is not of the form dotted.path=value")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{name}: override {override!r}: the value is not YAML") from error
+    node: Any = tree
+    for depth, key in enumerate(keys):
+        last = depth == len(keys) - 1
+        if isinstance(node, list):
+            if not key.isdigit() or int(key) >= len(node):
+                where = ".".join(keys[:depth])
+                raise RecipeError(
+                    f"{name}: override {override!r}: {where} has items 0 to {len(node) - 1}"
+                )
+            index: Any = int(key)
+        elif isinstance(node, dict):
+            index = key
+            if not last and not isinstance(node.get(key), (dict, list)):
+                node[key] = {}
+        else:
+            where = ".".join(keys[:depth])
+            raise RecipeError(f"{name}: override {override!r}: {where} is a plain value")
+        if last:
+            node[index] = value
+        else:
+            node = node[index]
+
+
+def _describe(problem: Any) -> str:
+    location = tuple(problem["loc"])
+    path = ".".join(str(part) for part in location) or "recipe"
+    if problem["type"] == "extra_forbidden":
+        return f"{path}: unknown key{_nearest(str(location[-1]), _fields_at(location[:-1]))}"
+    if problem["type"] == "missing":
+        return f"{path}: missing"
+    if problem["type"] == "literal_error":
+        expected = re.findall(r"'([^']*)'", problem["ctx"]["expected"])
+        hint = _nearest(str(problem["input"]), expected)
+        return f"{path}: {problem['input']!r} is not one of {', '.join(expected)}{hint}"
+    if problem["type"] == "value_error":
+        return f"{path}: {problem['ctx']['error']}"
+    return f"{path}: {problem['msg'].lower()}, got {problem['input']!r}"
+
+
+def _nearest(word: str, candidates: Sequence[str]) -> str:
+    close = difflib.get_close_matches(word, candidates, 1, 0.5)
+    if close:
+        return f"; did you mean {close[0]!r}?"
+    return f"; known: {', '.join(candidates)}" if candidates else ""
+
+
+def _fields_at(location: tuple[int | str, ...]) -> list[str]:
+    """The keys that the recipe's schema knows at a location."""
+    current: Any = Recipe
+    for part in location:
+        if isinstance(part, int):
+            current = next(a for a in _flatten(current) if typing.get_origin(a) is list)
+            current = typing.get_args(current)[0]
+        else:
+            hints = typing.get_type_hints(current)
+            current = hints[part]
+        models = [a for a in _flatten(current) if isinstance(a, type) and issubclass(a, BaseModel)]
+        current = models[0] if models else current
+    return list(current.model_fields)
+
+
+def _flatten(annotation: Any) -> list[Any]:
+    if isinstance(annotation, types.UnionType) or typing.get_origin(annotation) is typing.Union:
+        return list(typing.get_args(annotation))
+    return [annotation]

@@ -1,0 +1,321 @@
+"""A training run from recipe to results.
+
+What lies in the output folder afterwards:
+
+========================  ==================================================================
+``recipe.resolved.yaml``  the recipe with every default and override (has the seed)
+``versions.json``         libraries, processor, threads
+``checkpoints/last.ckpt`` everything needed to go on, written after every epoch
+``checkpoints/best.pt``   weights of the best epoch of the last stage
+``metrics.csv``           a row an epoch
+``curves.png``            the same as a picture
+``model.pt``              final weights with the network's spec: :func:`signbit.training.load_trained`
+``metrics.json``          test and validation accuracy, time, hash of the weights
+========================  ==================================================================
+"""
+
+from __future__ import annotations
+
+import difflib
+import logging
+import time
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+import yaml
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressBar
+from rich.console import Console
+from torch import nn
+
+from signbit.data.base import DataSource
+from signbit.data.loader import Augmentation, BatchLoader
+from signbit.errors import RecipeError, SignbitError
+from signbit.tasks import classification
+from signbit.training.callbacks import BestWeights, History
+from signbit.training.files import AtomicCheckpointIO, require_writable, write_json, write_text
+from signbit.training.module import StagedClassifier
+from signbit.training.recipe import ModelRecipe, Recipe
+from signbit.training.trained import TrainedModel, build_model, weights_sha256
+from signbit.training.versions import versions
+
+
+@dataclass
+class RunResult:
+    """The outcome of a run.
+
+    Attributes:
+        trained: the final model, calibrated.
+        metrics: the content of ``metrics.json``.
+        history: the rows of ``metrics.csv``.
+        output: the folder.
+    """
+
+    trained: TrainedModel
+    metrics: dict[str, Any]
+    history: list[dict[str, Any]]
+    output: Path
+
+
+def train(
+    recipe: Recipe,
+    source: DataSource,
+    output: str | Path,
+    *,
+    resume: bool = False,
+    model: nn.Module | None = None,
+    console: Console | None = None,
+) -> RunResult:
+    """Train a classifier.
+
+    Args:
+        recipe: what to do.
+        source: the images.
+        output: folder for the results.
+        resume: go on with the run that is there, from its last complete epoch. On a CPU with the same
+            number of threads the result equals that of an uninterrupted run, float for float.
+        model: a network of your own, instead of the one that the recipe names.
+        console: where progress goes; stderr by default.
+
+    Raises:
+        SignbitError: the folder cannot be written, holds another run, or has nothing to resume.
+        RecipeError: the recipe does not fit the data or the registry of models.
+    """
+    output = Path(output)
+    console = console or Console(stderr=True)
+    prepare_output(output, recipe, resume)
+    spec = None if model else model_spec(recipe.model, source)
+    if recipe.threads is not None:
+        torch.set_num_threads(recipe.threads)
+    torch.manual_seed(recipe.seed)
+    if spec is not None:
+        model = build_model(spec)
+    assert model is not None
+    if recipe.channels_last:
+        model.to(memory_format=torch.channels_last)
+    write_text(output / "recipe.resolved.yaml", recipe.to_yaml())
+    write_json(output / "versions.json", versions())
+
+    history, best = _fit(recipe, source, output, resume, model, console)
+    if recipe.weights == "best":
+        model.load_state_dict(torch.load(best.path, map_location="cpu", weights_only=True))
+    metrics = _finish(recipe, source, model, history, best)
+    info = {
+        "task": recipe.task,
+        "recipe": recipe.model_dump(),
+        "data": source.name,
+        "metrics": metrics,
+    }
+    trained = TrainedModel(
+        model, spec, source.class_names, source.mean, source.std, source.input_shape, info
+    )
+    trained.save(output / "model.pt")
+    from signbit.plots import plot_curves
+
+    plot_curves(history.rows, output / "curves.png")
+    write_json(output / "metrics.json", metrics)
+    return RunResult(trained, metrics, history.rows, output)
+
+
+def prepare_output(output: Path, recipe: Recipe, resume: bool) -> None:
+    """Check that a run can start, or go on, in ``output``.
+
+    Raises:
+        SignbitError: not writable; another run is there; nothing, or another recipe, to resume.
+    """
+    require_writable(output)
+    resolved = output / "recipe.resolved.yaml"
+    if not resume:
+        if resolved.exists():
+            raise SignbitError(
+                f"{output} holds a run already: go on with --resume, or choose another --output"
+            )
+        return
+    if not resolved.exists():
+        raise SignbitError(f"{output}: no run to resume there")
+    try:
+        before = yaml.safe_load(resolved.read_text("utf-8"))
+    except yaml.YAMLError as error:
+        raise SignbitError(f"{resolved}: damaged, the run cannot be resumed") from error
+    changed = _differences(before, recipe.model_dump())
+    if changed:
+        raise SignbitError(
+            f"{output} was started with another recipe: {'; '.join(changed)}. Resume with the same "
+            "one, or choose another --output"
+        )
+
+
+def _differences(before: Any, now: Any, path: str = "") -> list[str]:
+    if isinstance(before, Mapping) and isinstance(now, Mapping):
+        keys = list(dict.fromkeys([*before, *now]))
+        pairs = [(str(key), before.get(key), now.get(key)) for key in keys]
+    elif isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
+        pairs = [(str(i), a, b) for i, (a, b) in enumerate(zip(before, now, strict=True))]
+    else:
+        return [] if before == now else [f"{path} was {before!r}, now {now!r}"]
+    return [d for key, a, b in pairs for d in _differences(a, b, f"{path}.{key}".lstrip("."))]
+
+
+def model_spec(recipe: ModelRecipe, source: DataSource) -> dict[str, Any]:
+    """The arguments of ``create_model`` for a recipe and its data.
+
+    Raises:
+        RecipeError: no such model; gives the nearest name.
+    """
+    from signbit.models import list_models
+
+    if recipe.name not in list_models():
+        close = difflib.get_close_matches(recipe.name, list_models(), 1, 0.4)
+        hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(list_models())}"
+        raise RecipeError(f"model.name: no model {recipe.name!r}; {hint}")
+    return {
+        "name": recipe.name,
+        "num_classes": source.num_classes,
+        "in_channels": source.channels,
+        "stem": recipe.stem,
+        "width": recipe.width,
+        **recipe.options,
+    }
+
+
+def make_loader(
+    recipe: Recipe, source: DataSource, split: str, *, training: bool = False
+) -> BatchLoader:
+    """Batches of one split: shuffled and augmented for training, plain and in order otherwise."""
+    augment = recipe.data.augment
+    return BatchLoader(
+        source.split(split),
+        source.mean,
+        source.std,
+        batch_size=recipe.data.batch_size if training else 250,
+        seed=recipe.seed,
+        shuffle=training,
+        augmentation=Augmentation(**augment.model_dump()) if training else None,
+        channels_last=recipe.channels_last,
+    )
+
+
+def _fit(
+    recipe: Recipe,
+    source: DataSource,
+    output: Path,
+    resume: bool,
+    model: nn.Module,
+    console: Console,
+) -> tuple[History, BestWeights]:
+    checkpoints = output / "checkpoints"
+    checkpoints.mkdir(exist_ok=True)
+    loader = make_loader(recipe, source, "train", training=True)
+    module = StagedClassifier(model, recipe, source.num_classes, len(loader))
+    history = History(output / "metrics.csv", console)
+    best = BestWeights(checkpoints / "best.pt")
+    callbacks: list[Callback] = [
+        _SetEpoch(loader),
+        history,
+        best,
+        ModelCheckpoint(checkpoints, save_last=True, save_top_k=0, save_on_train_epoch_end=True),
+    ]
+    if console.is_terminal:
+        callbacks.append(RichProgressBar(leave=False, console_kwargs={"file": console.file}))
+    trainer = _quiet_trainer(
+        max_epochs=recipe.epochs,
+        accelerator=recipe.accelerator,
+        devices=1,
+        precision="bf16-mixed" if recipe.precision == "bf16" else "32-true",
+        callbacks=callbacks,
+        logger=_tensorboard(output) if recipe.tensorboard else False,
+        plugins=[AtomicCheckpointIO()],
+        num_sanity_val_steps=0,
+        enable_model_summary=False,
+        enable_progress_bar=console.is_terminal,
+        default_root_dir=output,
+    )
+    last = checkpoints / "last.ckpt"
+    with warnings.catch_warnings():
+        # Batches come from memory: workers, as Lightning suggests, would only slow them down.
+        warnings.filterwarnings("ignore", module="lightning")
+        trainer.fit(
+            module,
+            loader,
+            make_loader(recipe, source, "val"),
+            ckpt_path=last if resume and last.exists() else None,
+        )
+    if trainer.interrupted:
+        raise SignbitError(f"interrupted; go on with --resume --output {output}")
+    return history, best
+
+
+class _SetEpoch(Callback):
+    """Tells the loader which epoch comes, also after resuming."""
+
+    def __init__(self, loader: BatchLoader) -> None:
+        self.loader = loader
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.loader.set_epoch(trainer.current_epoch)
+
+
+def _quiet_trainer(**arguments: Any) -> pl.Trainer:
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="lightning")
+        return pl.Trainer(**arguments)
+
+
+def _tensorboard(output: Path) -> Any:
+    from lightning.pytorch.loggers import TensorBoardLogger
+
+    try:
+        return TensorBoardLogger(output, name="tensorboard", version="")
+    except ModuleNotFoundError as error:
+        raise RecipeError("tensorboard: true needs the tensorboard package") from error
+
+
+def _finish(
+    recipe: Recipe, source: DataSource, model: nn.Module, history: History, best: BestWeights
+) -> dict[str, Any]:
+    """Freeze the 8-bit ranges and measure the final network."""
+    from signbit.calibration import calibrate
+
+    started = time.perf_counter()
+    model.cpu().eval()
+    calibrate(model, _first_batches(recipe, source))
+    results = {
+        split: classification.evaluate(
+            model, source.split(split), source.mean, source.std, channels_last=recipe.channels_last
+        )
+        for split in ("val", "test")
+    }
+    return {
+        "test_accuracy": results["test"].accuracy,
+        "test_loss": results["test"].loss,
+        "val_accuracy": results["val"].accuracy,
+        "val_loss": results["val"].loss,
+        "epochs": recipe.epochs,
+        "weights": recipe.weights,
+        "weights_epoch": best.epoch if recipe.weights == "best" else recipe.epochs,
+        "training_seconds": round(sum(row["seconds"] for row in history.rows), 1),
+        "evaluation_seconds": round(time.perf_counter() - started, 1),
+        "images": {name: len(source.split(name)) for name in ("train", "val", "test")},
+        "seed": recipe.seed,
+        "weights_sha256": weights_sha256(model),
+    }
+
+
+def _first_batches(recipe: Recipe, source: DataSource) -> list[Any]:
+    """Training images as the network will see them in use: not augmented, but shuffled."""
+    loader = BatchLoader(
+        source.train,
+        source.mean,
+        source.std,
+        batch_size=min(recipe.data.batch_size, len(source.train)),
+        seed=recipe.seed,
+        shuffle=True,
+        channels_last=recipe.channels_last,
+    )
+    return [batch for batch, _ in zip(loader, range(recipe.calibration_batches), strict=False)]
