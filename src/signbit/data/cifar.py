@@ -26,7 +26,12 @@ from signbit.errors import DataError
 PIXELS = 3 * 32 * 32
 _LAYOUTS = {
     # name: (label bytes, training files, test file, file of class names)
-    "cifar10": (1, [f"data_batch_{i}.bin" for i in range(1, 6)], "test_batch.bin", "batches.meta.txt"),
+    "cifar10": (
+        1,
+        [f"data_batch_{i}.bin" for i in range(1, 6)],
+        "test_batch.bin",
+        "batches.meta.txt",
+    ),
     "cifar100": (2, ["train.bin"], "test.bin", "fine_label_names.txt"),
 }
 _FOLDERS = {"cifar10": "cifar-10-batches-bin", "cifar100": "cifar-100-binary"}
@@ -195,7 +200,9 @@ def _parse_records(
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     record = label_bytes + PIXELS
     if not content or len(content) % record:
-        raise DataError(f"{name}: {len(content)} bytes are no whole number of {record}-byte records")
+        raise DataError(
+            f"{name}: {len(content)} bytes are no whole number of {record}-byte records"
+        )
     rows = np.frombuffer(content, np.uint8).reshape(-1, record)
     labels = rows[:, label_bytes - 1].astype(np.int64)
     if labels.max() >= classes:

@@ -90,7 +90,9 @@ def _list_files(root: Path, classes: list[str]) -> Files:
 
 def _decode(files: Files, image_size: int | None) -> ImageDataset:
     labels = np.array([label for _, label in files], np.int64)
-    return ImageDataset(cached_images(_key(files, image_size), lambda: _read(files, image_size)), labels)
+    return ImageDataset(
+        cached_images(_key(files, image_size), lambda: _read(files, image_size)), labels
+    )
 
 
 def _key(files: Files, image_size: int | None) -> str:

@@ -46,9 +46,7 @@ def normalize(
     return apply_table(images, normalization_table(mean, std))
 
 
-def apply_table(
-    images: NDArray[np.uint8], table: NDArray[np.float32]
-) -> NDArray[np.float32]:
+def apply_table(images: NDArray[np.uint8], table: NDArray[np.float32]) -> NDArray[np.float32]:
     """:func:`normalize` with a table made beforehand by :func:`normalization_table`."""
     if images.ndim != 4 or images.dtype != np.uint8:
         raise ValueError(f"expected uint8 [N, H, W, C], got {images.dtype} {images.shape}")

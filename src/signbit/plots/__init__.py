@@ -2,6 +2,7 @@
 
 from signbit.plots.curves import plot_curves
 from signbit.plots.profile import plot_profile
+from signbit.plots.report import render_report
 from signbit.plots.samples import plot_samples
 
-__all__ = ["plot_curves", "plot_profile", "plot_samples"]
+__all__ = ["plot_curves", "plot_profile", "plot_samples", "render_report"]

@@ -71,7 +71,9 @@ def load_trained(
     if path.is_dir():
         path = path / "model.pt"
         if not path.exists():
-            raise SignbitError(f"{path}: no such file; is that run complete? (signbit train --resume)")
+            raise SignbitError(
+                f"{path}: no such file; is that run complete? (signbit train --resume)"
+            )
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:

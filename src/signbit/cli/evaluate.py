@@ -1,0 +1,135 @@
+"""``signbit eval``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from signbit.cli.console import JsonOption, print_json, print_pairs
+from signbit.errors import DataError, SignbitError
+
+if TYPE_CHECKING:
+    from signbit.data import DataSource, ImageDataset
+
+
+def evaluate(
+    target: Annotated[Path, typer.Argument(help="A run's folder, model.pt, or a .signbit file.")],
+    data: Annotated[Path | None, typer.Option(help="Where the data set lies.")] = None,
+    engine: Annotated[
+        Path | None, typer.Option(help="A .signbit file to compare the network with.")
+    ] = None,
+    split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first images.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads of the engine.")] = None,
+    json: JsonOption = False,
+) -> None:
+    """Measure accuracy: in PyTorch, in the engine, or both and their difference."""
+    if split not in ("train", "val", "test"):
+        raise SignbitError(f"--split {split}: expected train, val or test")
+    if target.suffix == ".signbit":
+        if engine is not None:
+            raise SignbitError("--engine: the first argument is a .signbit file already")
+        result = _engine_only(target, data, split, limit, threads)
+    else:
+        result = _network(target, data, engine, split, limit, threads)
+    if json:
+        print_json(result)
+        return
+    pairs = {"images": f"{result['images']} ({result['data']}, {split})"}
+    if "pytorch_accuracy" in result:
+        pairs["PyTorch"] = f"{result['pytorch_accuracy']:.2%}"
+    if "engine_accuracy" in result:
+        pairs["engine"] = f"{result['engine_accuracy']:.2%}"
+    if "difference_points" in result:
+        pairs["difference"] = f"{result['difference_points']:+.2f} points"
+        pairs["same prediction"] = f"{result['equal_predictions']} of {result['images']}"
+    print_pairs(f"accuracy of {target}", pairs)
+
+
+def _engine_only(
+    path: Path, data: Path | None, split: str, limit: int | None, threads: int | None
+) -> dict[str, Any]:
+    from signbit.runtime import load
+    from signbit.tasks.classification import evaluate_engine
+
+    session = load(path, threads=threads)
+    metadata = session.metadata
+    recipe = (metadata.get("recipe") or {}).get("data", {})
+    source = _load(metadata.get("data", "auto"), data, recipe)
+    _require_fit(path, source, tuple(session.input_shape), metadata.get("class_names"))
+    dataset = _images(source, split, limit)
+    result = evaluate_engine(session, dataset)
+    return {
+        "target": str(path),
+        "data": source.name,
+        "split": split,
+        "images": len(dataset),
+        "engine_accuracy": result.accuracy,
+        "isa": session.isa,
+        "threads": session.threads,
+    }
+
+
+def _network(
+    path: Path,
+    data: Path | None,
+    engine: Path | None,
+    split: str,
+    limit: int | None,
+    threads: int | None,
+) -> dict[str, Any]:
+    from signbit.cli.networks import load_network
+    from signbit.tasks import classification
+
+    session = None
+    if engine is not None:
+        from signbit.runtime import load
+
+        session = load(engine, threads=threads)
+    trained = load_network(path)
+    recipe = trained.info.get("recipe", {}).get("data", {})
+    source = _load(trained.info.get("data", "auto"), data, recipe)
+    _require_fit(path, source, trained.input_shape, trained.class_names)
+    dataset = _images(source, split, limit)
+    torch_result = classification.evaluate(trained.model, dataset, trained.mean, trained.std)
+    result: dict[str, Any] = {
+        "target": str(path),
+        "data": source.name,
+        "split": split,
+        "images": len(dataset),
+        "pytorch_accuracy": torch_result.accuracy,
+    }
+    if session is not None:
+        engine_result = classification.evaluate_engine(session, dataset)
+        equal = int((engine_result.predictions == torch_result.predictions).sum())
+        result |= {
+            "engine": str(engine),
+            "engine_accuracy": engine_result.accuracy,
+            "difference_points": 100 * (engine_result.accuracy - torch_result.accuracy),
+            "equal_predictions": equal,
+            "isa": session.isa,
+            "threads": session.threads,
+        }
+    return result
+
+
+def _load(name: str, data: Path | None, recipe: dict[str, Any]) -> DataSource:
+    from signbit.data import load_source
+
+    image_size = recipe.get("image_size") if name == "folder" else None
+    return load_source(name, data, val_size=recipe.get("val_size"), image_size=image_size)
+
+
+def _images(source: DataSource, split: str, limit: int | None) -> ImageDataset:
+    return (source if limit is None else source.limited(limit)).split(split)
+
+
+def _require_fit(path: Path, source: DataSource, shape: tuple[int, ...], names: Any) -> None:
+    if tuple(shape) != source.input_shape:
+        raise DataError(
+            f"{path} takes images of {tuple(shape)}, {source.name} has {source.input_shape}"
+        )
+    if names is not None and tuple(names) != source.class_names:
+        raise DataError(f"{path} was trained on other classes than those of {source.name}")

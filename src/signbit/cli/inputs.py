@@ -1,0 +1,68 @@
+"""Images for the engine from files: pictures, folders of them, and NumPy arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from signbit.errors import DataError
+
+
+def read_inputs(path: Path, shape: tuple[int, int, int]) -> Iterator[tuple[str, np.ndarray]]:
+    """Named inputs, one image each: uint8 [H, W, C], or float32 [1, C, H, W] from a float .npy.
+
+    Args:
+        path: a picture, a folder of pictures, or an ``.npy`` with one image or a batch.
+        shape: (C, H, W) of the compiled network; pictures are scaled to cover it and centre-cropped,
+            arrays are taken as they are.
+
+    Raises:
+        DataError: missing, unreadable, no picture in the folder, or an array of another type.
+    """
+    if not path.exists():
+        raise DataError(f"{path}: no such file or folder")
+    if path.suffix.lower() == ".npy":
+        yield from _array(path)
+        return
+    from signbit.data.folder import SUFFIXES
+
+    files = [path]
+    if path.is_dir():
+        files = sorted(f for f in path.rglob("*") if f.suffix.lower() in SUFFIXES and f.is_file())
+        if not files:
+            raise DataError(f"{path}: holds no picture ({', '.join(SUFFIXES)})")
+    for file in files:
+        yield str(file), _picture(file, shape)
+
+
+def _picture(file: Path, shape: tuple[int, int, int]) -> np.ndarray:
+    from signbit.data.decode import open_image, pixels, resize_and_crop
+
+    channels, height, width = shape
+    if channels not in (1, 3):
+        raise DataError(f"{file}: the network takes {channels} channels, a picture has 1 or 3")
+    return pixels(resize_and_crop(open_image(file, str(file)), (height, width)), channels)
+
+
+def _array(path: Path) -> Iterator[tuple[str, np.ndarray]]:
+    try:
+        array = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise DataError(f"{path}: not a readable .npy file ({error})") from error
+    if not isinstance(array, np.ndarray):
+        raise DataError(f"{path}: not a single array")
+    if array.dtype == np.uint8 and array.ndim in (3, 4):
+        images = array[None] if array.ndim == 3 else array
+    elif array.dtype == np.float32 and array.ndim == 4:
+        images = array[:, None]
+    else:
+        raise DataError(
+            f"{path}: {array.dtype} {array.shape}; expected uint8 [H, W, C] or [N, H, W, C] pixels, or "
+            "normalised float32 [N, C, H, W]"
+        )
+    if not len(images):
+        raise DataError(f"{path}: an empty batch")
+    for index, image in enumerate(images):
+        yield (str(path) if len(images) == 1 else f"{path}[{index}]"), image

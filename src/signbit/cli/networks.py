@@ -1,0 +1,97 @@
+"""Networks that verbs work on: trained ones from a file, untrained ones from the registry."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from signbit.errors import SignbitError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from signbit.training import TrainedModel
+
+# Statistics of ImageNet, for networks that no data set has given any.
+_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def load_network(path: Path) -> TrainedModel:
+    """A trained model from ``model.pt`` or the folder of a run."""
+    from signbit.training import load_trained
+
+    return load_trained(path)
+
+
+def untrained_network(
+    name: str,
+    *,
+    width: float,
+    stem: str,
+    classes: int,
+    channels: int,
+    size: tuple[int, int] | None = None,
+    seed: int = 0,
+    calibrated: bool = True,
+) -> TrainedModel:
+    """A randomly initialised network of the registry, for timings and summaries.
+
+    With ``calibrated`` its 8-bit ranges are frozen on random pixels: it can be compiled, but what it
+    predicts means nothing.
+
+    Raises:
+        SignbitError: no such model, or an argument that it does not take.
+    """
+    import torch
+
+    from signbit.training import TrainedModel
+    from signbit.training.trained import build_model
+
+    torch.manual_seed(seed)
+    spec: dict[str, Any] = {
+        "name": name, "num_classes": classes, "stem": stem, "width": width, "in_channels": channels,
+    }  # fmt: skip
+    model = build_model(spec).eval()
+    height, width_pixels = size or ((224, 224) if stem == "imagenet" else (32, 32))
+    mean = _MEAN if channels == 3 else (0.5,) * channels
+    std = _STD if channels == 3 else (0.25,) * channels
+    trained = TrainedModel(
+        model,
+        spec,
+        tuple(str(i) for i in range(classes)),
+        mean,
+        std,
+        (channels, height, width_pixels),
+        {"task": "classification", "untrained": True},
+    )
+    if calibrated:
+        from signbit.calibration import calibrate
+
+        calibrate(model, [example_input(trained, 4)])
+    return trained
+
+
+def example_input(trained: TrainedModel, count: int = 1) -> Tensor:
+    """Random pixels, normalised as the network wants them: float32 [count, C, H, W]."""
+    import numpy as np
+    import torch
+
+    from signbit.data.normalize import normalize
+
+    channels, height, width = trained.input_shape
+    pixels = np.random.default_rng(0).integers(0, 256, (count, height, width, channels), np.uint8)
+    return torch.from_numpy(normalize(pixels, trained.mean, trained.std)).contiguous()
+
+
+def parse_size(text: str | None) -> tuple[int, int] | None:
+    """``"224"`` or ``"224x320"`` (height x width) as a pair.
+
+    Raises:
+        SignbitError: neither form.
+    """
+    if text is None:
+        return None
+    parts = text.lower().split("x")
+    if len(parts) > 2 or not all(part.isdigit() and int(part) > 0 for part in parts):
+        raise SignbitError(f"size {text!r}: expected pixels, as in 224 or 224x320 (height x width)")
+    return int(parts[0]), int(parts[-1])

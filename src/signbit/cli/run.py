@@ -1,0 +1,76 @@
+"""``signbit run``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from signbit.cli.console import JsonOption, print_json, stderr, stdout
+from signbit.errors import SignbitError
+
+
+def run(
+    file: Annotated[Path, typer.Argument(help="A .signbit file.")],
+    source: Annotated[
+        Path, typer.Argument(help="A picture, a folder or an .npy.", metavar="INPUT")
+    ],
+    top: Annotated[int, typer.Option(min=1, help="How many classes to show.")] = 5,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads; default: all cores.")] = None,
+    isa: Annotated[
+        str | None, typer.Option(help="Cap the instruction set: scalar, avx2 ...")
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Classify images with the native engine; PyTorch is not needed.
+
+    Pictures are scaled to cover the size that the file was compiled for, then centre-cropped.
+    """
+    import numpy as np
+    from rich.table import Table
+
+    from signbit.cli.inputs import read_inputs
+    from signbit.runtime import load
+
+    session = load(file, threads=threads, isa=isa)
+    task = session.metadata.get("task", "classification")
+    if task != "classification":
+        raise SignbitError(f"{file} was made for {task}; signbit run shows classes")
+    shape = tuple(session.input_shape)
+    names = session.metadata.get("class_names")
+    results = []
+    for name, image in read_inputs(source, shape):
+        logits = np.asarray(session(image), np.float64).reshape(-1)
+        exponentials = np.exp(logits - logits.max())
+        shares = exponentials / exponentials.sum()
+        best = np.argsort(-logits, kind="stable")[:top]
+        results.append(
+            {
+                "input": name,
+                "top": [
+                    {
+                        "class": names[i] if names else str(i),
+                        "index": int(i),
+                        "probability": float(shares[i]),
+                        "logit": float(logits[i]),
+                    }
+                    for i in best
+                ],
+            }
+        )
+    if json:
+        print_json({"file": str(file), "isa": session.isa, "results": results})
+        return
+    stderr().print(
+        f"images at {shape[1]}x{shape[2]} pixels, {session.isa}, {session.threads} threads",
+        highlight=False,
+    )
+    table = Table("input", "class", "probability")
+    for result in results:
+        for rank, entry in enumerate(result["top"]):
+            table.add_row(
+                result["input"] if rank == 0 else "", entry["class"], f"{entry['probability']:.1%}"
+            )
+        table.add_section()
+    stdout().print(table)

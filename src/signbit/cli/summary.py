@@ -1,0 +1,41 @@
+"""``signbit summary``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from signbit.cli.console import JsonOption, print_json
+from signbit.cli.networks import example_input, load_network, parse_size, untrained_network
+
+
+def summary(
+    target: Annotated[str, typer.Argument(help="A model's name, model.pt or a run's folder.")],
+    size: Annotated[
+        str | None, typer.Option("--input-size", help="Pixels: 224 or 224x320 (height x width).")
+    ] = None,
+    width: Annotated[float, typer.Option(help="For a name: width factor.")] = 1.0,
+    stem: Annotated[str, typer.Option(help="For a name: imagenet or cifar.")] = "imagenet",
+    classes: Annotated[int, typer.Option(help="For a name: number of classes.")] = 1000,
+    channels: Annotated[int, typer.Option(help="For a name: input channels.")] = 3,
+    json: JsonOption = False,
+) -> None:
+    """Count a network's work layer by layer: parameters, operations, memory, and what runs binary."""
+    from signbit.compiler.summary import summarize
+
+    path = Path(target)
+    if path.exists():
+        trained = load_network(path)
+    else:
+        trained = untrained_network(
+            target, width=width, stem=stem, classes=classes, channels=channels, calibrated=False
+        )
+    if (pixels := parse_size(size)) is not None:
+        trained.input_shape = (trained.input_shape[0], *pixels)
+    counts = summarize(trained.model, example_input(trained))
+    if json:
+        print_json(counts.to_dict())
+    else:
+        typer.echo(str(counts))

@@ -1,0 +1,70 @@
+"""``signbit train``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from signbit.cli.console import JsonOption, print_json, print_pairs, stderr
+from signbit.cli.recipes import find_recipe
+
+
+def train(
+    recipe: Annotated[
+        str, typer.Argument(help="A YAML file, or the name of a recipe of signbit's.")
+    ],
+    data: Annotated[Path | None, typer.Option(help="Where the data set lies.")] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Folder for the results; default runs/RECIPE.")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run in --output.")
+    ] = False,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="PATH=VALUE", help="Change the recipe: stages.0.epochs=3"),
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Train a network as a recipe says."""
+    path = find_recipe(recipe)
+    from signbit.data import load_source
+    from signbit.training import load_recipe
+    from signbit.training.files import require_writable
+
+    checked = load_recipe(path, overrides or ())
+    output = output or Path("runs") / path.stem
+    require_writable(output)  # before decoding data, which can take a while
+    from signbit.training import train as run_training
+
+    source = load_source(
+        checked.data.name,
+        data,
+        val_size=checked.data.val_size,
+        image_size=checked.data.image_size,
+    )
+    console = stderr()
+    console.print(
+        f"{checked.model.name} on {source.name}: {len(source.train)} training, {len(source.val)} "
+        f"validation, {len(source.test)} test images; results in {output}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    result = run_training(checked, source, output, resume=resume, console=console)
+    if json:
+        print_json({"output": str(output), **result.metrics})
+        return
+    metrics = result.metrics
+    print_pairs(
+        f"{checked.model.name} on {source.name}",
+        {
+            "test accuracy": f"{metrics['test_accuracy']:.2%}",
+            "validation accuracy": f"{metrics['val_accuracy']:.2%}",
+            "training time": f"{metrics['training_seconds'] / 60:.1f} min, {metrics['epochs']} epochs",
+            "weights": f"{metrics['weights']}, of epoch {metrics['weights_epoch']}",
+            "written": str(output),
+            "next": f"signbit compile {output} -o model.signbit",
+        },
+    )
