@@ -59,10 +59,12 @@ class QuantLayer(nn.Module):
         if not self.calibrated:
             raise ValueError(f"{type(self).__name__}: no input range to freeze; calibrate first")
         self.frozen.fill_(True)
+        self._read_flags()
 
     def unfreeze(self) -> None:
         """Let the range follow the training batches again."""
         self.frozen.fill_(False)
+        self._read_flags()
 
     @torch.no_grad()
     def set_input_range(self, low: float | Tensor, high: float | Tensor) -> None:
@@ -86,6 +88,7 @@ class QuantLayer(nn.Module):
         self.inv_input_scale.copy_(1.0 / scale)
         self.input_zero_point.copy_(torch.round(-low / scale).clamp(0, LEVELS))
         self.calibrated.fill_(True)
+        self._read_flags()
 
     @torch.no_grad()
     def _follow(self, x: Tensor) -> None:
