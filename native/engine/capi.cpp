@@ -1,0 +1,159 @@
+// The C API: exceptions end here and become status codes with messages.
+#include "signbit/signbit.h"
+
+#include <atomic>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <new>
+#include <string>
+
+#include "error.h"
+#include "program.h"
+#include "select.h"
+#include "session.h"
+
+struct signbit_model {
+  std::shared_ptr<const signbit::Program> program;
+};
+
+struct signbit_session {
+  std::unique_ptr<signbit::Session> session;
+  std::atomic<bool> running{false};
+};
+
+namespace {
+
+using namespace signbit;
+
+signbit_status report(signbit_status status, const char* message, char* error, size_t error_size) {
+  if (error && error_size) {
+    std::strncpy(error, message, error_size - 1);
+    error[error_size - 1] = 0;
+  }
+  return status;
+}
+
+template <typename Work>
+signbit_status guarded(char* error, size_t error_size, Work work) {
+  if (error && error_size) error[0] = 0;
+  try {
+    work();
+    return SIGNBIT_OK;
+  } catch (const FormatError& e) {
+    return report(SIGNBIT_ERROR_FORMAT, e.what(), error, error_size);
+  } catch (const ArgumentError& e) {
+    return report(SIGNBIT_ERROR_ARGUMENT, e.what(), error, error_size);
+  } catch (const UnsupportedError& e) {
+    return report(SIGNBIT_ERROR_UNSUPPORTED, e.what(), error, error_size);
+  } catch (const IoError& e) {
+    return report(SIGNBIT_ERROR_IO, e.what(), error, error_size);
+  } catch (const std::bad_alloc&) {
+    return report(SIGNBIT_ERROR_MEMORY, "out of memory", error, error_size);
+  } catch (const std::exception& e) {
+    return report(SIGNBIT_ERROR_INTERNAL, e.what(), error, error_size);
+  }
+}
+
+void require(bool condition, const char* message) {
+  if (!condition) throw ArgumentError(message);
+}
+
+}  // namespace
+
+const char* signbit_version(void) { return SIGNBIT_VERSION; }
+
+const char* signbit_instruction_sets(void) {
+  static const std::string names = [] {
+    std::string joined;
+    for (const KernelTable* table : available_kernels()) joined += (joined.empty() ? "" : ",") + std::string(table->isa);
+    return joined;
+  }();
+  return names.c_str();
+}
+
+signbit_status signbit_model_open(const char* path, signbit_model** model, char* error, size_t error_size) {
+  return guarded(error, error_size, [&] {
+    require(path && model, "path and model must not be null");
+    *model = nullptr;
+    auto program = std::make_shared<const Program>(read_program(map_file(path)));
+    *model = new signbit_model{std::move(program)};
+  });
+}
+
+signbit_status signbit_model_open_memory(const void* data, size_t size, signbit_model** model, char* error,
+                                         size_t error_size) {
+  return guarded(error, error_size, [&] {
+    require(model && (data || size == 0), "data and model must not be null");
+    *model = nullptr;
+    uint8_t* copy = static_cast<uint8_t*>(std::aligned_alloc(64, (size + 127) / 64 * 64));
+    if (!copy) throw std::bad_alloc();
+    std::shared_ptr<const uint8_t> storage(copy, [](const uint8_t* p) { std::free(const_cast<uint8_t*>(p)); });
+    if (size) std::memcpy(copy, data, size);
+    auto program = std::make_shared<const Program>(read_program(open_container(std::move(storage), size)));
+    *model = new signbit_model{std::move(program)};
+  });
+}
+
+void signbit_model_close(signbit_model* model) { delete model; }
+
+const char* signbit_model_metadata(const signbit_model* model) { return model->program->container.metadata.c_str(); }
+
+int32_t signbit_model_input_channels(const signbit_model* model) {
+  return model->program->values[size_t(model->program->input)].channels;
+}
+
+int32_t signbit_model_accepts_pixels(const signbit_model* model) { return model->program->normalised; }
+
+signbit_status signbit_session_open(const signbit_model* model, const signbit_session_options* options,
+                                    signbit_session** session, char* error, size_t error_size) {
+  return guarded(error, error_size, [&] {
+    require(model && options && session, "model, options and session must not be null");
+    *session = nullptr;
+    require(options->batch >= 1, "batch must be at least 1");
+    require(options->height >= 1 && options->width >= 1, "height and width must be at least 1");
+    require(options->threads >= 1 && options->threads <= 1024, "threads must be 1 to 1024");
+    auto opened = std::make_unique<signbit_session>();
+    opened->session = std::make_unique<Session>(
+        model->program, SessionOptions{options->batch, options->height, options->width, options->threads,
+                                       options->isa ? options->isa : ""});
+    *session = opened.release();
+  });
+}
+
+void signbit_session_close(signbit_session* session) { delete session; }
+
+const char* signbit_session_isa(const signbit_session* session) { return session->session->isa(); }
+size_t signbit_session_arena_bytes(const signbit_session* session) { return session->session->arena_bytes(); }
+size_t signbit_session_weight_bytes(const signbit_session* session) { return session->session->weight_bytes(); }
+int32_t signbit_session_output_count(const signbit_session* session) { return session->session->output_count(); }
+
+signbit_status signbit_session_output_shape(const signbit_session* session, int32_t index, int64_t shape[4],
+                                            int32_t* rank) {
+  return guarded(nullptr, 0, [&] {
+    require(session && shape && rank && index >= 0 && index < session->session->output_count(), "no such output");
+    const std::vector<int64_t> dims = session->session->output_shape(index);
+    *rank = int32_t(dims.size());
+    for (size_t i = 0; i < dims.size(); i++) shape[i] = dims[i];
+  });
+}
+
+signbit_status signbit_session_run(signbit_session* session, const void* input, signbit_input_kind kind,
+                                   float* const* outputs, char* error, size_t error_size) {
+  return guarded(error, error_size, [&] {
+    require(session && input && outputs, "session, input and outputs must not be null");
+    require(kind == SIGNBIT_INPUT_U8_NHWC || kind == SIGNBIT_INPUT_F32_NCHW, "unknown kind of input");
+    require(kind != SIGNBIT_INPUT_U8_NHWC || session->session->accepts_pixels(),
+            "the file does not say how to normalise pixels: pass normalised float32, or compile with preprocessing");
+    require(!session->running.exchange(true), "the session is running in another thread; open one session a thread");
+    struct Release {
+      std::atomic<bool>& running;
+      ~Release() { running.store(false); }
+    } release{session->running};
+    session->session->run(input, kind == SIGNBIT_INPUT_U8_NHWC ? InputKind::kU8Nhwc : InputKind::kF32Nchw, outputs);
+  });
+}
+
+void signbit_session_set_profiling(signbit_session* session, int32_t on) { session->session->set_profiling(on != 0); }
+
+const char* signbit_session_profile(signbit_session* session) { return session->session->profile().c_str(); }

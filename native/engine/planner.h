@@ -1,0 +1,78 @@
+// Turns a program into a session's plan.
+#pragma once
+
+#include <tuple>
+
+#include "session.h"
+
+namespace signbit {
+
+class Planner {
+ public:
+  explicit Planner(Session* session) : s_(*session), program_(*session->program_) {}
+  void plan();
+
+ private:
+  struct Size {
+    int height = 0, width = 0;
+  };
+  // Where a convolution's taps lie, in rows and columns of its output's geometry.
+  struct Reach {
+    int low_y = 0, high_y = 0, low_x = 0, high_x = 0;
+  };
+  // A copy of a map brought to a strided consumer's geometry: one set of planes a phase.
+  struct Repack {
+    int value;
+    const Geometry* geometry;
+    int stride_h, stride_w;
+    uint8_t halo;
+    bool halo_matters;
+    std::vector<bool> used;      // [stride_h * stride_w]
+    std::vector<int> slot;       // phase -> position among the stored ones
+    Reach reach;
+    int first = 0, last = 0;     // consumers: the first and last node
+    Map map;
+  };
+
+  void infer_sizes();
+  void find_halos();
+  void build_geometries();
+  void choose_layouts();  // maps, repacks, and how long each buffer lives
+  void place_buffers();
+  void add_steps();
+  void add_repack_step(const Repack& repack);
+  void add_conv(int index);
+  void add_pool(int index);
+  void add_pointwise(int index);
+  void add_pixel_tables();
+
+  const NodeInfo& node(int i) const { return program_.nodes[size_t(i)]; }
+  int node_count() const { return int(program_.nodes.size()); }
+  const Size& size(int value) const { return sizes_[size_t(value)]; }
+  Map& map(int value) { return s_.maps_[size_t(value)]; }
+  const ValueInfo& info(int value) const { return program_.values[size_t(value)]; }
+  const Geometry* geometry(const Size& size) const;
+  bool is_direct(const NodeInfo& n) const;
+  Reach reach_of(const NodeInfo& n) const;
+  Map make_map(Type type, int channels, const Geometry* geometry, int phases, int first, int last);
+  void set_halo(Map* map, Type type, int channels, uint8_t halo);
+  Repack* repack_for(int index);
+  Epilogue make_epilogue(const NodeInfo& n, bool narrow);
+  PlanStep& new_step(const NodeInfo& n, const char* op, const char* kernel);
+  // Clears the margins of the maps that `n` writes and that filter taps may read.
+  std::function<void()> margin_clearer(const NodeInfo& n);
+  std::function<void()> clear_margins(const Map& m) const;
+  const int16_t* clipped(const int32_t* from, size_t count);
+  void make_valid(const NodeInfo& n, bool narrow, BinaryConv* conv);
+  template <typename T>
+  T* keep(size_t count);
+
+  Session& s_;
+  const Program& program_;
+  std::vector<Size> sizes_;
+  std::map<std::pair<int, int>, int> halo_;
+  std::deque<Repack> repacks_;
+  std::map<std::vector<int64_t>, const void*> valid_;
+};
+
+}  // namespace signbit

@@ -1,0 +1,405 @@
+#include "program.h"
+
+#include <cstring>
+
+#include "../kernels/kernels.h"
+#include "error.h"
+
+namespace signbit {
+namespace {
+
+constexpr uint32_t kMagic = 0x31474253;  // "SBG1"
+constexpr uint32_t kNoId = 0xFFFFFFFF;
+constexpr int kMaxChannels = 1 << 20;
+constexpr int kMaxKernel = 1 << 12;
+constexpr int64_t kMaxTaps = 65535;  // matches are counted in 16 bits
+
+// Words, each checked before it is read.
+class Words {
+ public:
+  Words(const uint8_t* data, size_t size) : data_(data), count_(size / 4) {}
+
+  uint32_t next(const char* field) {
+    if (at_ >= count_) throw FormatError(std::string("graph: ends within ") + field);
+    uint32_t word;
+    std::memcpy(&word, data_ + 4 * at_++, 4);
+    return word;
+  }
+  size_t left() const { return count_ - at_; }
+  size_t position() const { return at_; }
+  // A number of things of which each takes at least `words` words.
+  uint32_t count(const char* field, size_t words) {
+    const uint32_t n = next(field);
+    if (n > left() / words)
+      throw FormatError(std::string("graph: ") + field + " = " + std::to_string(n) +
+                        " does not fit the tensor");
+    return n;
+  }
+
+ private:
+  const uint8_t* data_;
+  size_t count_, at_ = 0;
+};
+
+struct StepSpec {
+  int attrs;
+  int params;
+  int value;  // 0 none, 1 read, 2 written
+};
+
+StepSpec step_spec(uint32_t code) {
+  switch (StepKind(code)) {
+    case StepKind::kAffine: return {0, 2, 0};
+    case StepKind::kAdd: return {0, 0, 1};
+    case StepKind::kRPReLU: return {0, 3, 0};
+    case StepKind::kPReLU: return {0, 1, 0};
+    case StepKind::kQuant4Shift: return {1, 2, 0};
+    case StepKind::kQuant4Ladder: return {0, 2, 0};
+    case StepKind::kStore: return {0, 0, 2};
+    case StepKind::kThreshold: return {0, 3, 2};
+    case StepKind::kSign: return {0, 1, 2};
+    case StepKind::kQuant8: return {2, 0, 2};
+  }
+  return {-1, 0, 0};
+}
+
+class Reader {
+ public:
+  explicit Reader(Container container) { p_.container = std::move(container); }
+
+  Program read() {
+    const Container& c = p_.container;
+    Words w(c.graph, c.graph_size);
+    if (w.next("magic") != kMagic) throw FormatError("graph: wrong magic number");
+    const uint32_t version = w.next("version");
+    if (version != 1)
+      throw FormatError("graph: version " + std::to_string(version) + ": written by a newer signbit?");
+    const uint32_t tensors = w.count("n_tensors", 4), values = w.count("n_values", 2),
+                   nodes = w.count("n_nodes", 8), outputs = w.count("n_outputs", 2),
+                   words = w.count("n_words", 1), string_bytes = w.count("n_string_bytes", 1);
+    const uint32_t normalised = w.next("normalised");
+    if (normalised > 1) throw FormatError("graph: normalised is neither 0 nor 1");
+    p_.normalised = normalised;
+    const uint32_t mean = w.next("mean"), std = w.next("std"), input = w.next("input");
+    for (int i = 0; i < 5; i++)
+      if (w.next("reserved")) throw FormatError("graph: a reserved word is not 0");
+    read_tensors(w, tensors);
+    read_values(w, values);
+    p_.input = id(input, p_.values.size(), "graph: input value");
+    if (value(p_.input).type != Type::kF32) fail("graph: input value is not f32");
+    written_.assign(p_.values.size(), false);
+    written_[size_t(p_.input)] = true;
+    if (p_.normalised) {
+      p_.mean = id(mean, p_.tensors.size(), "graph: mean tensor");
+      p_.std = id(std, p_.tensors.size(), "graph: std tensor");
+      for (int t : {p_.mean, p_.std}) expect(t, 0, value(p_.input).channels, "graph: mean or std");
+    }
+    std::vector<std::pair<uint32_t, uint32_t>> output_words;
+    for (uint32_t i = 0; i < outputs; i++) {
+      const uint32_t v = w.next("outputs"), flat = w.next("outputs");
+      output_words.emplace_back(v, flat);
+    }
+    const size_t start = w.position();
+    const size_t string_words = (string_bytes + size_t(3)) / 4;
+    if (words > w.left() || string_words > w.left() - words) fail("graph: n_words exceeds the tensor");
+    strings_ = c.graph + 4 * (start + words);
+    string_bytes_ = string_bytes;
+    Words body(c.graph + 4 * start, size_t(words) * 4);
+    for (uint32_t i = 0; i < nodes; i++) read_node(body, i);
+    if (body.left()) fail("graph: words left behind the last node");
+    if (outputs == 0) fail("graph: no outputs");
+    for (const auto& o : output_words) {
+      const int v = id(o.first, p_.values.size(), "graph: output value");
+      if (!written_[size_t(v)]) fail("graph: an output value is never written");
+      if (value(v).type != Type::kF32) fail("graph: an output value is not f32");
+      if (o.second > 1) fail("graph: flat is neither 0 nor 1");
+      p_.outputs.push_back({v, o.second == 1});
+    }
+    return std::move(p_);
+  }
+
+ private:
+  [[noreturn]] static void fail(const std::string& what) { throw FormatError(what); }
+
+  static int id(uint32_t word, size_t size, const std::string& what) {
+    if (word >= size) fail(what + ": id " + std::to_string(word) + " of " + std::to_string(size));
+    return int(word);
+  }
+  const ValueInfo& value(int v) const { return p_.values[size_t(v)]; }
+
+  void expect(int tensor, uint32_t dtype, int64_t count, const std::string& what) const {
+    const Tensor& t = p_.tensors[size_t(tensor)];
+    if (t.dtype != dtype) fail(what + ": wrong dtype");
+    if (int64_t(t.count) != count)
+      fail(what + ": holds " + std::to_string(t.count) + " elements, needs " + std::to_string(count));
+  }
+
+  void read_tensors(Words& w, uint32_t n) {
+    const Container& c = p_.container;
+    for (uint32_t i = 0; i < n; i++) {
+      Tensor t;
+      t.dtype = w.next("tensors");
+      t.count = w.next("tensors");
+      uint64_t offset = w.next("tensors");
+      offset |= uint64_t(w.next("tensors")) << 32;
+      const std::string name = "graph: tensor " + std::to_string(i);
+      if (t.dtype != 0 && t.dtype != 1 && t.dtype != 3 && t.dtype != 4) fail(name + ": unknown dtype");
+      const uint64_t bytes = uint64_t(t.count) * (t.dtype <= 1 ? 4 : 1);
+      if (offset % 64) fail(name + ": offset is not aligned");
+      if (offset > c.data_size || bytes > c.data_size - offset) fail(name + ": lies outside the file");
+      t.data = c.data + offset;
+      p_.tensors.push_back(t);
+    }
+  }
+
+  void read_values(Words& w, uint32_t n) {
+    for (uint32_t i = 0; i < n; i++) {
+      const uint32_t type = w.next("values"), channels = w.next("values");
+      const std::string name = "graph: value " + std::to_string(i);
+      if (type > uint32_t(Type::kB1)) fail(name + ": unknown type");
+      if (channels == 0 || channels > uint32_t(kMaxChannels)) fail(name + ": channels out of range");
+      p_.values.push_back({Type(type), int(channels)});
+    }
+  }
+
+  std::string read_path(uint32_t offset, uint32_t length, const std::string& name) const {
+    if (offset > string_bytes_ || length > string_bytes_ - offset) fail(name + ": path lies outside the strings");
+    return std::string(reinterpret_cast<const char*>(strings_) + offset, length);
+  }
+
+  void read_node(Words& w, uint32_t index) {
+    NodeInfo node;
+    std::string name = "graph: node " + std::to_string(index);
+    const uint32_t code = w.next("node");
+    const uint32_t offset = w.next("node"), length = w.next("node");
+    uint32_t counts[5];
+    for (uint32_t& count : counts) count = w.count("node", 1);
+    if (code < 1 || code > 6) fail(name + ": unknown operation " + std::to_string(code));
+    node.op = Op(code);
+    node.path = read_path(offset, length, name);
+    name += " (" + node.path + ")";
+    for (uint32_t i = 0; i < counts[0]; i++) {
+      const int v = id(w.next("node inputs"), p_.values.size(), name + ": input");
+      if (!written_[size_t(v)]) fail(name + ": reads a value that nothing wrote before");
+      node.inputs.push_back(v);
+    }
+    for (uint32_t i = 0; i < counts[1]; i++) {
+      const int v = id(w.next("node outputs"), p_.values.size(), name + ": output");
+      if (written_[size_t(v)]) fail(name + ": writes a value that was written before");
+      written_[size_t(v)] = true;
+      node.outputs.push_back(v);
+    }
+    std::vector<int32_t> attrs;
+    for (uint32_t i = 0; i < counts[2]; i++) attrs.push_back(int32_t(w.next("node attributes")));
+    for (uint32_t i = 0; i < counts[3]; i++) {
+      const uint32_t t = w.next("node parameters");
+      node.params.push_back(t == kNoId ? kNone : id(t, p_.tensors.size(), name + ": tensor"));
+    }
+    for (uint32_t i = 0; i < counts[4]; i++) node.steps.push_back(read_step(w, name));
+    if (node.inputs.empty() || node.outputs.empty()) fail(name + ": needs an input and an output");
+    check_node(node, attrs, name);
+    p_.nodes.push_back(std::move(node));
+  }
+
+  StepInfo read_step(Words& w, const std::string& name) {
+    StepInfo step;
+    step.code = w.next("step");
+    const uint32_t v = w.next("step");
+    const uint32_t n_attrs = w.count("step", 1), n_params = w.count("step", 1);
+    const StepSpec spec = step_spec(step.code);
+    if (spec.attrs < 0) fail(name + ": unknown step " + std::to_string(step.code));
+    if (int(n_attrs) != spec.attrs || int(n_params) != spec.params)
+      fail(name + ": step " + std::to_string(step.code) + " has a wrong number of arguments");
+    if ((spec.value == 0) != (v == kNoId))
+      fail(name + ": step " + std::to_string(step.code) + " has a value too many or too few");
+    step.value = v == kNoId ? kNone : id(v, p_.values.size(), name + ": step value");
+    for (uint32_t i = 0; i < n_attrs; i++) step.attrs.push_back(int32_t(w.next("step")));
+    for (uint32_t i = 0; i < n_params; i++)
+      step.params.push_back(id(w.next("step"), p_.tensors.size(), name + ": step tensor"));
+    return step;
+  }
+
+  static int in_range(int32_t x, int low, int high, const std::string& what) {
+    if (x < low || x > high)
+      fail(what + " = " + std::to_string(x) + " is not in " + std::to_string(low) + ".." +
+           std::to_string(high));
+    return x;
+  }
+
+  void read_window(const std::vector<int32_t>& attrs, size_t first, Window* window,
+                   const std::string& name) const {
+    window->kernel_h = in_range(attrs[first], 1, kMaxKernel, name + ": kernel_h");
+    window->kernel_w = in_range(attrs[first + 1], 1, kMaxKernel, name + ": kernel_w");
+    window->stride_h = in_range(attrs[first + 2], 1, kMaxKernel, name + ": stride_h");
+    window->stride_w = in_range(attrs[first + 3], 1, kMaxKernel, name + ": stride_w");
+    window->pad_h = in_range(attrs[first + 4], 0, kMaxKernel, name + ": pad_h");
+    window->pad_w = in_range(attrs[first + 5], 0, kMaxKernel, name + ": pad_w");
+  }
+
+  void check_node(NodeInfo& node, const std::vector<int32_t>& attrs, const std::string& name) {
+    static const size_t kAttrs[] = {0, 12, 12, 6, 6, 0, 0};
+    static const size_t kParams[] = {0, 1, 1, 1, 0, 0, 0};
+    const size_t op = size_t(node.op);
+    if (attrs.size() != kAttrs[op] || node.params.size() != kParams[op])
+      fail(name + ": a wrong number of attributes or tensors");
+    const ValueInfo in = value(node.inputs[0]);
+    Window& window = node.window;
+    window.in_channels = window.out_channels = in.channels;
+    const bool has_epilogue = node.op == Op::kConvB1 || node.op == Op::kConvQ8 || node.op == Op::kPointwise;
+    switch (node.op) {
+      case Op::kConvB1:
+      case Op::kConvQ8:
+        check_conv(node, attrs, in, name);
+        break;
+      case Op::kMaxPool:
+      case Op::kAvgPool: {
+        read_window(attrs, 0, &window, name);
+        if (node.op == Op::kAvgPool && (window.pad_h || window.pad_w)) fail(name + ": pad is not supported");
+        if (window.pad_h >= window.kernel_h || window.pad_w >= window.kernel_w)
+          fail(name + ": pad is not smaller than the kernel");
+        const bool bits = node.op == Op::kMaxPool && in.type == Type::kB1;
+        if (!bits && in.type != Type::kF32) fail(name + ": input has a wrong type");
+        if (node.op == Op::kMaxPool && node.params[0] != kNone) {
+          if (!bits) fail(name + ": flip is for bits only");
+          expect(node.params[0], 4, in.channels, name + ": flip");
+        }
+        break;
+      }
+      case Op::kGlobalAvgPool:
+        if (in.type != Type::kF32 && in.type != Type::kB1) fail(name + ": input has a wrong type");
+        break;
+      case Op::kPointwise:
+        if (in.type != Type::kF32) fail(name + ": input has a wrong type");
+        break;
+    }
+    if (has_epilogue) {
+      check_epilogue(node, name);
+    } else {
+      if (node.inputs.size() != 1 || node.outputs.size() != 1 || !node.steps.empty())
+        fail(name + ": takes one input, one output and no steps");
+      const ValueInfo out = value(node.outputs[0]);
+      const Type type = node.op == Op::kGlobalAvgPool ? Type::kF32 : in.type;
+      if (out.type != type || out.channels != in.channels) fail(name + ": output has a wrong type or channels");
+    }
+  }
+
+  void check_conv(NodeInfo& node, const std::vector<int32_t>& attrs, const ValueInfo& in,
+                  const std::string& name) {
+    Window& window = node.window;
+    window.in_channels = in_range(attrs[0], 1, kMaxChannels, name + ": in_channels");
+    window.out_channels = in_range(attrs[1], 1, kMaxChannels, name + ": out_channels");
+    read_window(attrs, 2, &window, name);
+    window.dilation_h = in_range(attrs[8], 1, kMaxKernel, name + ": dilation_h");
+    window.dilation_w = in_range(attrs[9], 1, kMaxKernel, name + ": dilation_w");
+    window.groups = in_range(attrs[10], 1, window.in_channels, name + ": groups");
+    const bool binary = node.op == Op::kConvB1;
+    if (binary)
+      window.pad_value = in_range(attrs[11], -1, 1, name + ": pad_value");
+    else
+      window.zero_point = in_range(attrs[11], 0, 255, name + ": zero_point");
+    if (in.type != (binary ? Type::kB1 : Type::kU8) || in.channels != window.in_channels)
+      fail(name + ": input has a wrong type or channels");
+    const int g = window.groups;
+    if (window.in_channels % g || window.out_channels % g) fail(name + ": groups do not divide the channels");
+    const int in_group = window.in_channels / g, out_group = window.out_channels / g;
+    if (g > 1 && (in_group % 4 || out_group % 4))
+      fail(name + ": channels a group are not multiples of 4");
+    const int64_t taps = int64_t(window.kernel_h) * window.kernel_w;
+    const int64_t quads = (in_group + 3) / 4;
+    if (taps * in_group > kMaxTaps) fail(name + ": more than 65535 taps a sum");
+    const int tensor = node.params[0];
+    if (tensor == kNone) fail(name + ": has no weight");
+    if (binary)
+      expect(tensor, 4, (int64_t(window.out_channels) + 1) / 2 * taps * quads, name + ": weight");
+    else
+      expect(tensor, 3, int64_t(window.out_channels) * taps * quads * 4, name + ": weight");
+  }
+
+  // Types along the epilogue: which steps may follow, and what each reads and writes.
+  void check_epilogue(const NodeInfo& node, const std::string& name) const {
+    if (node.steps.empty()) fail(name + ": has no steps");
+    if (node.steps.size() > size_t(kMaxSteps)) fail(name + ": has too many steps");
+    const int channels = node.window.out_channels;
+    bool integer = node.op != Op::kPointwise;
+    bool quantised = false;
+    size_t reads = 1, writes = 0;
+    for (size_t i = 0; i < node.steps.size(); i++) {
+      const StepInfo& step = node.steps[i];
+      const std::string where = name + ": step " + std::to_string(i);
+      const StepSpec spec = step_spec(step.code);
+      const StepKind kind = StepKind(step.code);
+      Type type = Type::kF32;
+      if (spec.value) {
+        const ValueInfo v = value(step.value);
+        type = v.type;
+        if (v.channels != channels) fail(where + ": value has other channels");
+      }
+      if (spec.value == 1) {
+        if (reads >= node.inputs.size() || node.inputs[reads++] != step.value)
+          fail(where + ": value is not the next input");
+      }
+      if (spec.value == 2) {
+        if (writes >= node.outputs.size() || node.outputs[writes++] != step.value)
+          fail(where + ": value is not the next output");
+      }
+      switch (kind) {
+        case StepKind::kAffine:
+          for (int t : step.params) expect(t, 0, channels, where);
+          integer = false;
+          break;
+        case StepKind::kRPReLU:
+        case StepKind::kPReLU:
+        case StepKind::kSign:
+          for (int t : step.params) expect(t, 0, channels, where);
+          if (integer) fail(where + ": needs a real value");
+          if (kind == StepKind::kSign && type != Type::kB1) fail(where + ": value is not b1");
+          break;
+        case StepKind::kAdd:
+          if (type != (integer ? Type::kI4 : Type::kF32)) fail(where + ": value has a wrong type");
+          if (integer && !quantised) fail(where + ": adds i4 to an unquantised sum");
+          break;
+        case StepKind::kStore:
+          if (type != (integer ? Type::kI4 : Type::kF32)) fail(where + ": value has a wrong type");
+          if (integer && !quantised) fail(where + ": stores an unquantised sum as i4");
+          break;
+        case StepKind::kQuant4Shift:
+          for (int t : step.params) expect(t, 1, channels, where);
+          in_range(step.attrs[0], 0, 31, where + ": shift");
+          if (!integer) fail(where + ": needs an integer value");
+          quantised = true;
+          break;
+        case StepKind::kQuant4Ladder:
+          expect(step.params[0], 1, int64_t(channels) * 15, where + ": cuts");
+          expect(step.params[1], 4, channels, where + ": flip");
+          if (!integer) fail(where + ": needs an integer value");
+          quantised = true;
+          break;
+        case StepKind::kThreshold:
+          expect(step.params[0], 1, channels, where + ": low");
+          expect(step.params[1], 1, channels, where + ": high");
+          expect(step.params[2], 4, channels, where + ": flip");
+          if (!integer) fail(where + ": needs an integer value");
+          if (type != Type::kB1) fail(where + ": value is not b1");
+          break;
+        case StepKind::kQuant8:
+          in_range(step.attrs[1], 0, 255, where + ": zero_point");
+          if (integer) fail(where + ": needs a real value");
+          if (type != Type::kU8) fail(where + ": value is not u8");
+          break;
+      }
+    }
+    if (reads != node.inputs.size() || writes != node.outputs.size())
+      fail(name + ": inputs or outputs that no step uses");
+  }
+
+  Program p_;
+  std::vector<bool> written_;
+  const uint8_t* strings_ = nullptr;
+  size_t string_bytes_ = 0;
+};
+
+}  // namespace
+
+Program read_program(Container container) { return Reader(std::move(container)).read(); }
+
+}  // namespace signbit

@@ -1,0 +1,78 @@
+// The `graph` tensor, read and checked: everything a session needs to know except the input's size.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "container.h"
+
+namespace signbit {
+
+enum class Type : uint32_t { kF32 = 0, kI32 = 1, kI16 = 2, kI8 = 3, kU8 = 4, kI4 = 5, kB1 = 6 };
+
+enum class Op : uint32_t {
+  kConvB1 = 1, kConvQ8 = 2, kMaxPool = 3, kAvgPool = 4, kGlobalAvgPool = 5, kPointwise = 6,
+};
+
+struct Tensor {
+  uint32_t dtype = 0;  // 0 f32, 1 i32, 3 i8, 4 u8
+  uint32_t count = 0;
+  const uint8_t* data = nullptr;
+
+  const float* f32() const { return reinterpret_cast<const float*>(data); }
+  const int32_t* i32() const { return reinterpret_cast<const int32_t*>(data); }
+};
+
+struct ValueInfo {
+  Type type;
+  int channels;
+};
+
+constexpr int kNone = -1;
+
+struct StepInfo {
+  uint32_t code;
+  int value;  // or kNone
+  std::vector<int32_t> attrs;
+  std::vector<int> params;
+};
+
+// Window and channels of a convolution or pooling, under the names of the file format.
+struct Window {
+  int in_channels = 0, out_channels = 0;
+  int kernel_h = 1, kernel_w = 1, stride_h = 1, stride_w = 1, pad_h = 0, pad_w = 0;
+  int dilation_h = 1, dilation_w = 1, groups = 1;
+  int pad_value = 0;   // conv_b1
+  int zero_point = 0;  // conv_q8
+};
+
+struct NodeInfo {
+  Op op;
+  std::string path;
+  std::vector<int> inputs, outputs;
+  Window window;
+  std::vector<int> params;
+  std::vector<StepInfo> steps;
+};
+
+struct OutputInfo {
+  int value;
+  bool flat;
+};
+
+struct Program {
+  Container container;
+  std::vector<Tensor> tensors;
+  std::vector<ValueInfo> values;
+  std::vector<NodeInfo> nodes;
+  std::vector<OutputInfo> outputs;
+  int input = 0;
+  bool normalised = false;
+  int mean = kNone, std = kNone;
+};
+
+// Throws FormatError naming the node and field.
+Program read_program(Container container);
+
+}  // namespace signbit

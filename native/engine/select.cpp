@@ -1,0 +1,59 @@
+#include "select.h"
+
+#include "error.h"
+
+namespace signbit {
+
+#if !defined(SIGNBIT_HAS_X86_KERNELS)
+const KernelTable* avx2_kernels() { return nullptr; }
+const KernelTable* avx512_kernels() { return nullptr; }
+#endif
+
+namespace {
+
+bool cpu_has_avx2() {
+#if defined(__x86_64__)
+  return __builtin_cpu_supports("avx2");
+#else
+  return false;
+#endif
+}
+
+bool cpu_has_avx512() {
+#if defined(__x86_64__)
+  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
+         __builtin_cpu_supports("avx512vnni");
+#else
+  return false;
+#endif
+}
+
+std::string names(const std::vector<const KernelTable*>& tables) {
+  std::string joined;
+  for (const KernelTable* table : tables) joined += (joined.empty() ? "" : ", ") + std::string(table->isa);
+  return joined;
+}
+
+}  // namespace
+
+std::vector<const KernelTable*> available_kernels() {
+  std::vector<const KernelTable*> tables;
+  if (cpu_has_avx512() && avx512_kernels()) tables.push_back(avx512_kernels());
+  if (cpu_has_avx2() && avx2_kernels()) tables.push_back(avx2_kernels());
+  tables.push_back(scalar_kernels());
+  return tables;
+}
+
+const KernelTable* select_kernels(const std::string& cap) {
+  const std::vector<const KernelTable*> tables = available_kernels();
+  if (cap.empty()) return tables.front();
+  for (const KernelTable* table : tables)
+    if (cap == table->isa) return table;
+  const bool known = cap == "avx512" || cap == "avx2";
+  throw UnsupportedError("instruction set \"" + cap + "\" " +
+                         (known ? "is not available on this CPU or in this build" : "is not known") +
+                         "; available: " + names(tables));
+}
+
+}  // namespace signbit

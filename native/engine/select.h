@@ -1,0 +1,18 @@
+// The one place that picks kernels.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "../kernels/kernels.h"
+
+namespace signbit {
+
+// Instruction sets that this CPU and this build can run, best first.
+std::vector<const KernelTable*> available_kernels();
+
+// The best kernels not above `cap` ("" for no cap). Throws UnsupportedError where the cap names a set that is
+// unknown, or that this CPU or build lacks.
+const KernelTable* select_kernels(const std::string& cap);
+
+}  // namespace signbit

@@ -1,0 +1,155 @@
+#include "session.h"
+
+#include <chrono>
+#include <cstdio>
+#include <cstring>
+
+#include "planner.h"
+#include "select.h"
+
+namespace signbit {
+
+Session::Session(std::shared_ptr<const Program> program, const SessionOptions& options)
+    : program_(std::move(program)),
+      options_(options),
+      kernels_(select_kernels(options.isa)),
+      pool_(options.threads) {
+  Planner(this).plan();
+}
+
+std::vector<int64_t> Session::output_shape(int index) const {
+  const OutputInfo& o = program_->outputs[size_t(index)];
+  const Geometry& g = *maps_[size_t(o.value)].geometry;
+  const int64_t channels = program_->values[size_t(o.value)].channels;
+  if (o.flat && g.height == 1 && g.width == 1) return {g.batch, channels};
+  return {g.batch, channels, g.height, g.width};
+}
+
+void Session::import_f32(const float* input) {
+  const Map& m = maps_[size_t(program_->input)];
+  const Geometry& g = *m.geometry;
+  const int channels = program_->values[size_t(program_->input)].channels;
+  for (int n = 0; n < g.batch; n++)
+    for (int c = 0; c < channels; c++) {
+      float* plane = reinterpret_cast<float*>(m.body + size_t(c) * m.plane_bytes);
+      for (int y = 0; y < g.height; y++, input += g.width)
+        std::memcpy(plane + (size_t(n) * size_t(g.image_rows) + size_t(y)) * size_t(g.row_stride), input,
+                    size_t(g.width) * sizeof(float));
+    }
+}
+
+void Session::import_pixels(const uint8_t* input) {
+  const bool quantised = quantised_input_ != kNone;
+  const Map& m = maps_[size_t(quantised ? quantised_input_ : program_->input)];
+  const Geometry& g = *m.geometry;
+  const int channels = program_->values[size_t(program_->input)].channels;
+  if (quantised) {
+    const uint32_t halo = m.halo * 0x01010101u;
+    for (int plane = 0; plane < m.planes; plane++) {
+      uint32_t* start = reinterpret_cast<uint32_t*>(m.body + size_t(plane) * m.plane_bytes);
+      const size_t margin = g.margin;
+      for (size_t i = 0; i < margin; i++) start[int64_t(i) - int64_t(margin)] = start[g.body + i] = halo;
+      for (size_t i = 0; i < g.body; i++)
+        if (g.outside[i]) start[i] = halo;
+    }
+  }
+  for (int n = 0; n < g.batch; n++)
+    for (int y = 0; y < g.height; y++) {
+      const size_t row = (size_t(n) * size_t(g.image_rows) + size_t(y)) * size_t(g.row_stride);
+      for (int x = 0; x < g.width; x++, input += channels) {
+        if (quantised) {
+          for (int plane = 0; plane < m.planes; plane++) {
+            uint32_t quad = 0;
+            for (int c = 4 * plane; c < channels && c < 4 * plane + 4; c++)
+              quad |= pixel_table_[size_t(c) * 256 + input[c]];
+            reinterpret_cast<uint32_t*>(m.body + size_t(plane) * m.plane_bytes)[row + size_t(x)] = quad;
+          }
+        } else {
+          for (int c = 0; c < channels; c++)
+            reinterpret_cast<float*>(m.body + size_t(c) * m.plane_bytes)[row + size_t(x)] =
+                real_table_[size_t(c) * 256 + input[c]];
+        }
+      }
+    }
+}
+
+void Session::export_output(int index, float* dst) const {
+  const int value = program_->outputs[size_t(index)].value;
+  const Map& m = maps_[size_t(value)];
+  const Geometry& g = *m.geometry;
+  for (int n = 0; n < g.batch; n++)
+    for (int c = 0; c < program_->values[size_t(value)].channels; c++) {
+      const float* plane = reinterpret_cast<const float*>(m.body + size_t(c) * m.plane_bytes);
+      for (int y = 0; y < g.height; y++, dst += g.width)
+        std::memcpy(dst, plane + (size_t(n) * size_t(g.image_rows) + size_t(y)) * size_t(g.row_stride),
+                    size_t(g.width) * sizeof(float));
+    }
+}
+
+void Session::run(const void* input, InputKind kind, float* const* outputs) {
+  const bool pixels = kind == InputKind::kU8Nhwc;
+  auto now = [] { return std::chrono::steady_clock::now(); };
+  auto start = now();
+  auto lap = [&] {
+    const auto end = now();
+    const double ms = std::chrono::duration<double, std::milli>(end - start).count();
+    start = end;
+    return ms;
+  };
+  if (pixels)
+    import_pixels(static_cast<const uint8_t*>(input));
+  else
+    import_f32(static_cast<const float*>(input));
+  if (profiling_) input_ms_ = lap();
+  for (PlanStep& step : steps_) {
+    if (pixels && step.skip_for_pixels) {
+      step.ms = 0;
+      continue;
+    }
+    step.run();
+    if (profiling_) step.ms = lap();
+  }
+  for (int i = 0; i < output_count(); i++) export_output(i, outputs[i]);
+  if (profiling_) output_ms_ = lap();
+}
+
+namespace {
+
+std::string quoted(const std::string& text) {
+  std::string out = "\"";
+  for (char c : text) {
+    char escape[8];
+    if (c == '"' || c == '\\') {
+      out += '\\';
+      out += c;
+    } else if (static_cast<unsigned char>(c) < 0x20) {
+      std::snprintf(escape, sizeof escape, "\\u%04x", static_cast<unsigned>(c));
+      out += escape;
+    } else {
+      out += c;
+    }
+  }
+  return out + "\"";
+}
+
+}  // namespace
+
+const std::string& Session::profile() {
+  profile_ = "[";
+  auto add = [&](const std::string& name, const std::string& op, const std::string& kernel,
+                 const std::string& shape, double ms, size_t bytes, int64_t macs_b1, int64_t macs_q8) {
+    char numbers[160];
+    std::snprintf(numbers, sizeof numbers, ", \"ms\": %.6f, \"bytes\": %zu, \"macs_b1\": %lld, \"macs_q8\": %lld}",
+                  ms, bytes, static_cast<long long>(macs_b1), static_cast<long long>(macs_q8));
+    if (profile_.size() > 1) profile_ += ", ";
+    profile_ += "{\"name\": " + quoted(name) + ", \"op\": " + quoted(op) + ", \"kernel\": " + quoted(kernel) +
+                ", \"isa\": " + quoted(kernels_->isa) + ", \"shape\": " + quoted(shape) + numbers;
+  };
+  add("input", "input", quantised_input_ == kNone ? "import" : "import_or_table", "", input_ms_, 0, 0, 0);
+  for (const PlanStep& s : steps_) add(s.name, s.op, s.kernel, s.shape, s.ms, s.bytes, s.macs_b1, s.macs_q8);
+  add("output", "output", "export", "", output_ms_, 0, 0, 0);
+  profile_ += "]";
+  return profile_;
+}
+
+}  // namespace signbit

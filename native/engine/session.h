@@ -1,0 +1,97 @@
+// A program opened for one input shape: shapes inferred, memory planned, weights packed, kernels chosen.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "../kernels/kernels.h"
+#include "program.h"
+#include "threads.h"
+
+namespace signbit {
+
+enum class InputKind { kU8Nhwc, kF32Nchw };
+
+struct SessionOptions {
+  int batch, height, width, threads;
+  std::string isa;
+};
+
+// Memory that lives from one step of the plan to another.
+struct Buffer {
+  size_t bytes = 0;
+  int first = 0, last = 0;  // indices of steps
+  size_t offset = 0;        // in the arena, once planned
+  uint8_t* data = nullptr;
+};
+
+// A map: planes of one resolution.
+struct Map {
+  const Geometry* geometry = nullptr;
+  int buffer = -1;
+  int planes = 0;
+  size_t element = 1;      // bytes a position of a plane
+  size_t plane_bytes = 0;
+  size_t buffer_offset = 0; // of plane 0 within the buffer
+  uint8_t halo = 0, last_halo = 0;
+  uint8_t* body = nullptr;  // first position behind the margin of plane 0, once planned
+};
+
+struct PlanStep {
+  std::string name, op, kernel;
+  std::string shape;
+  size_t bytes = 0;       // maps and weights read and written
+  int64_t macs_b1 = 0, macs_q8 = 0;
+  bool skip_for_pixels = false;
+  std::function<void()> run;
+  double ms = 0;
+};
+
+class Session {
+ public:
+  Session(std::shared_ptr<const Program> program, const SessionOptions& options);
+
+  void run(const void* input, InputKind kind, float* const* outputs);
+
+  int output_count() const { return int(program_->outputs.size()); }
+  std::vector<int64_t> output_shape(int index) const;
+  const char* isa() const { return kernels_->isa; }
+  size_t arena_bytes() const { return arena_bytes_; }
+  size_t weight_bytes() const { return weight_bytes_; }
+  bool accepts_pixels() const { return program_->normalised; }
+  void set_profiling(bool on) { profiling_ = on; }
+  const std::string& profile();
+
+ private:
+  friend class Planner;
+
+  void import_f32(const float* input);
+  void import_pixels(const uint8_t* input);
+  void export_output(int index, float* dst) const;
+
+  std::shared_ptr<const Program> program_;
+  SessionOptions options_;
+  const KernelTable* kernels_;
+  ThreadPool pool_;
+  std::map<std::pair<int, int>, std::unique_ptr<Geometry>> geometries_;
+  std::vector<Map> maps_;  // one a value
+  std::vector<Buffer> buffers_;
+  std::vector<PlanStep> steps_;
+  std::deque<std::vector<uint8_t>> storage_;  // packed weights, tables, masks
+  std::shared_ptr<uint8_t> arena_;
+  size_t arena_bytes_ = 0, weight_bytes_ = 0;
+  int quantised_input_ = kNone;        // u8 value that pixels are looked up into directly
+  std::vector<uint32_t> pixel_table_;  // [channel][256]: the quantised pixel, shifted to its lane
+  std::vector<float> real_table_;      // [channel][256]: the normalised pixel
+  bool profiling_ = false;
+  double input_ms_ = 0, output_ms_ = 0;
+  std::string profile_;
+};
+
+}  // namespace signbit

@@ -1,0 +1,25 @@
+#include "../kernels/kernels.h"
+
+namespace signbit {
+namespace {
+
+constexpr uint8_t matches(int weight, int activation) {
+  int count = 0;
+  for (int bit = 0; bit < 4; bit++) count += ((weight ^ activation) >> bit & 1) == 0;
+  return uint8_t(count);
+}
+
+constexpr PairTable make_table() {
+  PairTable table = {};
+  for (int w = 0; w < 256; w++)
+    for (int x = 0; x < 16; x++)
+      table.entry[w][x] = uint8_t(matches(w & 15, x) | matches(w >> 4, x) << 4);
+  return table;
+}
+
+}  // namespace
+
+constexpr PairTable kTable = make_table();  // computed by the compiler, not at start-up
+const PairTable kPairTable = kTable;
+
+}  // namespace signbit

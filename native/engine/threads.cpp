@@ -1,0 +1,79 @@
+#include "threads.h"
+
+#include <algorithm>
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+namespace signbit {
+namespace {
+
+constexpr int kSpins = 20000;     // some tens of microseconds: longer than the gap between two steps
+constexpr int kChunksAThread = 4; // a late thread leaves at most a quarter of its share to the others
+
+void relax() {
+#if defined(__x86_64__)
+  _mm_pause();
+#endif
+}
+
+}  // namespace
+
+ThreadPool::ThreadPool(int threads) {
+  for (int i = 1; i < threads; i++) workers_.emplace_back([this, i] { worker(i); });
+}
+
+ThreadPool::~ThreadPool() {
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    stop_ = true;
+    round_.fetch_add(1);
+  }
+  wake_.notify_all();
+  for (std::thread& t : workers_) t.join();
+}
+
+void ThreadPool::take_chunks(int thread) {
+  while (true) {
+    const int64_t begin = next_.fetch_add(chunk_);
+    if (begin >= items_) return;
+    (*work_)(begin, std::min(begin + chunk_, items_), thread);
+  }
+}
+
+void ThreadPool::worker(int thread) {
+  uint32_t seen = 0;
+  while (true) {
+    for (int i = 0; i < kSpins && round_.load(std::memory_order_acquire) == seen; i++) relax();
+    if (round_.load(std::memory_order_acquire) == seen) {
+      std::unique_lock<std::mutex> lock(mutex_);
+      wake_.wait(lock, [&] { return round_.load() != seen; });
+    }
+    seen = round_.load(std::memory_order_acquire);
+    if (stop_) return;
+    take_chunks(thread);
+    busy_.fetch_sub(1, std::memory_order_release);
+  }
+}
+
+void ThreadPool::run(int64_t items, const std::function<void(int64_t, int64_t, int)>& work) {
+  if (workers_.empty() || items <= 1) {
+    if (items > 0) work(0, items, 0);
+    return;
+  }
+  items_ = items;
+  chunk_ = std::max<int64_t>(1, items / (int64_t(size()) * kChunksAThread));
+  work_ = &work;
+  next_.store(0);
+  busy_.store(int(workers_.size()));
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    round_.fetch_add(1, std::memory_order_release);
+  }
+  wake_.notify_all();
+  take_chunks(0);
+  while (busy_.load(std::memory_order_acquire) > 0) relax();
+}
+
+}  // namespace signbit

@@ -1,0 +1,102 @@
+/* signbit: run bit-packed binary neural networks on a CPU.
+ *
+ * Open a model from a file or from memory, open a session for one input shape, run it as often as you
+ * like. A model may be shared by many sessions and threads; a session belongs to one caller at a time.
+ * Every function that can fail returns a status and writes a message into `error` (always terminated;
+ * pass NULL and 0 where no message is wanted). Nothing here throws or aborts.
+ */
+#ifndef SIGNBIT_SIGNBIT_H
+#define SIGNBIT_SIGNBIT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#if defined(_WIN32)
+#define SIGNBIT_API __declspec(dllexport)
+#else
+#define SIGNBIT_API __attribute__((visibility("default")))
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct signbit_model signbit_model;
+typedef struct signbit_session signbit_session;
+
+typedef enum signbit_status {
+  SIGNBIT_OK = 0,
+  SIGNBIT_ERROR_FORMAT = 1,      /* the file is damaged, truncated, or not a signbit file */
+  SIGNBIT_ERROR_ARGUMENT = 2,    /* wrong shape, kind or value passed by the caller */
+  SIGNBIT_ERROR_UNSUPPORTED = 3, /* an instruction set that this CPU or build lacks */
+  SIGNBIT_ERROR_IO = 4,          /* the file cannot be opened or read */
+  SIGNBIT_ERROR_MEMORY = 5,
+  SIGNBIT_ERROR_INTERNAL = 6
+} signbit_status;
+
+typedef enum signbit_input_kind {
+  SIGNBIT_INPUT_U8_NHWC = 0, /* pixels; normalised by the mean and std in the file */
+  SIGNBIT_INPUT_F32_NCHW = 1 /* already normalised */
+} signbit_input_kind;
+
+typedef struct signbit_session_options {
+  int32_t batch;   /* images in one run, >= 1 */
+  int32_t height;  /* pixels, >= 1 */
+  int32_t width;   /* pixels, >= 1 */
+  int32_t threads; /* >= 1 */
+  const char* isa; /* "avx512", "avx2", "scalar": the best set allowed; NULL for the best there is */
+} signbit_session_options;
+
+/* Version of the library, e.g. "0.1.0". */
+SIGNBIT_API const char* signbit_version(void);
+
+/* Instruction sets that this CPU and this build can run, best first, separated by commas. */
+SIGNBIT_API const char* signbit_instruction_sets(void);
+
+/* Open a model. `open_memory` copies the bytes. The model must outlive its sessions. */
+SIGNBIT_API signbit_status signbit_model_open(const char* path, signbit_model** model, char* error,
+                                              size_t error_size);
+SIGNBIT_API signbit_status signbit_model_open_memory(const void* data, size_t size,
+                                                     signbit_model** model, char* error,
+                                                     size_t error_size);
+SIGNBIT_API void signbit_model_close(signbit_model* model);
+
+/* The file's `__metadata__` object as JSON text; owned by the model. */
+SIGNBIT_API const char* signbit_model_metadata(const signbit_model* model);
+SIGNBIT_API int32_t signbit_model_input_channels(const signbit_model* model);
+/* 1 where the file knows how to normalise uint8 pixels. */
+SIGNBIT_API int32_t signbit_model_accepts_pixels(const signbit_model* model);
+
+/* Open a session: infers every shape, plans the memory, packs the weights for the kernels chosen. */
+SIGNBIT_API signbit_status signbit_session_open(const signbit_model* model,
+                                                const signbit_session_options* options,
+                                                signbit_session** session, char* error,
+                                                size_t error_size);
+SIGNBIT_API void signbit_session_close(signbit_session* session);
+
+/* The instruction set that the session's kernels use. */
+SIGNBIT_API const char* signbit_session_isa(const signbit_session* session);
+/* Bytes of working memory (maps and scratch), and of packed weights. */
+SIGNBIT_API size_t signbit_session_arena_bytes(const signbit_session* session);
+SIGNBIT_API size_t signbit_session_weight_bytes(const signbit_session* session);
+
+/* Outputs: `shape` receives rank (2 or 4) numbers, batch first. */
+SIGNBIT_API int32_t signbit_session_output_count(const signbit_session* session);
+SIGNBIT_API signbit_status signbit_session_output_shape(const signbit_session* session, int32_t index,
+                                                        int64_t shape[4], int32_t* rank);
+
+/* Run once. `input` holds batch * height * width * channels elements of the kind given; `outputs[i]`
+ * receives output i, contiguous float32 in NC or NCHW order. */
+SIGNBIT_API signbit_status signbit_session_run(signbit_session* session, const void* input,
+                                               signbit_input_kind kind, float* const* outputs,
+                                               char* error, size_t error_size);
+
+/* Per-step timings of the last run made while profiling was on, as JSON text owned by the session:
+ * a list of {"name", "op", "kernel", "isa", "shape", "ms", "bytes", "macs_b1", "macs_q8"}. */
+SIGNBIT_API void signbit_session_set_profiling(signbit_session* session, int32_t on);
+SIGNBIT_API const char* signbit_session_profile(signbit_session* session);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,145 @@
+// Binary convolution by nibble-table look-up: lanes are pixels.
+//
+// Four input channels of a pixel are one byte 0..15 of a nibble plane. Two output channels share one look-up:
+// entry x of table w0 | w1 << 4 is matches(w0, x) | matches(w1, x) << 4, so weights stay at one bit each and
+// index the table directly. Bounds: a field counts at most 4 matches a look-up, so three look-ups (12 <= 15) are
+// added before the fields are split, and 21 such groups (252 <= 255) before bytes widen to 16 bits. A
+// byte outside the image has its top bit set and looks up 0. Groups of three run over taps and channels
+// alike, through a list of offsets, so that no group is left short but the very last.
+#include "../../simd/simd.h"
+#include "../declare.h"
+#include "../epilogue/epilogue.h"
+
+namespace signbit {
+namespace SIGNBIT_NS {
+
+constexpr int kGroupsBeforeWidening = 21;
+constexpr int kPairs = kBinaryChannels / 2;
+
+// Matches of V vectors of positions with NP pairs of channels, into out[2 * NP][kMaxTile].
+template <int V, int NP>
+static inline __attribute__((always_inline)) void count_matches(
+    const uint8_t* in, const int32_t* offset, int steps, const uint8_t* w,
+    uint16_t (*out)[kMaxTile]) {
+  for (int j = 0; j < 2 * NP; j++)
+    for (int i = 0; i < V * kBytes; i++) out[j][i] = 0;
+  Bytes low[V][NP], high[V][NP];
+  auto clear = [&] {
+    for (int i = 0; i < V; i++)
+      for (int j = 0; j < NP; j++) low[i][j] = high[i][j] = zero_bytes();
+  };
+  auto widen = [&] {
+    for (int i = 0; i < V; i++)
+      for (int j = 0; j < NP; j++) {
+        add_widened(&out[2 * j][i * kBytes], low[i][j]);
+        add_widened(&out[2 * j + 1][i * kBytes], high[i][j]);
+      }
+  };
+  Bytes sum[V][NP];
+  auto look_up_step = [&](int k, bool first) __attribute__((always_inline)) {
+    Bytes x[V];
+    for (int i = 0; i < V; i++) x[i] = load_bytes(in + offset[k] + i * kBytes);
+    for (int j = 0; j < NP; j++) {
+      const Bytes table = load_table(kPairTable.entry[w[size_t(k) * kPairs + j]]);
+      for (int i = 0; i < V; i++) {
+        const Bytes m = look_up(table, x[i]);
+        sum[i][j] = first ? m : add_bytes(sum[i][j], m);
+      }
+    }
+  };
+  auto split = [&]() __attribute__((always_inline)) {
+    for (int i = 0; i < V; i++)
+      for (int j = 0; j < NP; j++) {
+        low[i][j] = add_bytes(low[i][j], low_fields(sum[i][j]));
+        high[i][j] = add_bytes(high[i][j], high_fields(sum[i][j]));
+      }
+  };
+  int k = 0;
+  while (k < steps) {
+    clear();
+    for (int group = 0; group < kGroupsBeforeWidening && k < steps; group++) {
+      if (steps - k >= 3) {
+        look_up_step(k, true);
+        look_up_step(k + 1, false);
+        look_up_step(k + 2, false);
+        k += 3;
+      } else {
+        look_up_step(k, true);
+        if (steps - k == 2) look_up_step(k + 1, false);
+        k = steps;
+      }
+      split();
+    }
+    widen();
+  }
+}
+
+template <int N>
+static inline void finish(const BinaryConv& c, const Epilogue& e, int channel, size_t p,
+                          const uint16_t* matches) {
+  if (c.valid16) {
+    const int16_t* valid = c.valid16 + p;
+    int16_t v[N];
+    for (int i = 0; i < N; i++) v[i] = int16_t(2 * matches[i] - valid[i]);
+    run_epilogue<N, int16_t>(e, channel, p, v);
+  } else {
+    const int32_t* valid = c.valid32 + p;
+    int32_t v[N];
+    for (int i = 0; i < N; i++) v[i] = 2 * int32_t(matches[i]) - valid[i];
+    run_epilogue<N, int32_t>(e, channel, p, v);
+  }
+}
+
+#if defined(SIGNBIT_BUILD_AVX512)
+constexpr int kVectors = 2, kPairsAtOnce = 4;  // 32 registers: 24 sums, 2 activations, a table
+#else
+constexpr int kVectors = 2, kPairsAtOnce = 2;  // 16 registers
+#endif
+constexpr int kPositions = kVectors * kBytes;  // 128, 64 or 32
+
+template <int V>
+static inline void tile_matches(const BinaryConv& c, const uint8_t* in, const uint8_t* w,
+                                uint16_t (*out)[kMaxTile]) {
+  for (int j = 0; j < kPairs; j += kPairsAtOnce)
+    count_matches<V, kPairsAtOnce>(in, c.offset, c.steps, w + j, out + 2 * j);
+}
+
+template <int N>
+static void run_tile(const BinaryConv& c, const Epilogue& e, const uint8_t* in, const uint8_t* w,
+                     int channel, int channels, size_t p) {
+  alignas(64) uint16_t out[kBinaryChannels][kMaxTile];
+  constexpr int kStep = N < kPositions ? N : kPositions;
+  for (int i = 0; i < N; i += kStep) {
+    uint16_t(*part)[kMaxTile] = reinterpret_cast<uint16_t(*)[kMaxTile]>(&out[0][i]);
+    tile_matches<kStep / kBytes>(c, in + p + i, w, part);
+  }
+  for (int j = 0; j < channels; j++) finish<N>(c, e, channel + j, p, out[j]);
+}
+
+constexpr int kBinaryTile = kPositions > kTile ? kPositions : kTile;
+
+void binary_conv(const BinaryConv& c, const Epilogue& e, int64_t begin, int64_t end) {
+  const int64_t tiles = int64_t((c.body + kBinaryTile - 1) / kBinaryTile);
+  const int blocks = (c.group_channels + kBinaryChannels - 1) / kBinaryChannels;
+  const size_t block_bytes = size_t(c.steps) * kPairs;
+  for (int64_t item = begin; item < end; item++) {
+    const int block = int(item / tiles);  // over all groups
+    const size_t p = size_t(item % tiles) * kBinaryTile;
+    const int group = block / blocks;
+    const int first = (block % blocks) * kBinaryChannels;
+    const int left = c.group_channels - first;
+    const int channels = left < kBinaryChannels ? left : kBinaryChannels;
+    const int channel = group * c.group_channels + first;
+    const uint8_t* in = c.input + size_t(group) * c.group_stride;
+    const uint8_t* w = c.weights + size_t(block) * block_bytes;
+    if (c.body - p >= kBinaryTile)
+      run_tile<kBinaryTile>(c, e, in, w, channel, channels, p);
+    else
+      run_tile<kTile>(c, e, in, w, channel, channels, p);
+  }
+}
+
+int binary_conv_tile() { return kBinaryTile; }
+
+}  // namespace SIGNBIT_NS
+}  // namespace signbit

@@ -1,0 +1,199 @@
+// An epilogue: the steps that a tile of one channel's sums walks through before it is stored.
+//
+// A tile is N consecutive positions of one channel. The running value is int16 (sums of binary
+// convolutions that fit), int32 (all other sums) or float32; each step is a plain loop over the tile, which the
+// compiler turns into the instruction set's vectors. Positions outside the image carry junk and are
+// overwritten where it matters: bits and 8-bit maps are read by filter taps, so they get their halo byte.
+#pragma once
+
+#include "../kernels.h"
+
+namespace signbit {
+namespace SIGNBIT_NS {
+
+// Round to nearest even for |x| < 2^22, without a call into libm.
+static inline float round_half_even(float x) { return (x + 12582912.0f) - 12582912.0f; }
+
+static inline uint8_t* plane_of(const EpilogueStep& s, int channel) {
+  return s.data + size_t(channel) * s.plane;
+}
+
+// Bits of four channels share a byte. The first channel of a nibble writes it, the others add their bit, and
+// the last one puts the halo byte where there is no pixel.
+template <int N>
+static inline void write_bits(const Epilogue& e, const EpilogueStep& s, int channel, size_t p,
+                              const uint8_t* bits) {
+  uint8_t* __restrict dst = s.data + size_t(channel / 4) * s.plane + p;
+  const int k = channel % 4;
+  const bool last = channel + 1 == e.channels;
+  if (k == 0) {
+    for (int i = 0; i < N; i++) dst[i] = bits[i];
+  } else {
+    for (int i = 0; i < N; i++) dst[i] = uint8_t(dst[i] | (bits[i] << k));
+  }
+  if (k == 3 || last) {
+    const uint8_t* outside = e.outside + p;
+    const uint8_t halo = channel / 4 == (e.channels - 1) / 4 ? s.last_halo : s.halo;
+    for (int i = 0; i < N; i++) dst[i] = uint8_t((dst[i] & ~outside[i]) | (halo & outside[i]));
+  }
+}
+
+template <int N, typename Int>
+static inline void threshold_bits(const Int* v, Int low, Int high, uint8_t flip, uint8_t* bits) {
+  for (int i = 0; i < N; i++) bits[i] = uint8_t(((v[i] >= low) & (v[i] <= high)) ^ flip);
+}
+
+template <int N, typename Int>
+static inline void quant4_shift(Int* v, int32_t multiplier, int32_t offset, int32_t shift) {
+  for (int i = 0; i < N; i++) {
+    int32_t q = (int32_t(v[i]) * multiplier + offset) >> shift;
+    q = q < -8 ? -8 : q;
+    q = q > 7 ? 7 : q;
+    v[i] = Int(q);
+  }
+}
+
+template <int N, typename Int>
+static inline void quant4_ladder(Int* v, const Int* cuts, uint8_t flip) {
+  Int q[N];
+  const Int sign = flip ? Int(-1) : Int(1);
+  for (int i = 0; i < N; i++) v[i] = Int(v[i] * sign);
+  for (int i = 0; i < N; i++) q[i] = -8;
+  for (int k = 0; k < 15; k++) {
+    const Int cut = cuts[k];
+    for (int i = 0; i < N; i++) q[i] = Int(q[i] + (v[i] >= cut));
+  }
+  for (int i = 0; i < N; i++) v[i] = q[i];
+}
+
+template <int N, typename T>
+static inline void to_float(const T* v, float* f) {
+  for (int i = 0; i < N; i++) f[i] = float(v[i]);
+}
+
+template <int N>
+static inline void quant8(const Epilogue& e, const EpilogueStep& s, int channel, size_t p,
+                          const float* f) {
+  uint8_t* dst = s.data + size_t(channel / 4) * s.plane + 4 * p + channel % 4;
+  const uint8_t* outside = e.outside + p;
+  const float zero = float(s.zero_point);
+  uint8_t q[N];
+  for (int i = 0; i < N; i++) {
+    float x = f[i] * s.inv_scale;
+    x = x < -1000.0f ? -1000.0f : x;  // false for NaN, which the next line but one turns into 0
+    x = x > 1000.0f ? 1000.0f : x;
+    x = x == x ? x : 0.0f;
+    x = round_half_even(x) + zero;
+    x = x < 0.0f ? 0.0f : x;
+    x = x > 255.0f ? 255.0f : x;
+    q[i] = uint8_t(int32_t(x));
+  }
+  const uint8_t z = uint8_t(s.zero_point);
+  for (int i = 0; i < N; i++) q[i] = uint8_t((q[i] & ~outside[i]) | (z & outside[i]));
+  for (int i = 0; i < N; i++) dst[4 * i] = q[i];
+}
+
+// The part of an epilogue whose running value is float32, from step `i` on.
+template <int N>
+static inline void run_float_steps(const Epilogue& e, int i, int channel, size_t p, float* f) {
+  for (; i < e.count; i++) {
+    const EpilogueStep& s = e.steps[i];
+    switch (s.kind) {
+      case StepKind::kAffine: {
+        const float a = s.f0[channel], b = s.f1[channel];
+        for (int j = 0; j < N; j++) f[j] = f[j] * a + b;
+        break;
+      }
+      case StepKind::kAdd: {
+        const float* __restrict x = reinterpret_cast<const float*>(plane_of(s, channel)) + p;
+        for (int j = 0; j < N; j++) f[j] += x[j];
+        break;
+      }
+      case StepKind::kRPReLU: {
+        const float in = s.f0[channel], slope = s.f1[channel], out = s.f2[channel];
+        for (int j = 0; j < N; j++) {
+          const float u = f[j] + in;
+          const float n = u * slope;
+          f[j] = (u >= 0.0f ? u : n) + out;
+        }
+        break;
+      }
+      case StepKind::kPReLU: {
+        const float slope = s.f0[channel];
+        for (int j = 0; j < N; j++) {
+          const float n = f[j] * slope;
+          f[j] = f[j] >= 0.0f ? f[j] : n;
+        }
+        break;
+      }
+      case StepKind::kStore: {
+        float* __restrict dst = reinterpret_cast<float*>(plane_of(s, channel)) + p;
+        for (int j = 0; j < N; j++) dst[j] = f[j];
+        break;
+      }
+      case StepKind::kSign: {
+        uint8_t bits[N];
+        const float cut = s.f0[channel];
+        for (int j = 0; j < N; j++) bits[j] = uint8_t(f[j] >= cut);
+        write_bits<N>(e, s, channel, p, bits);
+        break;
+      }
+      case StepKind::kQuant8:
+        quant8<N>(e, s, channel, p, f);
+        break;
+      default:
+        return;  // integer steps cannot follow a float one: the reader refuses such a file
+    }
+  }
+}
+
+
+// Run the whole epilogue on a tile of integer sums, int16_t or int32_t.
+template <int N, typename Int>
+static inline void run_epilogue(const Epilogue& e, int channel, size_t p, Int* v) {
+  for (int i = 0; i < e.count; i++) {
+    const EpilogueStep& s = e.steps[i];
+    const Int* low = sizeof(Int) == 2 ? reinterpret_cast<const Int*>(s.s0)
+                                      : reinterpret_cast<const Int*>(s.i0);
+    const Int* high = sizeof(Int) == 2 ? reinterpret_cast<const Int*>(s.s1)
+                                       : reinterpret_cast<const Int*>(s.i1);
+    switch (s.kind) {
+      case StepKind::kQuant4Shift:
+        quant4_shift<N>(v, s.i0[channel], s.i1[channel], s.shift);
+        break;
+      case StepKind::kQuant4Ladder:
+        quant4_ladder<N>(v, low + size_t(channel) * 15, s.flip[channel]);
+        break;
+      case StepKind::kThreshold: {
+        uint8_t bits[N];
+        threshold_bits<N>(v, low[channel], high[channel], s.flip[channel], bits);
+        write_bits<N>(e, s, channel, p, bits);
+        break;
+      }
+      case StepKind::kAdd:
+        if (s.is_i4) {
+          const int8_t* x = reinterpret_cast<const int8_t*>(plane_of(s, channel)) + p;
+          for (int j = 0; j < N; j++) v[j] = Int(v[j] + x[j]);
+          break;
+        }
+        goto float_steps;
+      case StepKind::kStore:
+        if (s.is_i4) {
+          int8_t* dst = reinterpret_cast<int8_t*>(plane_of(s, channel)) + p;
+          for (int j = 0; j < N; j++) dst[j] = int8_t(v[j]);
+          break;
+        }
+        goto float_steps;
+      default:
+      float_steps : {
+        float f[N];
+        to_float<N>(v, f);
+        run_float_steps<N>(e, i, channel, p, f);
+        return;
+      }
+    }
+  }
+}
+
+}  // namespace SIGNBIT_NS
+}  // namespace signbit

@@ -1,0 +1,141 @@
+// What the engine and the kernels say to each other: plain structures and one table of function
+// pointers an instruction set. Kernel sources include this header only, and no standard C++ header
+// with inline code: they are compiled once per instruction set, and the linker must have nothing to merge.
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+namespace signbit {
+
+// Positions are processed in tiles of 64 or 128, so every plane's body is a multiple of 64 positions.
+constexpr int kTile = 64;
+constexpr int kMaxTile = 128;
+constexpr int kMaxSteps = 12;
+// Channels that one call of a convolution kernel computes. Both are multiples of 4: a nibble plane, and an
+// 8-bit quad, is written by one call alone.
+constexpr int kBinaryChannels = 8;
+constexpr int kQ8Channels = 4;
+// A byte with this bit looks up 0 in every table: a tap outside the image matches nothing.
+constexpr uint8_t kOutside = 0x80;
+
+// How the maps of one resolution lie in memory. A plane is the batch of images flattened: image after
+// image, row after row, with `halo` columns behind every row and `halo` rows behind every image, so that a
+// filter tap is a constant offset. `margin` positions stand before and behind the body.
+struct Geometry {
+  int batch, height, width, halo;
+  int row_stride;     // width + halo
+  int image_rows;     // height + halo
+  size_t margin;      // positions, multiple of 64
+  size_t body;        // positions, multiple of 64
+  size_t plane;       // margin + body + margin, in positions
+  uint8_t* outside;   // [body]: 0xFF where a position is not a pixel, else 0
+};
+
+enum class StepKind : int32_t {
+  kAffine = 1, kAdd = 2, kRPReLU = 3, kPReLU = 4, kQuant4Shift = 5, kQuant4Ladder = 6, kStore = 7,
+  kThreshold = 8, kSign = 9, kQuant8 = 10,
+};
+
+// A step of an epilogue with its arrays resolved to addresses. Integer limits come twice: as int32, and
+// clipped to int16 for sums that fit (see the session's planner).
+struct EpilogueStep {
+  StepKind kind;
+  const float* f0;
+  const float* f1;
+  const float* f2;
+  const int32_t* i0;
+  const int32_t* i1;
+  const int16_t* s0;
+  const int16_t* s1;
+  const uint8_t* flip;
+  int32_t shift;
+  int32_t zero_point;
+  float inv_scale;
+  uint8_t* data;      // the value's body: first position behind the margin of plane 0
+  size_t plane;       // bytes between planes of this value
+  int32_t is_i4;      // store, add: the value is i4 (one byte each), not f32
+  uint8_t halo;       // threshold, sign: byte written outside the image
+  uint8_t last_halo;  // the same for the last nibble plane, whose padding channels stay 0
+};
+
+struct Epilogue {
+  int32_t count;
+  int32_t channels;          // of the node's result
+  const uint8_t* outside;    // Geometry::outside
+  EpilogueStep steps[kMaxSteps];
+};
+
+// A binary convolution, brought to stride 1: output position p reads byte `input[offset[k] + p]` for every
+// nibble step k = (tap, four channels).
+struct BinaryConv {
+  const uint8_t* input;      // body of the (possibly repacked) input, group 0
+  size_t group_stride;       // bytes from one group's planes to the next
+  const int32_t* offset;     // [steps]
+  int32_t steps;
+  const uint8_t* weights;    // [groups][blocks of 8 channels][steps][4]: two channels a byte
+  int32_t groups;
+  int32_t group_channels;    // output channels a group
+  const int16_t* valid16;    // [body]: valid taps times channels; null when sums need 32 bits
+  const int32_t* valid32;
+  size_t body;
+};
+
+// An 8-bit convolution, likewise: output position p reads the dword `input[offset[k] + 4 * p]`.
+struct Q8Conv {
+  const uint8_t* input;
+  size_t group_stride;
+  const int32_t* offset;     // [steps] in bytes
+  int32_t steps;             // (tap, four channels)
+  const uint8_t* weights;    // [groups][blocks of 4 channels][steps][4 channels][quad_bytes]
+  const int32_t* correction; // [channels]: zero_point * sum of the channel's weights, subtracted
+  int32_t groups;
+  int32_t group_channels;
+  size_t body;
+};
+
+struct Pool {
+  const Geometry* in;
+  const Geometry* out;
+  const uint8_t* src;        // body
+  uint8_t* dst;
+  size_t src_plane, dst_plane; // bytes
+  int32_t kernel_h, kernel_w, stride_h, stride_w, pad_h, pad_w;
+  int32_t channels;
+  const uint8_t* flip;       // bits: per nibble plane, or null
+  uint8_t halo, last_halo;   // bits: byte outside the image
+  uint8_t* scratch;          // one input row, of f32 or bytes, a thread
+};
+
+// One instruction set's kernels. Ranges [begin, end) count work items; what an item is, each line says.
+struct KernelTable {
+  const char* isa;
+  int32_t binary_tile;       // positions a work item of binary_conv covers
+  int32_t q8_quad_bytes;     // bytes that pack_q8_quad writes for four weights
+  // item: (block of 8 output channels) * tiles + tile, tiles = ceil(body / binary_tile)
+  void (*binary_conv)(const BinaryConv&, const Epilogue&, int64_t begin, int64_t end);
+  // item: (block of 4 output channels) * tiles + tile, tiles = body / kTile
+  void (*q8_conv)(const Q8Conv&, const Epilogue&, int64_t begin, int64_t end);
+  void (*pack_q8_quad)(const int8_t* weights, uint8_t* packed);
+  // item: (block of 4 channels) * tiles + tile
+  void (*pointwise)(const uint8_t* src, size_t src_plane, size_t body, const Epilogue&, int64_t begin,
+                    int64_t end);
+  // item: channel (f32), nibble plane (bits)
+  void (*max_pool_f32)(const Pool&, int64_t begin, int64_t end);
+  void (*max_pool_b1)(const Pool&, int64_t begin, int64_t end);
+  void (*avg_pool_f32)(const Pool&, int64_t begin, int64_t end);
+  void (*global_pool_f32)(const Pool&, int64_t begin, int64_t end);
+  void (*global_pool_b1)(const Pool&, int64_t begin, int64_t end);
+};
+
+// matches(w0, x) | matches(w1, x) << 4 for two 4-bit weights w0 | w1 << 4 and a 4-bit activation x.
+struct PairTable {
+  alignas(64) uint8_t entry[256][16];
+};
+extern const PairTable kPairTable;
+
+const KernelTable* scalar_kernels();
+const KernelTable* avx2_kernels();    // null where the build has none
+const KernelTable* avx512_kernels();
+
+}  // namespace signbit

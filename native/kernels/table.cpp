@@ -1,0 +1,37 @@
+// The kernel table of one instruction set.
+#include "../simd/simd.h"
+#include "declare.h"
+
+namespace signbit {
+
+#if defined(SIGNBIT_BUILD_AVX512)
+#define SIGNBIT_TABLE avx512_kernels
+#define SIGNBIT_NAME "avx512"
+#elif defined(SIGNBIT_BUILD_AVX2)
+#define SIGNBIT_TABLE avx2_kernels
+#define SIGNBIT_NAME "avx2"
+#else
+#define SIGNBIT_TABLE scalar_kernels
+#define SIGNBIT_NAME "scalar"
+#endif
+
+const KernelTable* SIGNBIT_TABLE() {
+  using namespace SIGNBIT_NS;
+  static const KernelTable table = {
+      SIGNBIT_NAME,
+      binary_conv_tile(),
+      q8_quad_bytes(),
+      binary_conv,
+      q8_conv,
+      pack_q8_quad,
+      pointwise,
+      max_pool_f32,
+      max_pool_b1,
+      avg_pool_f32,
+      global_pool_f32,
+      global_pool_b1,
+  };
+  return &table;
+}
+
+}  // namespace signbit

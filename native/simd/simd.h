@@ -1,0 +1,13 @@
+// Picks the instruction set that this translation unit is compiled for.
+#pragma once
+
+#if defined(SIGNBIT_BUILD_AVX512)
+#define SIGNBIT_NS avx512
+#include "avx512.h"
+#elif defined(SIGNBIT_BUILD_AVX2)
+#define SIGNBIT_NS avx2
+#include "avx2.h"
+#else
+#define SIGNBIT_NS scalar
+#include "scalar.h"
+#endif

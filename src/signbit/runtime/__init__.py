@@ -1,0 +1,7 @@
+"""Running compiled networks: a thin wrapper of the C API that needs NumPy and nothing else."""
+
+from signbit.runtime.benchmark import benchmark, doctor_info
+from signbit.runtime.library import instruction_sets
+from signbit.runtime.session import Session, available_threads, load
+
+__all__ = ["Session", "available_threads", "benchmark", "doctor_info", "instruction_sets", "load"]

@@ -1,0 +1,283 @@
+"""Sessions: a `.signbit` file opened to be run. Needs NumPy and nothing else."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from signbit.errors import FormatError, SessionError
+from signbit.runtime.library import ERROR_SIZE, SessionOptions, check, library
+
+_PIXELS, _REAL = 0, 1
+
+
+def available_threads() -> int:
+    """The number of CPUs that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+class _Model:
+    """An open file, shared by the sessions of its shapes."""
+
+    def __init__(self, source: str | os.PathLike[str] | bytes) -> None:
+        lib = library()
+        self.handle = ctypes.c_void_p()
+        error = ctypes.create_string_buffer(ERROR_SIZE)
+        if isinstance(source, bytes):
+            self.name = "<bytes>"
+            status = lib.signbit_model_open_memory(
+                source, len(source), ctypes.byref(self.handle), error, ERROR_SIZE
+            )
+        else:
+            self.name = os.fspath(source)
+            status = lib.signbit_model_open(
+                os.fsencode(self.name), ctypes.byref(self.handle), error, ERROR_SIZE
+            )
+        check(status, error.value, self.name)
+        self.metadata = _parse_metadata(lib.signbit_model_metadata(self.handle), self.name)
+        self.channels = int(lib.signbit_model_input_channels(self.handle))
+        self.accepts_pixels = bool(lib.signbit_model_accepts_pixels(self.handle))
+
+    def __del__(self) -> None:
+        if getattr(self, "handle", None):
+            library().signbit_model_close(self.handle)
+
+
+def _parse_metadata(text: bytes, name: str) -> dict[str, Any]:
+    """Values are JSON texts where they parse as such, plain strings otherwise."""
+    try:
+        raw = json.loads(text)
+    except ValueError as error:
+        raise FormatError(f"{name}: header: __metadata__ is not JSON: {error}") from error
+    metadata: dict[str, Any] = {}
+    for key, value in raw.items():
+        try:
+            metadata[key] = json.loads(value)
+        except ValueError:
+            metadata[key] = value
+    return metadata
+
+
+class _Open:
+    """A native session for one input shape."""
+
+    def __init__(
+        self, model: _Model, shape: tuple[int, int, int], threads: int, isa: str | None
+    ) -> None:
+        lib = library()
+        self.model = model  # keeps the file open
+        self.handle = ctypes.c_void_p()
+        batch, height, width = shape
+        options = SessionOptions(batch, height, width, threads, isa.encode() if isa else None)
+        error = ctypes.create_string_buffer(ERROR_SIZE)
+        status = lib.signbit_session_open(
+            model.handle, ctypes.byref(options), ctypes.byref(self.handle), error, ERROR_SIZE
+        )
+        check(status, error.value, model.name)
+        self.output_shapes = [
+            self._output_shape(i) for i in range(lib.signbit_session_output_count(self.handle))
+        ]
+
+    def _output_shape(self, index: int) -> tuple[int, ...]:
+        dims, rank = (ctypes.c_int64 * 4)(), ctypes.c_int32()
+        status = library().signbit_session_output_shape(
+            self.handle, index, dims, ctypes.byref(rank)
+        )
+        check(status, b"no such output", self.model.name)
+        return tuple(dims[: rank.value])
+
+    def run(self, x: np.ndarray, kind: int) -> list[np.ndarray]:
+        outputs = [np.empty(shape, np.float32) for shape in self.output_shapes]
+        float_p = ctypes.POINTER(ctypes.c_float)
+        pointers = (float_p * len(outputs))(*[y.ctypes.data_as(float_p) for y in outputs])
+        error = ctypes.create_string_buffer(ERROR_SIZE)
+        status = library().signbit_session_run(
+            self.handle, x.ctypes.data_as(ctypes.c_void_p), kind, pointers, error, ERROR_SIZE
+        )
+        check(status, error.value, self.model.name)
+        return outputs
+
+    def __del__(self) -> None:
+        if getattr(self, "handle", None):
+            library().signbit_session_close(self.handle)
+
+
+class Session:
+    """A compiled network, ready to run.
+
+    Opens a native session for every input shape it meets and keeps the latest, so images of one size
+    cost nothing beyond the first. One session serves one caller at a time: open one a thread.
+
+    Args:
+        source: path of a `.signbit` file, or its bytes.
+        threads: threads that one run uses; by default all CPUs that this process may use.
+        isa: best instruction set allowed ("avx512", "avx2", "scalar"); by default the environment
+            variable `SIGNBIT_ISA`, else the best that the CPU has.
+        debug: check real-valued inputs for NaN and infinity before every run.
+
+    Raises:
+        FormatError: the file is damaged or not a signbit file.
+        SessionError: `threads` or `isa` cannot be had here.
+        FileNotFoundError, OSError: the file cannot be read.
+    """
+
+    def __init__(
+        self,
+        source: str | os.PathLike[str] | bytes,
+        threads: int | None = None,
+        isa: str | None = None,
+        debug: bool = False,
+    ) -> None:
+        if threads is not None and threads < 1:
+            raise SessionError(f"threads must be at least 1, not {threads}")
+        self.threads = threads or available_threads()
+        self._isa_cap = isa or os.environ.get("SIGNBIT_ISA") or None
+        self._debug = debug
+        self._model = _Model(source)
+        self._open: _Open | None = None
+        self._shape: tuple[int, int, int] | None = None
+        self._lock = threading.Lock()
+        shape = self.input_shape
+        self._session_for((1, shape[1], shape[2]))
+
+    @property
+    def metadata(self) -> Mapping[str, Any]:
+        """What the file says of itself: task, class names, recipe, accuracy, version, hash."""
+        return self._model.metadata
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """(C, H, W) that the file was compiled for; H and W may differ from run to run."""
+        text = str(self.metadata.get("input_shape", ""))
+        try:
+            channels, height, width = (int(part) for part in text.split(","))
+        except ValueError:
+            raise FormatError(
+                f"{self._model.name}: header: __metadata__.input_shape is not C,H,W but {text!r}"
+            ) from None
+        return channels, height, width
+
+    @property
+    def isa(self) -> str:
+        """The instruction set that the kernels use."""
+        return library().signbit_session_isa(self._current.handle).decode()
+
+    @property
+    def memory(self) -> dict[str, int]:
+        """Bytes of working memory (`arena`) and of packed weights (`weights`)."""
+        lib, handle = library(), self._current.handle
+        return {
+            "arena": int(lib.signbit_session_arena_bytes(handle)),
+            "weights": int(lib.signbit_session_weight_bytes(handle)),
+        }
+
+    @property
+    def _current(self) -> _Open:
+        assert self._open is not None  # opened by the constructor
+        return self._open
+
+    def _session_for(self, shape: tuple[int, int, int]) -> _Open:
+        if self._open is None or self._shape != shape:
+            self._open = _Open(self._model, shape, self.threads, self._isa_cap)
+            self._shape = shape
+        return self._open
+
+    def _prepare(self, x: np.ndarray) -> tuple[np.ndarray, int, tuple[int, int, int]]:
+        """Check an input; returns it contiguous, its kind, and (N, H, W)."""
+        x = np.asarray(x)
+        name, channels = self._model.name, self._model.channels
+        expected = (
+            f"uint8 pixels (N, H, W, {channels}) or (H, W, {channels}), "
+            f"or normalised float32 (N, {channels}, H, W)"
+        )
+        if x.dtype == np.uint8:
+            if not self._model.accepts_pixels:
+                raise SessionError(
+                    f"{name}: got uint8 pixels, but the file does not say how to normalise them; "
+                    f"pass normalised float32 (N, {channels}, H, W), or compile with `preprocessing`"
+                )
+            if x.ndim == 3:
+                x = x[None]
+            if x.ndim != 4 or x.shape[3] != channels or 0 in x.shape:
+                raise SessionError(f"{name}: input shape {x.shape} does not fit: expected {expected}")
+            return np.ascontiguousarray(x), _PIXELS, (x.shape[0], x.shape[1], x.shape[2])
+        if x.dtype != np.float32:
+            raise SessionError(f"{name}: input dtype {x.dtype} does not fit: expected {expected}")
+        if x.ndim != 4 or x.shape[1] != channels or 0 in x.shape:
+            raise SessionError(f"{name}: input shape {x.shape} does not fit: expected {expected}")
+        if self._debug and not np.isfinite(x).all():
+            raise SessionError(f"{name}: the input holds NaN or infinity")
+        return np.ascontiguousarray(x), _REAL, (x.shape[0], x.shape[2], x.shape[3])
+
+    def __call__(self, x: np.ndarray) -> np.ndarray | tuple[np.ndarray, ...]:
+        """Run the network.
+
+        Args:
+            x: uint8 pixels (N, H, W, C) or (H, W, C), normalised by the file itself; or float32
+                (N, C, H, W), already normalised as the PyTorch model expects.
+
+        Returns:
+            float32 (N, classes) or (N, C, H, W); a tuple where the network has several outputs.
+
+        Raises:
+            SessionError: wrong dtype or shape, or the session is running in another thread.
+        """
+        x, kind, shape = self._prepare(x)
+        if not self._lock.acquire(blocking=False):
+            raise SessionError(
+                f"{self._model.name}: the session is running in another thread; "
+                "open one session a thread"
+            )
+        try:
+            outputs = self._session_for(shape).run(x, kind)
+        finally:
+            self._lock.release()
+        return outputs[0] if len(outputs) == 1 else tuple(outputs)
+
+    def profile(self, x: np.ndarray, rounds: int = 10) -> list[dict[str, Any]]:
+        """Time every step.
+
+        Returns:
+            One dict a step: name (the layer's path), op, kernel, isa, shape (of its output), ms
+            (median over the rounds), bytes (maps and weights touched), macs_b1, macs_q8.
+        """
+        if rounds < 1:
+            raise SessionError(f"rounds must be at least 1, not {rounds}")
+        self(x)  # opens the session for this shape, and warms caches
+        lib, handle = library(), self._current.handle
+        lib.signbit_session_set_profiling(handle, 1)
+        try:
+            samples = []
+            for _ in range(rounds):
+                self(x)
+                samples.append(json.loads(lib.signbit_session_profile(handle)))
+        finally:
+            lib.signbit_session_set_profiling(handle, 0)
+        steps = samples[-1]
+        for i, step in enumerate(steps):
+            step["ms"] = float(np.median([sample[i]["ms"] for sample in samples]))
+        return steps
+
+    def __repr__(self) -> str:
+        return (
+            f"Session({Path(self._model.name).name!r}, threads={self.threads}, isa={self.isa!r})"
+        )
+
+
+def load(
+    source: str | os.PathLike[str] | bytes,
+    threads: int | None = None,
+    isa: str | None = None,
+    debug: bool = False,
+) -> Session:
+    """Open a `.signbit` file; the arguments and errors are those of `Session`."""
+    return Session(source, threads=threads, isa=isa, debug=debug)
