@@ -38,7 +38,7 @@ def test_the_reconstruction_is_called_one():
 
 def test_unknown_names_give_the_nearest():
     for lookup in (create_model, model_info):
-        with pytest.raises(ValueError, match="unknown model 'bineal-18' .*'bineal18'"):
+        with pytest.raises(ValueError, match=r"unknown model 'bineal-18' .*'bineal18'"):
             lookup("bineal-18")
 
 

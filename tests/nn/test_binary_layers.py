@@ -18,7 +18,7 @@ def naive_conv2d(x, w, stride, padding, dilation, groups, padding_value):
     """Integer convolution by its definition: x [N, I, H, W], w [O, I / groups, KH, KW]."""
     (py, px), (sy, sx), (dy, dx) = padding, stride, dilation
     x = np.pad(x, ((0, 0), (0, 0), (py, py), (px, px)), constant_values=padding_value)
-    outputs, per_group, kh, kw = w.shape
+    outputs, _, kh, kw = w.shape
     height = (x.shape[2] - dy * (kh - 1) - 1) // sy + 1
     width = (x.shape[3] - dx * (kw - 1) - 1) // sx + 1
     y = np.zeros((x.shape[0], outputs, height, width), dtype=np.int64)
@@ -89,7 +89,7 @@ def test_learned_scale_starts_from_the_initial_weight():
 def test_conv_gradients(quantizer):
     layer = BinaryConv2d(4, 6, 3, padding=1, weight_quantizer=quantizer).double()
     with torch.no_grad():
-        layer.weight.mul_(6)  # some weights are outside the window
+        layer.weight.mul_(60)  # some weights are outside the window
     x = signs_like(2, 4, 5, 5).double().requires_grad_()
     y = layer(x)
     upstream = torch.randn_like(y)

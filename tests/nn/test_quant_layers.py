@@ -33,7 +33,7 @@ def integer_conv2d(q, wq, layer) -> np.ndarray:
     zero_point = layer.input_zero_point.item()
     (py, px), (sy, sx), (dy, dx) = layer.padding, layer.stride, layer.dilation
     q = np.pad(q, ((0, 0), (0, 0), (py, py), (px, px)), constant_values=zero_point)
-    outputs, per_group, kh, kw = wq.shape
+    outputs, _, kh, kw = wq.shape
     height = (q.shape[2] - dy * (kh - 1) - 1) // sy + 1
     width = (q.shape[3] - dx * (kw - 1) - 1) // sx + 1
     y = np.zeros((q.shape[0], outputs, height, width), dtype=np.int64)

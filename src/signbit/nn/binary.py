@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from signbit.nn.precision import at_least_float32, without_autocast
 from signbit.quantizers import WeightQuantizer, get_weight_quantizer, hard_sign
 
 
@@ -36,8 +37,10 @@ class BinaryLayer(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw new latent weights (Glorot uniform) and let the binarizer start from them."""
-        nn.init.xavier_uniform_(self.weight)
+        """Draw new latent weights (a tenth of Glorot uniform); the binarizer starts from them."""
+        # Only signs count, so the size of a latent weight sets how many steps it needs to flip.
+        # At a tenth, Adam flips early on at the usual learning rates instead of ten times these.
+        nn.init.xavier_uniform_(self.weight, gain=0.1)
         self.weight_quantizer.init_from(self.weight)
 
     def clamp_latent_(self, limit: float) -> None:
@@ -67,6 +70,24 @@ class BinaryLayer(nn.Module):
         if self.training and self.latent_clamp is not None:
             self.clamp_latent_(self.latent_clamp)
         return self.weight_quantizer(self.weight) if self.binary_weights else (self.weight, None)
+
+    def _product(self, x: Tensor, weight: Tensor) -> Tensor:
+        """Apply the layer's linear map."""
+        raise NotImplementedError
+
+    def _broadcast(self, scale: Tensor) -> Tensor:
+        """View [O] so that it broadcasts over the output."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight, scale = self._effective_weight()
+        if self.training:
+            # Under autocast, training may round its sums: that is what was asked for.
+            y = self._product(x, weight)
+        else:
+            with without_autocast(x):
+                y = self._product(at_least_float32(x), weight)
+        return y if scale is None else y * self._broadcast(scale)
 
     def _repr_tail(self) -> str:
         clamp = "" if self.latent_clamp is None else f", latent_clamp={self.latent_clamp:g}"

@@ -50,15 +50,16 @@ class BinaryConv2d(BinaryLayer):
         self.groups = groups
         self.padding_value = int(padding_value)
 
-    def forward(self, x: Tensor) -> Tensor:
-        weight, scale = self._effective_weight()
+    def _product(self, x: Tensor, weight: Tensor) -> Tensor:
         padding = self.padding
         if self.padding_value and padding != (0, 0):
             height, width = padding
             x = F.pad(x, (width, width, height, height), value=float(self.padding_value))
             padding = (0, 0)
-        y = F.conv2d(x, weight, None, self.stride, padding, self.dilation, self.groups)
-        return y if scale is None else y * scale.view(1, -1, 1, 1)
+        return F.conv2d(x, weight, None, self.stride, padding, self.dilation, self.groups)
+
+    def _broadcast(self, scale: Tensor) -> Tensor:
+        return scale.view(1, -1, 1, 1)
 
     def extra_repr(self) -> str:
         return (

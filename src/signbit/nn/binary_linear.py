@@ -28,10 +28,11 @@ class BinaryLinear(BinaryLayer):
         self.in_features = in_features
         self.out_features = out_features
 
-    def forward(self, x: Tensor) -> Tensor:
-        weight, scale = self._effective_weight()
-        y = F.linear(x, weight)
-        return y if scale is None else y * scale
+    def _product(self, x: Tensor, weight: Tensor) -> Tensor:
+        return F.linear(x, weight)
+
+    def _broadcast(self, scale: Tensor) -> Tensor:
+        return scale
 
     def extra_repr(self) -> str:
         return f"{self.in_features}, {self.out_features}{self._repr_tail()}"

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from signbit.nn.precision import at_least_float32, without_autocast
 from signbit.quantizers import round_half_even
 
 LEVELS = 255
@@ -147,6 +148,11 @@ class QuantLayer(nn.Module):
             calibrated = True
         if self.observing or not calibrated:
             return self._product(x, self.weight, self.bias)
+        with without_autocast(x):
+            return self._quantized(at_least_float32(x))
+
+    def _quantized(self, x: Tensor) -> Tensor:
+        """Apply the layer in integers, scale the sums and add the bias."""
         ws = self._weight_scale()
         # The largest possible sum decides whether float32 holds it exactly.
         fan_in = self.weight[0].numel()
