@@ -157,7 +157,8 @@ Map Planner::make_map(Type type, int channels, const Geometry* g, int phases, in
   m.planes = in_quads(type) ? (channels + 3) / 4 : channels;
   m.element = element_size(type);
   m.plane_bytes = g->plane * m.element;
-  if (m.plane_bytes % 4096 == 0) m.plane_bytes += 64;  // planes 4 KiB apart evict one another
+  // An odd number of cache lines: planes that lie a power of two apart would evict one another.
+  if (m.plane_bytes % 128 == 0) m.plane_bytes += 64;
   m.buffer_offset = g->margin * m.element;
   m.buffer = int(s_.buffers_.size());
   Buffer buffer;

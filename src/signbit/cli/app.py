@@ -21,7 +21,7 @@ from signbit.errors import SignbitError
 
 app = typer.Typer(
     name="signbit",
-    help="Binary neural networks: train in PyTorch, compile to a bit-packed program, run it natively.",
+    help="Binary neural networks: train in PyTorch, compile to bits, run natively.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         stderr().print("interrupted")
         raise SystemExit(130) from None
     except BrokenPipeError:
-        # The reader of our output has gone (as in `signbit ... | head`); keep Python from complaining.
+        # The reader of our output has gone (`signbit ... | head`): no complaint from Python.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(1) from None
 

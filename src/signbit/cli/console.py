@@ -1,4 +1,4 @@
-"""Where words go: results to stdout, progress and errors to stderr, and with ``--json`` only JSON."""
+"""Where words go: results to stdout, progress and errors to stderr; ``--json``: JSON only."""
 
 from __future__ import annotations
 

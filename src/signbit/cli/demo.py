@@ -35,7 +35,7 @@ def demo(
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Train a binary network on handwritten digits, compile it, check and time it; a minute or so."""
+    """Train a binary network on handwritten digits, compile it, check it and time it."""
     started = time.perf_counter()
     console = stderr()
 

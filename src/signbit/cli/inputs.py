@@ -15,8 +15,8 @@ def read_inputs(path: Path, shape: tuple[int, int, int]) -> Iterator[tuple[str, 
 
     Args:
         path: a picture, a folder of pictures, or an ``.npy`` with one image or a batch.
-        shape: (C, H, W) of the compiled network; pictures are scaled to cover it and centre-cropped,
-            arrays are taken as they are.
+        shape: (C, H, W) of the compiled network; pictures are scaled to cover it and
+            centre-cropped, arrays are taken as they are.
 
     Raises:
         DataError: missing, unreadable, no picture in the folder, or an array of another type.
@@ -59,8 +59,8 @@ def _array(path: Path) -> Iterator[tuple[str, np.ndarray]]:
         images = array[:, None]
     else:
         raise DataError(
-            f"{path}: {array.dtype} {array.shape}; expected uint8 [H, W, C] or [N, H, W, C] pixels, or "
-            "normalised float32 [N, C, H, W]"
+            f"{path}: {array.dtype} {array.shape}; expected uint8 [H, W, C] or [N, H, W, C] "
+            "pixels, or normalised float32 [N, C, H, W]"
         )
     if not len(images):
         raise DataError(f"{path}: an empty batch")

@@ -36,8 +36,8 @@ def untrained_network(
 ) -> TrainedModel:
     """A randomly initialised network of the registry, for timings and summaries.
 
-    With ``calibrated`` its 8-bit ranges are frozen on random pixels: it can be compiled, but what it
-    predicts means nothing.
+    With ``calibrated`` its 8-bit ranges are frozen on random pixels: it can be compiled, but what
+    it predicts means nothing.
 
     Raises:
         SignbitError: no such model, or an argument that it does not take.

@@ -22,7 +22,7 @@ def summary(
     channels: Annotated[int, typer.Option(help="For a name: input channels.")] = 3,
     json: JsonOption = False,
 ) -> None:
-    """Count a network's work layer by layer: parameters, operations, memory, and what runs binary."""
+    """Count a network layer by layer: parameters, operations, memory, what runs binary."""
     from signbit.compiler.summary import summarize
 
     path = Path(target)

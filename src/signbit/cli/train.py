@@ -62,7 +62,7 @@ def train(
         {
             "test accuracy": f"{metrics['test_accuracy']:.2%}",
             "validation accuracy": f"{metrics['val_accuracy']:.2%}",
-            "training time": f"{metrics['training_seconds'] / 60:.1f} min, {metrics['epochs']} epochs",
+            "training": f"{metrics['epochs']} epochs, {metrics['training_seconds'] / 60:.1f} min",
             "weights": f"{metrics['weights']}, of epoch {metrics['weights_epoch']}",
             "written": str(output),
             "next": f"signbit compile {output} -o model.signbit",

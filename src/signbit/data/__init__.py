@@ -53,8 +53,8 @@ def detect_source(path: Path) -> str:
     if is_image_folder(path):
         return "folder"
     raise DataError(
-        f"{path}: neither CIFAR (official binary files, or *_train.npz with *_test.npz), nor MNIST's "
-        "idx files, nor a folder with a sub-folder of images for every class"
+        f"{path}: neither CIFAR (official binary files, or *_train.npz with *_test.npz), nor "
+        "MNIST's idx files, nor a folder with a sub-folder of images for every class"
     )
 
 
@@ -68,8 +68,8 @@ def load_source(
     """Load a data set.
 
     Args:
-        name: one of :data:`SOURCES`, or ``"auto"``: told from the files at ``path``, and the embedded
-            digits without one.
+        name: one of :data:`SOURCES`, or ``"auto"``: told from the files at ``path``, and the
+            embedded digits without one.
         path: a folder or archive; only ``digits`` needs none.
         val_size: validation images to cut from the training images; None for a tenth.
         image_size: side to bring the images of a ``folder`` to.
@@ -92,8 +92,8 @@ def load_source(
         source = _load_from(name, path, val_size, image_size)
     if image_size is not None and source.image_size != (image_size, image_size):
         raise DataError(
-            f"{name} has images of {source.image_size[0]}x{source.image_size[1]}; image_size is for "
-            "folders of images"
+            f"{name} has images of {source.image_size[0]}x{source.image_size[1]}; image_size is "
+            "for folders of images"
         )
     return source
 

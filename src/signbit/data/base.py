@@ -1,7 +1,7 @@
 """What every source of images looks like once it is in memory.
 
-Images are unsigned bytes in NHWC order, as they are on disk and as the engine takes them; nothing is
-normalised, shuffled or augmented here. A :class:`DataSource` holds the three splits with the
+Images are unsigned bytes in NHWC order, as they are on disk and as the engine takes them; nothing
+is normalised, shuffled or augmented here. A :class:`DataSource` holds the three splits with the
 statistics that normalisation needs.
 """
 
@@ -88,7 +88,7 @@ class DataSource:
         return getattr(self, name)
 
     def limited(self, count: int) -> DataSource:
-        """The same source with at most ``count`` images a split (the first ones), for quick looks."""
+        """The same source with the first ``count`` images of every split, for quick looks."""
         cut = {
             name: ImageDataset(part.images[:count], part.labels[:count])
             for name, part in (("train", self.train), ("val", self.val), ("test", self.test))

@@ -1,8 +1,9 @@
 """Decoded images, kept between runs.
 
-Files go to ``$SIGNBIT_CACHE``, else ``$XDG_CACHE_HOME/signbit``, else ``~/.cache/signbit``. A file's
-name is the hash of what it was made from, so it is never stale; it is written under a temporary
-name and renamed, so it is never half there. Where the folder cannot be written, nothing is kept.
+Files go to ``$SIGNBIT_CACHE``, else ``$XDG_CACHE_HOME/signbit``, else ``~/.cache/signbit``. A
+file's name is the hash of what it was made from, so it is never stale; it is written under a
+temporary name and renamed, so it is never half there. Where the folder cannot be written, nothing
+is kept.
 """
 
 from __future__ import annotations

@@ -3,9 +3,11 @@
 Two forms are read:
 
 - the official binary version (https://www.cs.toronto.edu/~kriz/cifar.html), unpacked or as its
-  ``.tar.gz``: records of one label byte (CIFAR-100: coarse, then fine) and 3,072 pixels, plane by plane;
-- a pair ``<any>_train.npz`` and ``<any>_test.npz``: ``jpeg`` (all files concatenated), ``offsets`` (N+1),
-  ``labels`` and ``class_names``. JPEG is lossy: accuracies on it do not compare with published ones.
+  ``.tar.gz``: records of one label byte (CIFAR-100: coarse, then fine) and 3,072 pixels, plane by
+  plane;
+- a pair ``<any>_train.npz`` and ``<any>_test.npz``: ``jpeg`` (all files concatenated),
+  ``offsets`` (N+1), ``labels`` and ``class_names``. JPEG is lossy: accuracies on it do not
+  compare with published ones.
 """
 
 from __future__ import annotations

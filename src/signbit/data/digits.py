@@ -1,7 +1,7 @@
 """Handwritten digits, the embedded default: scikit-learn's copy of the UCI set.
 
 1,797 images of 8x8 grey pixels, values 0..16, collected from 43 people (E. Alpaydin, C. Kaynak,
-"Optical Recognition of Handwritten Digits", UCI, 1998). Real, and part of scikit-learn: no download.
+"Optical Recognition of Handwritten Digits", UCI, 1998). Real, and no download.
 """
 
 from __future__ import annotations

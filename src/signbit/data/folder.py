@@ -1,8 +1,9 @@
 """A folder of images: one sub-folder a class, in split folders or not.
 
-``root/train/cat/1.jpg``, ``root/val/...``, ``root/test/...``, or plain ``root/cat/1.jpg``. Of missing
-splits: without ``test`` but with ``val``, ``val`` is the test set (as with ImageNet, whose test labels are
-not public); with neither, a fixed fifth of every class is. Validation images are cut from train when needed.
+``root/train/cat/1.jpg``, ``root/val/...``, ``root/test/...``, or plain ``root/cat/1.jpg``. Of
+missing splits: without ``test`` but with ``val``, ``val`` is the test set (as with ImageNet,
+whose test labels are not public); with neither, a fixed fifth of every class is. Validation
+images are cut from train when needed.
 """
 
 from __future__ import annotations

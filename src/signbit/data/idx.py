@@ -1,7 +1,7 @@
 """MNIST's idx files: Fashion-MNIST, MNIST and the like, plain or gzip-compressed.
 
-A file is a big-endian magic number (2051 for images, 2049 for labels), the sizes as 32-bit numbers, and
-bytes. Fashion-MNIST: H. Xiao, K. Rasul, R. Vollgraf, arXiv:1708.07747, 2017.
+A file is a big-endian magic number (2051 for images, 2049 for labels), the sizes as 32-bit
+numbers, and bytes. Fashion-MNIST: H. Xiao, K. Rasul, R. Vollgraf, arXiv:1708.07747, 2017.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Batches for training and evaluation.
 
-Everything random is a pure function of (seed, epoch, step): which image comes when, how it is cropped
-and whether it is mirrored. A run that is resumed at an epoch therefore sees what it would have seen.
-Images are in memory, so a batch is made whole, by index arithmetic, without worker processes.
+Everything random is a pure function of (seed, epoch, step): which image comes when, how it is
+cropped and whether it is mirrored. A run that is resumed at an epoch therefore sees what it would
+have seen. Images are in memory, so a batch is made whole, by index arithmetic, without worker
+processes.
 """
 
 from __future__ import annotations

@@ -76,8 +76,8 @@ class History(pl.Callback):
 class BestWeights(pl.Callback):
     """Keeps the weights of the last stage's epoch with the highest validation accuracy.
 
-    Only the last stage counts: accuracies with real weights say nothing of the binary network. Of equal
-    epochs the earliest is kept.
+    Only the last stage counts: accuracies with real weights say nothing of the binary network. Of
+    equal epochs the earliest is kept.
     """
 
     def __init__(self, path: Path) -> None:

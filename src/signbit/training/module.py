@@ -17,9 +17,9 @@ from signbit.training.schedule import learning_rate
 class StagedClassifier(pl.LightningModule):
     """Trains a classifier through the stages of a recipe, in one run of one Trainer.
 
-    The stage, the learning rate and the random generator's state are functions of epoch and step; the
-    checkpoint holds only weights, optimiser and loop counters. At the first epoch of a stage the
-    weights are made binary or real and the optimiser starts afresh.
+    The stage, the learning rate and the random generator's state are functions of epoch and step;
+    the checkpoint holds only weights, optimiser and loop counters. At the first epoch of a stage
+    the weights are made binary or real and the optimiser starts afresh.
     """
 
     def __init__(

@@ -1,8 +1,8 @@
 """Recipes: everything that decides a training run, as YAML that is checked before anything starts.
 
-A recipe has one or more stages. Each starts from the weights of the one before with a fresh optimiser,
-so the usual two-stage scheme of binary networks (binary activations with real weights first, then both
-binary) is one recipe, one run and one checkpoint to resume from.
+A recipe has one or more stages. Each starts from the weights of the one before with a fresh
+optimiser, so the usual two-stage scheme of binary networks (binary activations with real weights
+first, then both binary) is one recipe, one run and one checkpoint to resume from.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class OptimizerRecipe(_Checked):
 
 
 class ScheduleRecipe(_Checked):
-    """The learning rate over a stage, step by step: a linear warm-up, then ``name`` down to zero."""
+    """The learning rate within a stage, step by step: see :func:`learning_rate`."""
 
     name: Literal["cosine", "linear", "constant"] = "cosine"
     warmup_epochs: float = Field(0.0, ge=0)
@@ -123,11 +123,10 @@ class Recipe(_Checked):
         seed: of everything random.
         weights: which weights the run keeps: those of the epoch of the last stage with the ``best``
             validation accuracy, or the ``last`` ones.
-        calibration_batches: batches of training images that the ranges of 8-bit layers are frozen on.
-        precision: ``"32"``, or ``"bf16"`` for mixed precision.
-        threads: CPU threads; None leaves PyTorch's choice. Sums depend on it in the last bit.
-        accelerator: ``"auto"`` takes a GPU if there is one.
-        channels_last: NHWC memory order, usually faster on CPUs.
+        calibration_batches: batches of training images that the ranges of 8-bit layers are frozen
+        on. precision: ``"32"``, or ``"bf16"`` for mixed precision. threads: CPU threads; None
+        leaves PyTorch's choice. Sums depend on it in the last bit. accelerator: ``"auto"`` takes
+        a GPU if there is one. channels_last: NHWC memory order, usually faster on CPUs.
         tensorboard: also write TensorBoard logs (needs the ``tensorboard`` package).
     """
 

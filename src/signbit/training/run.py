@@ -9,9 +9,10 @@ What lies in the output folder afterwards:
 ``checkpoints/best.pt``   weights of the best epoch of the last stage
 ``metrics.csv``           a row an epoch
 ``curves.png``            the same as a picture
-``model.pt``              final weights with the network's spec: :func:`signbit.training.load_trained`
-``metrics.json``          test and validation accuracy, time, hash of the weights
-========================  ==================================================================
+``model.pt``              final weights with the network's spec:
+:func:`signbit.training.load_trained` ``metrics.json``          test and validation accuracy,
+time, hash of the weights ========================
+==================================================================
 """
 
 from __future__ import annotations
@@ -76,8 +77,9 @@ def train(
         recipe: what to do.
         source: the images.
         output: folder for the results.
-        resume: go on with the run that is there, from its last complete epoch. On a CPU with the same
-            number of threads the result equals that of an uninterrupted run, float for float.
+        resume: go on with the run that is there, from its last complete epoch. On a CPU with the
+            same number of threads the result equals that of an uninterrupted run, float for
+            float.
         model: a network of your own, instead of the one that the recipe names.
         console: where progress goes; stderr by default.
 

@@ -11,8 +11,8 @@ def learning_rate(stage: StageRecipe, step: int, steps_per_epoch: int) -> float:
     """The rate of one optimisation step.
 
     With ``p`` the share of the steps after the warm-up that are done, in [0, 1):
-    cosine ``lr * (1 + cos(pi p)) / 2``, linear ``lr * (1 - p)``, constant ``lr``. During the warm-up of ``w``
-    steps, ``lr * (step + 1) / (w + 1)``.
+    cosine ``lr * (1 + cos(pi p)) / 2``, linear ``lr * (1 - p)``, constant ``lr``. During the
+    warm-up of ``w`` steps, ``lr * (step + 1) / (w + 1)``.
 
     Args:
         stage: rate, schedule and number of epochs.

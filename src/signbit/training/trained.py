@@ -1,4 +1,4 @@
-"""Trained models on disk: ``model.pt`` holds the weights and what is needed to build the network again."""
+"""Trained models on disk: ``model.pt`` holds the weights and what rebuilds the network."""
 
 from __future__ import annotations
 
