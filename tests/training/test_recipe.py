@@ -1,0 +1,158 @@
+"""Recipes: what is right is read, and what is wrong is named with its path."""
+
+import copy
+from pathlib import Path
+
+import pytest
+import yaml
+
+from signbit.errors import RecipeError
+from signbit.training import load_recipe, parse_recipe
+from signbit.training.recipe import StageRecipe
+from signbit.training.schedule import learning_rate
+
+RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
+GOOD = {
+    "data": {"name": "digits"},
+    "model": {"name": "bineal18"},
+    "stages": [{"name": "one", "epochs": 2}, {"name": "two", "epochs": 3}],
+}
+
+
+def changed(path, value):
+    tree = copy.deepcopy(GOOD)
+    node = tree
+    *parents, last = path.split(".")
+    for key in parents:
+        node = node[int(key)] if isinstance(node, list) else node.setdefault(key, {})
+    node[int(last) if isinstance(node, list) else last] = value
+    return tree
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_our_own_recipes_are_right(path):
+    recipe = load_recipe(path)
+    assert recipe.epochs > 0
+    assert parse_recipe(yaml.safe_load(recipe.to_yaml())) == recipe
+
+
+def test_there_are_recipes():
+    assert {"digits", "cifar10-quick"} <= {path.stem for path in RECIPES}
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("sed", 1, "sed: unknown key; did you mean 'seed'"),
+        ("stages.1.optimiser", {}, "stages.1.optimiser: unknown key; did you mean 'optimizer'"),
+        ("data.augment.flipp", True, "data.augment.flipp: unknown key; did you mean 'flip'"),
+        ("model.widht", 1, "model.widht: unknown key; did you mean 'width'"),
+        ("zzz", 1, "zzz: unknown key; known: task, seed"),
+        ("stages.0.optimizer.name", "adamm", "'adamm' is not one of adam, adamw, sgd; did you"),
+        ("stages.0.optimizer.lr", 0, "stages.0.optimizer.lr: input should be greater than 0, got 0"),
+        ("stages.0.optimizer.lr", float("nan"), "finite"),
+        ("stages.0.optimizer.lr", "fast", "stages.0.optimizer.lr: .*got 'fast'"),
+        ("stages.0.optimizer.momentum", 0.9, "momentum belongs to sgd, not to adam"),
+        ("stages.0.schedule.warmup_epochs", 2, "must be less than epochs"),
+        ("stages.0.epochs", 0, "stages.0.epochs: .*got 0"),
+        ("stages.0.epochs", 1.5, "stages.0.epochs"),
+        ("stages.1.name", "one", "names must differ"),
+        ("stages.1.binary_weights", False, "would not be binary"),
+        ("stages", [], "stages"),
+        ("stages.0.loss.label_smoothing", 1, "stages.0.loss.label_smoothing"),
+        ("data", {}, "data.name: missing"),
+        ("data.name", "cifar", "did you mean 'cifar10"),
+        ("model.options", {"num_classes": 3}, "options.num_classes: comes from the data"),
+        ("model.options", {"width": 3}, "options.width: write it beside options"),
+        ("precision", "16", "'16' is not one of 32, bf16"),
+        ("threads", 0, "threads"),
+    ],
+)
+def test_wrong_recipes_are_named(path, value, message):
+    with pytest.raises(RecipeError, match=message) as caught:
+        parse_recipe(changed(path, value), "my.yaml")
+    assert str(caught.value).startswith("my.yaml: ")
+
+
+def test_all_problems_are_told_at_once():
+    tree = changed("sed", 1)
+    tree["stages"][0]["epochs"] = -1
+    with pytest.raises(RecipeError) as caught:
+        parse_recipe(tree)
+    assert len(str(caught.value).splitlines()) == 2
+
+
+def write(tmp_path, text):
+    path = tmp_path / "r.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_overrides_change_the_tree_and_are_checked(tmp_path):
+    path = write(tmp_path, yaml.safe_dump(GOOD))
+    recipe = load_recipe(
+        path, ["stages.1.epochs=7", "data.augment.flip=true", "stages.0.optimizer.lr=1e-4"]
+    )
+    assert recipe.stages[1].epochs == 7 and recipe.data.augment.flip is True
+    assert recipe.stages[0].optimizer.lr == 1e-4
+    for override, message in (
+        ("stages.5.epochs=1", "stages has items 0 to 1"),
+        ("stages.0.epoch=1", "stages.0.epoch: unknown key; did you mean 'epochs'"),
+        ("seed", "dotted.path=value"),
+        ("stages..x=1", "dotted.path=value"),
+        ("stages.0.name.x=1", "unknown|valid string"),
+        ("seed=[", "not YAML"),
+    ):
+        with pytest.raises(RecipeError, match=message):
+            load_recipe(path, [override])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: [", "not valid YAML"),
+        ("- 1", "a recipe is a mapping, this is list"),
+        ("", "a recipe is a mapping"),
+        ("seed: 1\nseed: 2\n", "'seed' stands twice"),
+    ],
+)
+def test_broken_files_are_named(tmp_path, text, message):
+    with pytest.raises(RecipeError, match=message) as caught:
+        load_recipe(write(tmp_path, text))
+    assert "r.yaml" in str(caught.value)
+
+
+def test_missing_file_is_named(tmp_path):
+    with pytest.raises(RecipeError, match=r"none\.yaml: not readable"):
+        load_recipe(tmp_path / "none.yaml")
+
+
+def test_stage_of_an_epoch():
+    recipe = parse_recipe(GOOD)
+    found = [recipe.stage_at(epoch) for epoch in range(6)]
+    assert found == [(0, 0), (0, 1), (1, 0), (1, 1), (1, 2), (1, 3)]
+
+
+def rates(name, warmup=0.0, epochs=4, steps=5):
+    stage = StageRecipe.model_validate(
+        {
+            "name": "s",
+            "epochs": epochs,
+            "optimizer": {"lr": 2.0},
+            "schedule": {"name": name, "warmup_epochs": warmup},
+        }
+    )
+    return [learning_rate(stage, step, steps) for step in range(epochs * steps)]
+
+
+def test_schedules_follow_their_formulas():
+    assert rates("constant") == [2.0] * 20
+    assert rates("linear") == pytest.approx([2 * (1 - i / 20) for i in range(20)])
+    cosine = rates("cosine")
+    assert cosine[0] == 2.0 and cosine[10] == pytest.approx(1.0) and 0 < cosine[-1] < 0.02
+
+
+def test_warmup_rises_to_the_peak():
+    values = rates("linear", warmup=1)
+    assert values[:6] == pytest.approx([2 / 6, 4 / 6, 6 / 6, 8 / 6, 10 / 6, 2.0])
+    assert values[6] == pytest.approx(2 * (1 - 1 / 15))
