@@ -71,7 +71,7 @@ def test_rprelu_formula_and_gradients(shape):
     torch.testing.assert_close(y, torch.where(u >= 0, u, slope * u) + shift_out, rtol=0, atol=0)
     upstream = torch.randn_like(y)
     y.backward(upstream)
-    expected = upstream * torch.where(u >= 0, 1.0, slope)
+    expected = upstream * torch.where(u > 0, 1.0, slope)
     torch.testing.assert_close(x.grad, expected)
     torch.testing.assert_close(layer.shift_in.grad, sum_per_channel(expected))
     torch.testing.assert_close(layer.slope.grad, sum_per_channel(upstream * u * (u < 0)))

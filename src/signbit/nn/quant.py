@@ -18,6 +18,7 @@ from signbit.quantizers import round_half_even
 
 LEVELS = 255
 WEIGHT_LIMIT = 127
+AVERAGING = 0.1  # share of a training batch in the moving range
 
 
 class QuantLayer(nn.Module):
@@ -40,9 +41,8 @@ class QuantLayer(nn.Module):
     weight: nn.Parameter
     bias: nn.Parameter | None
 
-    def __init__(self, averaging: float = 0.1):
+    def __init__(self):
         super().__init__()
-        self.averaging = averaging
         self.observing = False
         self.register_buffer("range_min", torch.zeros(()))
         self.register_buffer("range_max", torch.zeros(()))
@@ -78,7 +78,7 @@ class QuantLayer(nn.Module):
         high = torch.as_tensor(high, dtype=torch.float32, device=self.range_min.device)
         if not (torch.isfinite(low) and torch.isfinite(high) and low <= high):
             interval = f"{low.item()}..{high.item()}"
-            raise ValueError(f"{type(self).__name__}: input range {interval} is not finite")
+            raise ValueError(f"{type(self).__name__}: input range {interval} is no finite interval")
         low, high = low.clamp_max(0.0), high.clamp_min(0.0)
         # Divided before subtracting, so that the widest range does not overflow.
         scale = high / LEVELS - low / LEVELS
@@ -97,8 +97,8 @@ class QuantLayer(nn.Module):
         low, high = torch.aminmax(x.detach().float())
         low, high = low.clamp_max(0.0), high.clamp_min(0.0)
         if self.calibrated:
-            low = torch.lerp(self.range_min.float(), low, self.averaging)
-            high = torch.lerp(self.range_max.float(), high, self.averaging)
+            low = torch.lerp(self.range_min.float(), low, AVERAGING)
+            high = torch.lerp(self.range_max.float(), high, AVERAGING)
         self.set_input_range(low, high)
 
     def _read_flags(self) -> tuple[bool, bool]:

@@ -1,6 +1,7 @@
 """The PReLU with learned shifts per channel."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from signbit.nn.channels import check_channels, per_channel
@@ -10,9 +11,9 @@ class RPReLU(nn.Module):
     """PReLU whose kink may move, per channel.
 
     [N, C, ...] -> the same shape: ``u = x + shift_in_c; y = (u if u >= 0 else slope_c * u) +
-    shift_out_c``. Shifts start at 0, slopes at ``init``. Gradients: dx = dy (u >= 0) or slope dy;
-    dshift_in = sum dx; dslope = sum of u dy where u < 0; dshift_out = sum dy. Raises ValueError for
-    another number of channels. Source: ReActNet, arXiv 2003.03488.
+    shift_out_c``. Shifts start at 0, slopes at ``init``. Gradients: dx = dy where u > 0, else slope
+    dy; dshift_in = sum dx; dslope = sum of u dy where u < 0; dshift_out = sum dy. Raises ValueError
+    for another number of channels. Source: ReActNet, arXiv 2003.03488.
     """
 
     def __init__(self, channels: int, init: float = 0.25):
@@ -25,8 +26,7 @@ class RPReLU(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         u = x + per_channel(self.shift_in, x, "RPReLU")
-        y = torch.where(u >= 0, u, per_channel(self.slope, x, "RPReLU") * u)
-        return y + per_channel(self.shift_out, x, "RPReLU")
+        return F.prelu(u, self.slope) + per_channel(self.shift_out, x, "RPReLU")
 
     def extra_repr(self) -> str:
         return f"{self.channels}"
