@@ -23,7 +23,8 @@ def test_normalisation_is_three_float32_operations_in_order():
     mean, std = (0.4914, 0.4822, 0.4465), (0.247, 0.2435, 0.2616)
     images = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1).repeat(3, 3)
     result = normalize(images, mean, std)
-    assert result.shape == (1, 3, 16, 16) and result.dtype == np.float32
+    assert result.shape == (1, 3, 16, 16)
+    assert result.dtype == np.float32
     for channel in range(3):
         for value in range(256):
             expected = np.float32(value) / np.float32(255)
@@ -52,7 +53,8 @@ def test_every_image_comes_once_an_epoch_in_another_order():
         batches.set_epoch(epoch)
         orders.append(torch.cat([labels for _, labels in batches]).tolist())
         assert sorted(orders[-1]) == list(range(50))
-    assert orders[0] != orders[1] and orders[0] != list(range(50))
+    assert orders[0] != orders[1]
+    assert orders[0] != list(range(50))
 
 
 def test_images_stay_with_their_labels():
@@ -66,9 +68,7 @@ def test_a_batch_depends_on_seed_epoch_and_step_only():
     augmentation = Augmentation(crop_padding=2, flip=True)
 
     def batches(seed, epoch):
-        made = loader(
-            dataset(), batch_size=10, shuffle=True, seed=seed, augmentation=augmentation
-        )
+        made = loader(dataset(), batch_size=10, shuffle=True, seed=seed, augmentation=augmentation)
         made.set_epoch(epoch)
         return [images for images, _ in made]
 
@@ -120,7 +120,8 @@ def test_reflection_goes_any_distance():
     image = np.arange(4, dtype=np.uint8).reshape(1, 2, 2, 1)
     for seed in range(20):
         result = Augmentation(5)(image, np.random.default_rng(seed))
-        assert result.shape == image.shape and set(result.ravel()) <= {0, 1, 2, 3}
+        assert result.shape == image.shape
+        assert set(result.ravel()) <= {0, 1, 2, 3}
 
 
 def test_no_augmentation_changes_nothing():

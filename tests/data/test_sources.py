@@ -28,9 +28,7 @@ def write_npz(folder, count=20, classes=4, **changes):
     """A pair of .npz files; ``changes`` replace fields of the training one (None drops it)."""
     generator = np.random.default_rng(0)
     for split in ("train", "test"):
-        files = [
-            jpeg_bytes(generator.integers(0, 256, (8, 8, 3), np.uint8)) for _ in range(count)
-        ]
+        files = [jpeg_bytes(generator.integers(0, 256, (8, 8, 3), np.uint8)) for _ in range(count)]
         fields = {
             "jpeg": np.frombuffer(b"".join(files), np.uint8),
             "offsets": np.cumsum([0, *map(len, files)]).astype(np.int64),
@@ -49,12 +47,15 @@ def write_npz(folder, count=20, classes=4, **changes):
 
 def test_digits_are_real_bytes_in_fixed_stratified_splits():
     source = load_source("digits")
-    assert source.input_shape == (1, 8, 8) and source.num_classes == 10
+    assert source.input_shape == (1, 8, 8)
+    assert source.num_classes == 10
     assert len(source.train) + len(source.val) + len(source.test) == 1797
     assert abs(len(source.test) - 1797 / 5) < 1
-    assert source.train.images.max() == 255 and source.train.images.min() == 0
+    assert source.train.images.max() == 255
+    assert source.train.images.min() == 0
     counts = np.bincount(source.test.labels, minlength=10)
-    assert counts.min() >= 34 and counts.max() <= 38
+    assert counts.min() >= 34
+    assert counts.max() <= 38
     again = load_source("digits")
     assert (again.test.images == source.test.images).all()
 
@@ -82,9 +83,12 @@ def test_val_size_is_what_is_cut():
 def test_npz_decodes_once_and_then_comes_from_the_cache(tmp_path, monkeypatch):
     folder = write_npz(tmp_path)
     first = load_source("cifar10", folder, val_size=4)
-    assert first.input_shape == (3, 8, 8) and len(first.train) == 16 and len(first.val) == 4
+    assert first.input_shape == (3, 8, 8)
+    assert len(first.train) == 16
+    assert len(first.val) == 4
     stored = list((tmp_path / "cache" / "decoded").iterdir())
-    assert len(stored) == 2 and all(file.suffix == ".npy" for file in stored)
+    assert len(stored) == 2
+    assert all(file.suffix == ".npy" for file in stored)
     monkeypatch.setattr("signbit.data.cifar.open_image", None)  # decoding again would fail
     second = load_source("cifar10", folder, val_size=4)
     assert (second.train.images == first.train.images).all()
@@ -114,7 +118,11 @@ def test_unwritable_cache_only_warns(tmp_path, monkeypatch):
         ("jpeg", lambda a: a.astype(np.int32), "'jpeg' is not a row of bytes"),
         ("jpeg", lambda a: np.zeros_like(a), "image 0 of 'jpeg': not a readable image"),
         ("offsets", lambda a: a[::-1].copy(), "'offsets' starts at"),
-        ("offsets", lambda a: np.where(np.arange(len(a)) == 3, 10**9, a), "'offsets' does not rise"),
+        (
+            "offsets",
+            lambda a: np.where(np.arange(len(a)) == 3, 10**9, a),
+            "'offsets' does not rise",
+        ),
         ("offsets", lambda a: a.astype(float), "'offsets' is not a row"),
         ("labels", lambda a: a[:-1], r"'labels' has shape \(19,\) for 20 images"),
         ("labels", lambda a: a + 1, "'labels' holds 1..4 with 4 class_names"),
@@ -230,7 +238,8 @@ def write_idx(folder, compress):
 def test_idx_plain_and_compressed(tmp_path, compress):
     written = write_idx(tmp_path / "fashion", compress)
     source = load_source("auto", tmp_path / "fashion")
-    assert source.name == "fashion_mnist" and source.class_names[9] == "Ankle boot"
+    assert source.name == "fashion_mnist"
+    assert source.class_names[9] == "Ankle boot"
     assert source.input_shape == (1, 6, 5)
     assert (source.test.images[..., 0] == written["t10k"]).all()
     assert load_source("mnist", tmp_path / "fashion").class_names[9] == "9"
@@ -239,13 +248,21 @@ def test_idx_plain_and_compressed(tmp_path, compress):
 @pytest.mark.parametrize(
     ("file", "change", "message"),
     [
-        ("train-images-idx3-ubyte", lambda b: b"\0\0\x08\x01" + b[4:], "magic number 2049, expected"),
+        (
+            "train-images-idx3-ubyte",
+            lambda b: b"\0\0\x08\x01" + b[4:],
+            "magic number 2049, expected",
+        ),
         ("train-images-idx3-ubyte", lambda b: b[:-1], "need 900 bytes, 899 follow"),
         ("train-images-idx3-ubyte", lambda b: b + b"x", "need 900 bytes, 901 follow"),
         ("train-images-idx3-ubyte", lambda b: b[:10], "ends within its sizes"),
         ("train-images-idx3-ubyte", lambda b: b[:2], "too short"),
         ("train-images-idx3-ubyte", lambda b: b[:4] + bytes(12), "hold no element"),
-        ("t10k-labels-idx1-ubyte", lambda b: idx_bytes(np.zeros(9, np.uint8), 2049), "9 labels for"),
+        (
+            "t10k-labels-idx1-ubyte",
+            lambda b: idx_bytes(np.zeros(9, np.uint8), 2049),
+            "9 labels for",
+        ),
         ("t10k-labels-idx1-ubyte", None, "no such file"),
     ],
 )
@@ -285,7 +302,8 @@ def test_folder_with_splits(tmp_path):
         write_images(tmp_path / split, count=count)
     source = load_source("auto", tmp_path)
     assert [len(p) for p in (source.train, source.val, source.test)] == [20, 6, 8]
-    assert source.class_names == ("cat", "dog") and source.input_shape == (3, 8, 6)
+    assert source.class_names == ("cat", "dog")
+    assert source.input_shape == (3, 8, 6)
     assert source.test.images[4, 0, 0].tolist() == [40, 0, 9]
     with pytest.raises(DataError, match="its own 6 validation images"):
         load_source("folder", tmp_path, val_size=3)

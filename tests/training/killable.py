@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from signbit.data import load_source
-from signbit.training import parse_recipe, train
 from signbit.training import callbacks as training_callbacks
+from signbit.training import parse_recipe, train
 
 RECIPE = {
     "seed": 5,

@@ -49,7 +49,11 @@ def test_there_are_recipes():
         ("model.widht", 1, "model.widht: unknown key; did you mean 'width'"),
         ("zzz", 1, "zzz: unknown key; known: task, seed"),
         ("stages.0.optimizer.name", "adamm", "'adamm' is not one of adam, adamw, sgd; did you"),
-        ("stages.0.optimizer.lr", 0, "stages.0.optimizer.lr: input should be greater than 0, got 0"),
+        (
+            "stages.0.optimizer.lr",
+            0,
+            "stages.0.optimizer.lr: input should be greater than 0, got 0",
+        ),
         ("stages.0.optimizer.lr", float("nan"), "finite"),
         ("stages.0.optimizer.lr", "fast", "stages.0.optimizer.lr: .*got 'fast'"),
         ("stages.0.optimizer.momentum", 0.9, "momentum belongs to sgd, not to adam"),
@@ -93,7 +97,8 @@ def test_overrides_change_the_tree_and_are_checked(tmp_path):
     recipe = load_recipe(
         path, ["stages.1.epochs=7", "data.augment.flip=true", "stages.0.optimizer.lr=1e-4"]
     )
-    assert recipe.stages[1].epochs == 7 and recipe.data.augment.flip is True
+    assert recipe.stages[1].epochs == 7
+    assert recipe.data.augment.flip is True
     assert recipe.stages[0].optimizer.lr == 1e-4
     for override, message in (
         ("stages.5.epochs=1", "stages has items 0 to 1"),
@@ -149,7 +154,9 @@ def test_schedules_follow_their_formulas():
     assert rates("constant") == [2.0] * 20
     assert rates("linear") == pytest.approx([2 * (1 - i / 20) for i in range(20)])
     cosine = rates("cosine")
-    assert cosine[0] == 2.0 and cosine[10] == pytest.approx(1.0) and 0 < cosine[-1] < 0.02
+    assert cosine[0] == 2.0
+    assert cosine[10] == pytest.approx(1.0)
+    assert 0 < cosine[-1] < 0.02
 
 
 def test_warmup_rises_to_the_peak():

@@ -55,7 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except ModuleNotFoundError as error:
         if debug or error.name is None or error.name.startswith("signbit"):
             raise
-        _fail(f"this needs the Python package {error.name!r}: pip install 'signbit[train]'")
+        what = "pillow" if error.name == "PIL" else "'signbit[train]'"
+        _fail(f"this needs the Python package {error.name!r}: pip install {what}")
     except KeyboardInterrupt:
         stderr().print("interrupted")
         raise SystemExit(130) from None
@@ -63,6 +64,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         # The reader of our output has gone (`signbit ... | head`): no complaint from Python.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(1) from None
+    except OSError as error:
+        if debug:
+            raise
+        _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
 
 
 def _fail(message: str) -> None:

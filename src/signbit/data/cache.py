@@ -54,9 +54,9 @@ def _store(path: Path, images: NDArray[np.uint8]) -> None:
         try:
             with os.fdopen(handle, "wb") as file:
                 np.save(file, images, allow_pickle=False)
-            os.replace(temporary, path)
+            Path(temporary).replace(path)
         except BaseException:
-            os.unlink(temporary)
+            Path(temporary).unlink()
             raise
     except OSError as error:
         warnings.warn(f"decoded images are not cached: {error}", stacklevel=3)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 from pathlib import Path
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -33,5 +32,5 @@ def finish(figure: Figure, path: str | Path | None) -> bytes:
         path = Path(path)
         temporary = path.with_name(f".{path.name}.tmp")
         temporary.write_bytes(png)
-        os.replace(temporary, path)
+        temporary.replace(path)
     return png

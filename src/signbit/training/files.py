@@ -21,7 +21,7 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
         write(file)
         file.flush()
         os.fsync(file.fileno())
-    os.replace(temporary, path)
+    temporary.replace(path)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from signbit.errors import SignbitError
+from signbit.errors import RecipeError, SignbitError
 from signbit.training.files import save_tensors
 
 FORMAT = "signbit-model-1"
@@ -103,6 +103,7 @@ def build_model(spec: dict[str, Any] | None) -> nn.Module:
 
     Raises:
         SignbitError: there is no spec (a network that did not come from the registry).
+        RecipeError: the registry has no such model, or the model no such argument.
     """
     from signbit.models import create_model
 
@@ -111,7 +112,10 @@ def build_model(spec: dict[str, Any] | None) -> nn.Module:
             "the network did not come from signbit.models: pass load_trained(path, build=...)"
         )
     arguments = dict(spec)
-    return create_model(arguments.pop("name"), **arguments)
+    try:
+        return create_model(arguments.pop("name"), **arguments)
+    except (TypeError, ValueError) as error:
+        raise RecipeError(f"model: {error}") from error
 
 
 def weights_sha256(model: nn.Module) -> str:

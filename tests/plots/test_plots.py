@@ -1,0 +1,95 @@
+"""Pictures: what they show, that they are whole files, and what they refuse."""
+
+import base64
+import io
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from signbit.plots import plot_curves, plot_profile, plot_samples, render_report
+from signbit.plots.figure import finish, new_figure
+
+HISTORY = [
+    {
+        "epoch": i + 1, "stage": "a" if i < 2 else "b", "lr": 1e-3 / (i + 1),
+        "train_loss": 2 - i / 5, "train_accuracy": i / 5, "val_loss": 2.1 - i / 5, "val_accuracy": i / 6,
+    }
+    for i in range(4)
+]  # fmt: skip
+PROFILE = [
+    {"name": f"stages.{i}.conv", "ms": 0.1 * (i + 1), "kernel": "bconv" if i % 2 else "q8"}
+    for i in range(6)
+]
+
+
+def pixels(png):
+    return np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
+
+
+def test_saved_file_is_the_returned_png(tmp_path):
+    png = plot_curves(HISTORY, tmp_path / "curves.png", "title")
+    assert (tmp_path / "curves.png").read_bytes() == png
+    assert [p.name for p in tmp_path.iterdir()] == ["curves.png"]
+    assert pixels(png).shape[1] > 800
+
+
+def test_other_numbers_give_another_picture():
+    other = [{**row, "val_accuracy": 0.9} for row in HISTORY]
+    assert plot_curves(HISTORY) != plot_curves(other)
+    slower = [{**PROFILE[0], "ms": 9.0}, *PROFILE[1:]]
+    assert plot_profile(PROFILE) != plot_profile(slower)
+
+
+def test_a_failed_picture_leaves_the_old_file(tmp_path):
+    path = tmp_path / "x.png"
+    finish(new_figure(1, 1), path)
+    before = path.read_bytes()
+    with pytest.raises(KeyError):
+        plot_curves([{"epoch": 1}], path)
+    assert path.read_bytes() == before
+
+
+def test_wrong_predictions_are_red():
+    images = np.zeros((12, 8, 8, 1), np.uint8)
+    names = [str(i) for i in range(10)]
+    right = plot_samples(images, [1] * 12, [1] * 12, names)
+    wrong = plot_samples(images, [1] * 12, [1] * 11 + [2], names)
+
+    def red(png):
+        colour = pixels(png).astype(int)
+        return int(((colour[..., 0] - colour[..., 1]) > 80).sum())
+
+    assert red(right) == 0
+    assert red(wrong) > 10
+
+
+def test_colour_images_and_short_rows():
+    images = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3), np.uint8)
+    assert pixels(plot_samples(images, [0, 1, 0], [0, 1, 1], ["a", "b"])).size
+
+
+@pytest.mark.parametrize(
+    ("draw", "message"),
+    [
+        (lambda: plot_curves([]), "no epoch"),
+        (lambda: plot_profile([]), "no operation"),
+        (lambda: plot_samples(np.zeros((0, 8, 8, 1), np.uint8), [], [], []), "0 images"),
+        (lambda: plot_samples(np.zeros((2, 8, 8, 1), np.uint8), [0], [0, 0], ["a"]), "1 labels"),
+    ],
+)
+def test_nothing_to_draw_is_an_error(draw, message):
+    with pytest.raises(ValueError, match=message):
+        draw()
+
+
+def test_report_is_one_file_with_its_pictures():
+    png = plot_profile(PROFILE)
+    page = render_report("A & B", "lead", [("size", "1 KiB", "<small>")], {"Time": (png, "note")})
+    assert "A &amp; B" in page
+    assert "&lt;small&gt;" in page
+    sources = re.findall(r'(?:src|href)="([^"]*)"', page)
+    assert len(sources) == 1
+    assert sources[0].startswith("data:image/png;base64,")
+    assert base64.b64decode(sources[0].partition(",")[2]) == png
