@@ -84,14 +84,24 @@ def signbit_runner(
 
 def onnx_files(calibration: np.ndarray, folder: Path) -> tuple[Path, Path]:
     """ResNet-18 as fp32 ONNX, and quantised: static, per channel, calibrated."""
-    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+    from onnxruntime.quantization import (
+        CalibrationDataReader,
+        QuantFormat,
+        QuantType,
+        quantize_static,
+    )
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     torch.manual_seed(0)
     model = signbit.create_model("resnet18", num_classes=1000).eval()
     fp32, prepared, int8 = folder / "fp32.onnx", folder / "prepared.onnx", folder / "int8.onnx"
     torch.onnx.export(
-        model, torch.from_numpy(calibration[:1]), fp32, dynamo=False, opset_version=17, input_names=["x"]
+        model,
+        torch.from_numpy(calibration[:1]),
+        fp32,
+        dynamo=False,
+        opset_version=17,
+        input_names=["x"],
     )
     quant_pre_process(fp32, prepared)
 
@@ -195,7 +205,9 @@ def main() -> None:
             for name, ms in times.items():
                 q1, median, q3 = np.percentile(ms, (25, 50, 75))
                 r1, ratio, r3 = np.percentile(times[BASELINE] / ms, (25, 50, 75))
-                table.add_row(name, f"{median:.2f}", f"{q1:.2f}-{q3:.2f}", f"{ratio:.2f} ({r1:.2f}-{r3:.2f})")
+                table.add_row(
+                    name, f"{median:.2f}", f"{q1:.2f}-{q3:.2f}", f"{ratio:.2f} ({r1:.2f}-{r3:.2f})"
+                )
                 rows.append(
                     {
                         "contender": name,

@@ -208,7 +208,9 @@ class Session:
             if x.ndim == 3:
                 x = x[None]
             if x.ndim != 4 or x.shape[3] != channels or 0 in x.shape:
-                raise SessionError(f"{name}: input shape {x.shape} does not fit: expected {expected}")
+                raise SessionError(
+                    f"{name}: input shape {x.shape} does not fit: expected {expected}"
+                )
             return np.ascontiguousarray(x), _PIXELS, (x.shape[0], x.shape[1], x.shape[2])
         if x.dtype != np.float32:
             raise SessionError(f"{name}: input dtype {x.dtype} does not fit: expected {expected}")
@@ -268,9 +270,7 @@ class Session:
         return steps
 
     def __repr__(self) -> str:
-        return (
-            f"Session({Path(self._model.name).name!r}, threads={self.threads}, isa={self.isa!r})"
-        )
+        return f"Session({Path(self._model.name).name!r}, threads={self.threads}, isa={self.isa!r})"
 
 
 def load(

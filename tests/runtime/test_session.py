@@ -1,0 +1,123 @@
+"""What a session refuses, and what its errors say."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import signbit
+from signbit.errors import FormatError, SessionError
+from signbit.runtime import Session, instruction_sets
+
+from .networks import compiled_network
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("file") / "model.signbit"
+    return Path(compiled_network("bineal18", "cifar").save(path))
+
+
+def test_a_session_says_what_it_is(file: Path) -> None:
+    session = signbit.load(file, threads=1)
+    assert session.input_shape == (3, 32, 32)
+    assert session.threads == 1
+    assert session.isa == instruction_sets()[0]
+    assert session.memory["arena"] > 0
+    assert "model.signbit" in repr(session)
+    assert session(np.zeros((2, 32, 32, 3), np.uint8)).shape == (2, 10)
+
+
+@pytest.mark.parametrize(
+    ("x", "message"),
+    [
+        (np.zeros((1, 3, 32, 32), np.float64), "dtype float64"),
+        (np.zeros((1, 32, 32, 3), np.int64), "dtype int64"),
+        (np.zeros((1, 32, 32, 3), np.float32), r"shape \(1, 32, 32, 3\).*float32 \(N, 3, H, W\)"),
+        (
+            np.zeros((1, 3, 32, 32), np.uint8),
+            r"shape \(1, 3, 32, 32\).*uint8 pixels \(N, H, W, 3\)",
+        ),
+        (np.zeros((3, 32, 32), np.float32), "shape"),
+        (np.zeros((32, 32), np.uint8), "shape"),
+        (np.zeros((0, 32, 32, 3), np.uint8), "shape"),
+    ],
+)
+def test_wrong_input(file: Path, x: np.ndarray, message: str) -> None:
+    with pytest.raises(SessionError, match=message):
+        signbit.load(file)(x)
+
+
+def test_non_finite_input_in_debug_mode(file: Path) -> None:
+    x = np.zeros((1, 3, 32, 32), np.float32)
+    x[0, 1, 2, 3] = math.nan
+    with pytest.raises(SessionError, match="NaN or infinity"):
+        signbit.load(file, debug=True)(x)
+
+
+def test_pixels_need_preprocessing() -> None:
+    session = compiled_network("bineal18", "cifar", pixels=False).session()
+    with pytest.raises(SessionError, match="compile with `preprocessing`"):
+        session(np.zeros((1, 32, 32, 3), np.uint8))
+
+
+def test_an_unknown_instruction_set(file: Path) -> None:
+    with pytest.raises(SessionError, match=r'"sse9" is not known; available: .*scalar'):
+        signbit.load(file, isa="sse9")
+
+
+def test_an_instruction_set_that_the_cpu_lacks(file: Path) -> None:
+    lacking = {"avx2", "avx512"} - set(instruction_sets())
+    if not lacking:
+        pytest.skip("this CPU has them all")
+    with pytest.raises(SessionError, match="not available on this CPU"):
+        signbit.load(file, isa=lacking.pop())
+
+
+def test_the_environment_caps_the_instruction_set(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SIGNBIT_ISA", "scalar")
+    assert signbit.load(file).isa == "scalar"
+    assert signbit.load(file, isa=instruction_sets()[0]).isa == instruction_sets()[0]
+
+
+@pytest.mark.parametrize("threads", [0, -1])
+def test_threads_out_of_range(file: Path, threads: int) -> None:
+    with pytest.raises(SessionError, match="threads"):
+        signbit.load(file, threads=threads)
+
+
+def test_a_running_session_refuses_a_second_caller(file: Path) -> None:
+    session = signbit.load(file)
+    with session._lock, pytest.raises(SessionError, match="open one session a thread"):
+        session(np.zeros((1, 32, 32, 3), np.uint8))
+
+
+def test_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"nothing\.signbit"):
+        signbit.load(tmp_path / "nothing.signbit")
+
+
+def test_not_a_signbit_file(tmp_path: Path) -> None:
+    path = tmp_path / "text.signbit"
+    path.write_text("this is not a network" * 10)
+    with pytest.raises(FormatError, match="header length"):
+        signbit.load(path)
+
+
+def test_damaged_files(file: Path) -> None:
+    """Any truncation and any flipped bit is found; the native tests try every one of a small file."""
+    good = file.read_bytes()
+    rng = np.random.default_rng(5)
+    for size in rng.integers(0, len(good), 60):
+        with pytest.raises(FormatError):
+            Session(good[:size])
+    for bit in rng.integers(0, 8 * len(good), 60):
+        bad = bytearray(good)
+        bad[bit // 8] ^= 1 << (bit % 8)
+        with pytest.raises(FormatError):
+            Session(bytes(bad))
