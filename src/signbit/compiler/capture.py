@@ -1,0 +1,374 @@
+"""Capture: a PyTorch model becomes a graph with one node a layer.
+
+The model is traced with `torch.fx`, the project's layers and PyTorch's own being leaves, and run
+once on the example for its shapes. Everything that the compiler refuses is found in that one walk
+and reported together; nothing is left to run in real numbers behind the user's back.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, fx, nn
+
+from signbit.compiler.ir import Graph, Node, Type, Value
+from signbit.compiler.layers import Layer, is_leaf, read_layer
+from signbit.errors import CompileError
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Why the compiler refuses a layer."""
+
+    path: str
+    layer: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.path or 'the model'} ({self.layer}): {self.reason}"
+
+
+@dataclass
+class Capture:
+    """A captured model.
+
+    Attributes:
+        graph: one node a layer.
+        problems: all that the compiler refuses; empty if the graph can be lowered.
+        module: the traced model, or None if it could not be traced.
+        values: which graph value each traced node computes.
+    """
+
+    graph: Graph
+    problems: list[Problem] = field(default_factory=list)
+    module: fx.GraphModule | None = None
+    values: dict[str, Value] = field(default_factory=dict)
+
+
+def capture(model: nn.Module, example_input: Tensor) -> Capture:
+    """Capture `model`, evaluated on `example_input` [N, C, H, W].
+
+    Raises CompileError naming every layer that the compiler refuses, or the parameter or input
+    that is not finite.
+    """
+    check_finite(model, example_input)
+    captured = capture_leniently(model, example_input)
+    if captured.problems:
+        count = len(captured.problems)
+        head = (
+            "the model cannot be compiled" if count == 1 else f"{count} layers cannot be compiled"
+        )
+        raise CompileError("\n  ".join([head + ":", *map(str, captured.problems)]))
+    return captured
+
+
+def capture_leniently(model: nn.Module, example_input: Tensor) -> Capture:
+    """Capture as much of `model` as can be, with a list of all that the compiler refuses.
+
+    Raises CompileError only for an example that is not [N, C, H, W].
+    """
+    if not isinstance(example_input, Tensor) or example_input.dim() != 4:
+        shape = getattr(example_input, "shape", type(example_input).__name__)
+        raise CompileError(f"example_input must be a tensor [N, C, H, W], got {shape}")
+    with evaluating(model):
+        tracer = _Tracer()
+        try:
+            traced = fx.GraphModule(model, tracer.trace(model))
+        except Exception as error:  # whatever a model's own forward raises on symbolic values
+            return _capture_by_hooks(model, example_input, tracer.where(model), error)
+        return _Builder(traced, model, example_input).capture()
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode without gradients; every module's own mode is restored."""
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+def check_finite(model: nn.Module, example_input: Tensor) -> None:
+    """Raise CompileError, naming what is at fault, for values that are not finite."""
+    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise CompileError(f"{name} holds NaN or infinity: train again, or load good weights")
+    if isinstance(example_input, Tensor) and not torch.isfinite(example_input).all():
+        raise CompileError("example_input holds NaN or infinity")
+
+
+def on_device_of(model: nn.Module, x: Tensor) -> Tensor:
+    """`x` where the model's parameters are."""
+    parameter = next(model.parameters(), None)
+    return x if parameter is None else x.to(parameter.device)
+
+
+class _Tracer(fx.Tracer):
+    def is_leaf_module(self, module: nn.Module, path: str) -> bool:
+        return is_leaf(module) or super().is_leaf_module(module, path)
+
+    def where(self, model: nn.Module) -> tuple[str, nn.Module]:
+        """The module in whose forward tracing stopped."""
+        path = next(reversed(self.module_stack), "")
+        return path, model.get_submodule(path)
+
+
+class _Recorder(fx.Interpreter):
+    """Runs the traced model and keeps every tensor that it computes, or only their shapes."""
+
+    def __init__(self, module: fx.GraphModule, keep: bool = False):
+        super().__init__(module)
+        self.keep = keep
+        self.tensors: dict[str, Tensor] = {}
+        self.shapes: dict[fx.Node, tuple[int, ...]] = {}
+
+    def run_node(self, n: fx.Node) -> object:
+        result = super().run_node(n)
+        if isinstance(result, Tensor):
+            self.shapes[n] = tuple(result.shape)
+            if self.keep:
+                # a copy: a later layer may work in place
+                self.tensors[n.name] = result.clone()
+        return result
+
+
+def record(module: fx.GraphModule, example_input: Tensor) -> dict[str, Tensor]:
+    """What every node of a traced model computes on an example, by the nodes' names."""
+    recorder = _Recorder(module, keep=True)
+    recorder.run(on_device_of(module, example_input))
+    return recorder.tensors
+
+
+_ADDITIONS = (torch.add, operator.add, operator.iadd, "add", "add_")
+_INSTEAD = {
+    "relu": "the layer torch.nn.ReLU",
+    "max_pool2d": "the layer torch.nn.MaxPool2d",
+    "avg_pool2d": "the layer torch.nn.AvgPool2d",
+    "adaptive_avg_pool2d": "the layer torch.nn.AdaptiveAvgPool2d(1)",
+    "mean": "the layer torch.nn.AdaptiveAvgPool2d(1)",
+    "view": "torch.flatten(x, 1)",
+    "reshape": "torch.flatten(x, 1)",
+    "sign": "the layer signbit.nn.Sign",
+    "conv2d": "the layer signbit.nn.BinaryConv2d (after a Sign) or signbit.nn.QuantConv2d",
+    "linear": "the layer signbit.nn.BinaryLinear (after a Sign) or signbit.nn.QuantLinear",
+    "batch_norm": "the layer torch.nn.BatchNorm2d",
+    "dropout": "the layer torch.nn.Dropout",
+}
+
+
+class _Builder:
+    """Turns a traced model into a graph, node by node."""
+
+    def __init__(self, traced: fx.GraphModule, model: nn.Module, example: Tensor):
+        self.traced = traced
+        self.model = model
+        self.problems: list[Problem] = []
+        self.nodes: list[Node] = []
+        self.values: dict[str, Value] = {}
+        self.names: set[str] = set()
+        recorder = _Recorder(traced)
+        self.stopped: Exception | None = None
+        try:
+            recorder.run(on_device_of(model, example))
+        except Exception as error:  # whatever a model's own forward raises
+            self.stopped = error
+        self.shapes = recorder.shapes
+
+    def capture(self) -> Capture:
+        graph = Graph(self.nodes, None, [], [])
+        for fx_node in self.traced.graph.nodes:
+            if fx_node.op == "placeholder":
+                self._input(graph, fx_node)
+            elif fx_node.op == "output":
+                self._outputs(graph, fx_node)
+            elif fx_node.op != "call_module" and fx_node not in self.shapes:
+                continue  # a size, or what the run did not reach
+            elif fx_node.op == "call_module":
+                self._module(fx_node)
+            else:
+                self._function(fx_node)
+        if self.stopped is not None:
+            reason = str(self.stopped).splitlines()[0] if str(self.stopped) else ""
+            reason = f"it fails on the example: {type(self.stopped).__name__}: {reason}"
+            self.problems.insert(0, Problem("", type(self.model).__name__, reason))
+        return Capture(graph, self.problems, self.traced, self.values)
+
+    # --- pieces ---
+
+    def _input(self, graph: Graph, fx_node: fx.Node) -> None:
+        if graph.input is None:
+            graph.input = self._value(fx_node, "input", Type.F32)
+        elif fx_node in self.shapes:
+            self._refuse("", self.model, "it takes several inputs: a program has one")
+
+    def _outputs(self, graph: Graph, fx_node: fx.Node) -> None:
+        found = fx_node.args[0]
+        found = list(found) if isinstance(found, tuple | list) else [found]
+        for item in found:
+            value = self.values.get(item.name) if isinstance(item, fx.Node) else None
+            if value is None:
+                if self.stopped is None:
+                    self._refuse("", self.model, "it must return a tensor or a tuple of tensors")
+                return
+            graph.outputs.append(value)
+            graph.flat_outputs.append(len(self.shapes[item]) == 2)
+
+    def _module(self, fx_node: fx.Node) -> None:
+        path = str(fx_node.target)
+        module = self.traced.get_submodule(path)
+        layer = read_layer(module)
+        inputs = self._inputs(fx_node, path, module)
+        if layer.op in ("binary_conv2d", "binary_linear") and inputs:
+            if inputs[0].type != Type.B1:
+                layer.refused.append(
+                    "its input is real-valued: put signbit.nn.Sign or signbit.nn.RSign before it"
+                )
+        for reason in layer.refused:
+            self._refuse(path, module, reason)
+        self._append(fx_node, path, layer, inputs)
+
+    def _function(self, fx_node: fx.Node) -> None:
+        name = getattr(fx_node.target, "__name__", str(fx_node.target))
+        path, owner = self._owner(fx_node)
+        target = fx_node.target
+        layer = None
+        if target in _ADDITIONS and self._is_plain_addition(fx_node):
+            layer = Layer("add")
+        elif target in (torch.flatten, "flatten") and self._is_plain_flatten(fx_node):
+            layer = Layer("flatten")
+        if layer is None:
+            use = _INSTEAD.get(name.rstrip("_"))
+            reason = f"it calls {name}, which the compiler does not know"
+            self._refuse(path, owner, f"{reason}: use {use}" if use else reason)
+            layer = Layer("unsupported")
+        self._append(
+            fx_node, f"{path}.{name}".lstrip("."), layer, self._inputs(fx_node, path, owner)
+        )
+
+    def _is_plain_addition(self, fx_node: fx.Node) -> bool:
+        shapes = [self.shapes.get(a) for a in fx_node.args if isinstance(a, fx.Node)]
+        return (
+            len(shapes) == 2 == len(fx_node.args) and shapes[0] == shapes[1] and not fx_node.kwargs
+        )
+
+    def _is_plain_flatten(self, fx_node: fx.Node) -> bool:
+        start, end = ([*fx_node.args[1:], None, None])[:2]
+        start = fx_node.kwargs.get("start_dim", start)
+        end = fx_node.kwargs.get("end_dim", end)
+        return start == 1 and end in (None, -1, 3)
+
+    def _owner(self, fx_node: fx.Node) -> tuple[str, nn.Module]:
+        """The innermost module whose forward makes this call."""
+        path = next(reversed(fx_node.meta.get("nn_module_stack") or {"": None}))
+        return path, self.model.get_submodule(path)
+
+    def _inputs(self, fx_node: fx.Node, path: str, owner: nn.Module) -> list[Value]:
+        inputs = []
+        for source in fx_node.all_input_nodes:
+            value = self.values.get(source.name)
+            if value is not None:
+                inputs.append(value)
+            elif source.op == "get_attr":
+                self._refuse(path, owner, f"it uses the tensor {source.target} outside of a layer")
+        if len(fx_node.args) == 2 and fx_node.args[0] is fx_node.args[1]:
+            inputs *= 2  # x + x
+        return inputs
+
+    def _append(self, fx_node: fx.Node, path: str, layer: Layer, inputs: list[Value]) -> None:
+        if fx_node not in self.shapes:
+            return
+        kind = output_type(layer.op, inputs)
+        value = self._value(fx_node, path, kind)
+        if layer.op == "prelu":
+            layer.params["slope"] = layer.params["slope"].repeat(
+                value.channels // layer.params["slope"].size
+            )
+        self.nodes.append(Node(layer.op, path, inputs, [value], layer.attrs, layer.params))
+
+    def _value(self, fx_node: fx.Node, path: str, kind: Type) -> Value:
+        shape = self.shapes[fx_node]
+        if len(shape) not in (2, 4):
+            path_, owner = self._owner(fx_node)
+            self._refuse(
+                path if fx_node.op == "call_module" else path_,
+                owner,
+                f"it gives a tensor of {len(shape)} dimensions; [N, C, H, W] and [N, C] are known",
+            )
+        value = Value(unique(path, self.names), kind, feature_shape(shape))
+        self.values[fx_node.name] = value
+        return value
+
+    def _refuse(self, path: str, module: nn.Module, reason: str) -> None:
+        problem = Problem(path, type(module).__name__, reason)
+        if problem not in self.problems:
+            self.problems.append(problem)
+
+
+def output_type(op: str, inputs: list[Value]) -> Type:
+    """Type of what a captured operation gives: bits behind a sign, else real numbers."""
+    if op == "sign":
+        return Type.B1
+    if op in ("max_pool", "flatten", "identity") and inputs:
+        return inputs[0].type
+    return Type.F32
+
+
+def feature_shape(shape: tuple[int, ...]) -> tuple[int, int, int]:
+    """(C, H, W) of a tensor with a batch dimension; what has no H or W gets 1."""
+    return (*shape[1:4], 1, 1, 1)[:3]
+
+
+def unique(name: str, taken: set[str]) -> str:
+    """`name`, or `name` with a number behind it, not in `taken`; adds it there."""
+    candidate, count = name, 1
+    while candidate in taken:
+        count += 1
+        candidate = f"{name}#{count}"
+    taken.add(candidate)
+    return candidate
+
+
+def _capture_by_hooks(
+    model: nn.Module, example: Tensor, where: tuple[str, nn.Module], error: Exception
+) -> Capture:
+    """The layers in the order of their calls, for a model that cannot be traced."""
+    path, module = where
+    text = str(error).splitlines()[0] if str(error) else ""
+    reason = f"its forward cannot be traced ({type(error).__name__}: {text}): keep Python control flow out"
+    problems = [Problem(path, type(module).__name__, reason)]
+    graph = Graph([], Value("input", Type.F32, feature_shape(tuple(example.shape))), [], [])
+    names: set[str] = set()
+    seen: list[tuple[Tensor, Value]] = [(example, graph.input)]
+
+    def hook(path: str, module: nn.Module, inputs: tuple, output: object) -> None:
+        if not isinstance(output, Tensor):
+            return
+        layer = read_layer(module)
+        problems.extend(Problem(path, type(module).__name__, reason) for reason in layer.refused)
+        sources = [value for tensor, value in seen if any(tensor is item for item in inputs)]
+        kind = output_type(layer.op, sources)
+        value = Value(unique(path, names), kind, feature_shape(tuple(output.shape)))
+        seen.append((output, value))
+        graph.nodes.append(Node(layer.op, path, sources, [value], layer.attrs, layer.params))
+
+    handles = [
+        module.register_forward_hook(lambda m, i, o, path=path: hook(path, m, i, o))
+        for path, module in model.named_modules()
+        if is_leaf(module) or not list(module.children())
+    ]
+    try:
+        model(on_device_of(model, example))
+    except Exception as failure:  # whatever a model's own forward raises
+        problems.insert(0, Problem("", type(model).__name__, f"it fails on the example: {failure}"))
+    finally:
+        for handle in handles:
+            handle.remove()
+    return Capture(graph, list(dict.fromkeys(problems)))

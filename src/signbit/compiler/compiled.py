@@ -1,0 +1,105 @@
+"""`compile`: capture, lower, verify."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from signbit.compiler import emit
+from signbit.compiler.capture import capture
+from signbit.compiler.ir import Graph
+from signbit.compiler.passes import lower
+from signbit.compiler.verify import Report
+from signbit.compiler.verify import verify as verify_graph
+from signbit.errors import CompileError
+
+if TYPE_CHECKING:
+    from signbit.runtime import Session
+
+
+@dataclass
+class CompiledModel:
+    """A compiled model.
+
+    Attributes:
+        graph: the program, lowered.
+        captured: the graph with one node a layer that it was made from.
+        report: what verification found; None if it was not asked for.
+    """
+
+    graph: Graph
+    captured: Graph
+    report: Report | None = field(default=None)
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write a `.signbit` file, whole or not at all; returns its path. Raises OSError."""
+        return emit.save(self.graph, path)
+
+    def session(self, threads: int | None = None, isa: str | None = None) -> Session:
+        """Open the program in the engine. Raises SessionError as `signbit.load` does."""
+        from signbit import runtime
+
+        return runtime.load(emit.emit(self.graph), threads=threads, isa=isa)
+
+
+def compile(
+    model: nn.Module,
+    example_input: Tensor,
+    *,
+    preprocessing: Mapping[str, Sequence[float]] | None = None,
+    metadata: Mapping[str, object] | None = None,
+    verify: bool = True,
+) -> CompiledModel:
+    """Compile a model of binary and 8-bit layers to a bit-packed program.
+
+    Args:
+        model: any module built from `signbit.nn`, batch norms, PReLUs and pooling; calibrated. It is
+            evaluated, and left in the mode it was in.
+        example_input: float32 [N, C, H, W], on which shapes are found and the result is verified.
+        preprocessing: `mean` and `std`, one number a channel: with it the program also takes uint8
+            pixels [N, H, W, C], as ((pixel / 255) - mean) / std.
+        metadata: goes into the file for people: task, class names, recipe, accuracy.
+        verify: check the engine against the graph and the graph against the model.
+
+    Raises:
+        CompileError: layers that cannot be compiled, each with its path and what to use instead; or
+            numbers that are not finite.
+        VerifyError: the result does not do what the model does.
+    """
+    if isinstance(example_input, Tensor) and example_input.dtype != torch.float32:
+        raise CompileError(f"example_input must be float32, got {example_input.dtype}")
+    captured = capture(model, example_input)
+    graph = captured.graph
+    graph.mean, graph.std = _preprocessing(preprocessing, graph.input.channels)
+    graph.metadata = dict(metadata or {})
+    lowered = lower(graph)
+    report = verify_graph(lowered, captured, example_input) if verify else None
+    return CompiledModel(lowered, graph, report)
+
+
+def _preprocessing(
+    preprocessing: Mapping[str, Sequence[float]] | None, channels: int
+) -> tuple[np.ndarray | None, np.ndarray | None]:
+    if preprocessing is None:
+        return None, None
+    if set(preprocessing) != {"mean", "std"}:
+        raise CompileError(f"preprocessing needs mean and std, got {sorted(preprocessing)}")
+    arrays = []
+    for name in ("mean", "std"):
+        array = np.asarray(preprocessing[name], np.float32)
+        if array.shape != (channels,):
+            raise CompileError(
+                f"preprocessing {name} must have one number for each of {channels} channels, got "
+                f"{preprocessing[name]!r}"
+            )
+        arrays.append(array)
+    if not (np.isfinite(arrays).all() and (arrays[1] > 0).all()):
+        raise CompileError("preprocessing must be finite, and std positive")
+    return arrays[0], arrays[1]

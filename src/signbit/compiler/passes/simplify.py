@@ -1,0 +1,69 @@
+"""Identities vanish; linear layers become convolutions, which makes flattening a matter of names."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from signbit.compiler.ir import Graph, Node, Value
+from signbit.errors import CompileError
+
+
+def simplify(captured: Graph) -> Graph:
+    """A copy of a captured graph without `identity`, `flatten`, `binary_linear`, `quant_linear`.
+
+    A linear layer behind a flattened map of H x W becomes a convolution with a kernel of H x W.
+    Raises CompileError where anything else reads a flattened map of more than one pixel.
+    """
+    copies: dict[Value, Value] = {}
+
+    def copy(value: Value) -> Value:
+        if value not in copies:
+            copies[value] = Value(value.name, value.type, value.shape)
+        return copies[value]
+
+    nodes = []
+    for node in captured.nodes:
+        if node.op in ("identity", "flatten"):
+            copies[node.outputs[0]] = copy(node.inputs[0])
+            continue
+        inputs = [copy(value) for value in node.inputs]
+        if node.op in ("binary_linear", "quant_linear"):
+            node = _as_convolution(node, inputs[0])
+        else:
+            _check_not_flat(node, inputs)
+        nodes.append(
+            Node(node.op, node.path, inputs, [copy(node.outputs[0])], node.attrs, node.params)
+        )
+    outputs = [copy(value) for value in captured.outputs]
+    for before, after in zip(captured.outputs, outputs, strict=True):
+        if before.shape != after.shape:
+            raise CompileError(
+                f"{before.name}: a flattened map of several pixels cannot be an output"
+            )
+    graph = Graph(nodes, copy(captured.input), outputs, list(captured.flat_outputs))
+    return replace(graph, metadata=dict(captured.metadata), mean=captured.mean, std=captured.std)
+
+
+def _as_convolution(node: Node, source: Value) -> Node:
+    channels, height, width = source.shape
+    attrs = dict(node.attrs) | {
+        "in_channels": channels,
+        "kernel_h": height,
+        "kernel_w": width,
+        **dict.fromkeys(("stride_h", "stride_w", "dilation_h", "dilation_w", "groups"), 1),
+        **dict.fromkeys(("pad_h", "pad_w"), 0),
+    }
+    if node.op == "binary_linear":
+        attrs["pad_value"] = 0
+    weight = node.params["weight"].reshape(-1, channels, height, width)
+    op = node.op.replace("linear", "conv2d")
+    return Node(op, node.path, [], node.outputs, attrs, node.params | {"weight": weight})
+
+
+def _check_not_flat(node: Node, inputs: list[Value]) -> None:
+    for before, after in zip(node.inputs, inputs, strict=True):
+        if before.shape != after.shape:
+            raise CompileError(
+                f"{node.path}: reads a flattened map of {after.shape[1]}x{after.shape[2]} pixels; only "
+                "signbit.nn.BinaryLinear and signbit.nn.QuantLinear can: put this layer before Flatten"
+            )

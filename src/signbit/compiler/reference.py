@@ -1,0 +1,260 @@
+"""The golden meaning of every operation: a NumPy interpreter of lowered graphs.
+
+Written to be read beside `docs/numerics.md`; the engine must agree with it bit for bit. Convolutions
+are matrix products in floating point wherever the mantissa holds every partial sum, and so exact
+integers in whatever order the library adds them.
+
+Imports NumPy only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from signbit.compiler.ir import Graph, Node, Step, Type, Value, conv_output_size
+
+Real = type[np.floating]
+_PARTIAL_SUMS = 16
+
+
+def run(
+    graph: Graph, x: np.ndarray, collect: bool = False, precision: Real = np.float32
+) -> list[np.ndarray] | tuple[list[np.ndarray], dict[str, np.ndarray]]:
+    """Evaluate a lowered graph.
+
+    Args:
+        graph: any lowered graph; shapes follow from `x`.
+        x: uint8 pixels [N, H, W, C], or real numbers [N, C, H, W] that are normalised already.
+        collect: also return every value by name: b1 as uint8 0/1, others at their own type.
+        precision: float64 evaluates the functions behind the program; programs mean float32.
+
+    Returns:
+        The outputs, (N, C) where the graph says flat, else (N, C, H, W).
+
+    Raises ValueError for an input of another type or number of channels.
+    """
+    values = {graph.input: load_input(graph, x, precision)}
+    for node in graph.nodes:
+        _OPS[node.op](node, values, precision)
+    outputs = []
+    for value, flat in zip(graph.outputs, graph.flat_outputs, strict=True):
+        array = values[value]
+        outputs.append(array.reshape(array.shape[:2]) if flat else array)
+    if not collect:
+        return outputs
+    return outputs, {value.name: array for value, array in values.items()}
+
+
+def load_input(graph: Graph, x: np.ndarray, precision: Real = np.float32) -> np.ndarray:
+    """The graph's input [N, C, H, W] from what users give. Raises ValueError as `run` does."""
+    channels = graph.input.channels
+    if x.ndim != 4 or x.shape[3 if x.dtype == np.uint8 else 1] != channels:
+        raise ValueError(
+            f"input must be uint8 [N, H, W, {channels}] or float32 [N, {channels}, H, W], got "
+            f"{x.dtype} {list(x.shape)}"
+        )
+    if x.dtype != np.uint8:
+        return x.astype(precision, copy=False)
+    if graph.mean is None:
+        raise ValueError("this program has no preprocessing: give it float32 [N, C, H, W]")
+    pixels = x.transpose(0, 3, 1, 2).astype(precision)
+    mean, std = (a.astype(precision).reshape(1, -1, 1, 1) for a in (graph.mean, graph.std))
+    return (pixels / precision(255) - mean) / std
+
+
+# --- operations ---
+
+
+def _conv_b1(node: Node, values: dict[Value, np.ndarray], precision: Real) -> None:
+    signs = values[node.inputs[0]].astype(np.float32) * 2 - 1
+    # |sum| <= 65,535, far below 2^24
+    sums = convolve(signs, node.params["weight"].astype(np.float32), node, node.attrs["pad_value"])
+    _walk(node, sums.astype(np.int64), values, precision)
+
+
+def _conv_q8(node: Node, values: dict[Value, np.ndarray], precision: Real) -> None:
+    weight = node.params["weight"]
+    fits = (
+        int(np.abs(weight.astype(np.int64)).reshape(len(weight), -1).sum(1).max()) * 255 < 1 << 24
+    )
+    kind = np.float32 if fits else np.float64
+    centred = values[node.inputs[0]].astype(kind) - node.attrs["zero_point"]
+    sums = convolve(centred, weight.astype(kind), node, 0)
+    _walk(node, sums.astype(np.int64), values, precision)
+
+
+def convolve(x: np.ndarray, weight: np.ndarray, node: Node, pad_value: int) -> np.ndarray:
+    """Cross-correlation [N, O, H', W'] of x [N, I, H, W] with weight [O, I/g, KH, KW], with the
+    window, stride, dilation and groups of the node's attributes."""
+    a = node.attrs
+    windows = _windows(x, node, pad_value)  # [KH*KW][N, I, H', W']
+    n, _, height, width = windows[0].shape
+    groups, per_group = a["groups"], a["out_channels"] // a["groups"]
+    fan_in = weight[0].size
+    columns = np.stack(windows, 2)  # [N, I, KH*KW, H', W']
+    columns = columns.reshape(n, groups, fan_in, height * width)
+    matrices = weight.reshape(groups, per_group, fan_in)
+    return np.matmul(matrices[None], columns).reshape(n, -1, height, width)
+
+
+def _windows(x: np.ndarray, node: Node, pad_value: float) -> list[np.ndarray]:
+    """For each tap, row by row, what it sees of x [N, C, H, W] at every output pixel."""
+    a = node.attrs
+    pad_h, pad_w = a["pad_h"], a["pad_w"]
+    dilation_h, dilation_w = a.get("dilation_h", 1), a.get("dilation_w", 1)
+    height = conv_output_size(x.shape[2], a["kernel_h"], a["stride_h"], pad_h, dilation_h)
+    width = conv_output_size(x.shape[3], a["kernel_w"], a["stride_w"], pad_w, dilation_w)
+    if min(height, width) < 1:
+        raise ValueError(f"{node.path}: its window does not fit into {x.shape[2]}x{x.shape[3]}")
+    pads = ((0, 0), (0, 0), (pad_h, pad_h), (pad_w, pad_w))
+    x = np.pad(x, pads, constant_values=pad_value) if pad_h or pad_w else x
+    found = []
+    for row in range(a["kernel_h"]):
+        for column in range(a["kernel_w"]):
+            top, left = row * dilation_h, column * dilation_w
+            bottom = top + (height - 1) * a["stride_h"] + 1
+            right = left + (width - 1) * a["stride_w"] + 1
+            found.append(x[:, :, top : bottom : a["stride_h"], left : right : a["stride_w"]])
+    return found
+
+
+def _max_pool(node: Node, values: dict[Value, np.ndarray], precision: Real) -> None:
+    x = values[node.inputs[0]]
+    bits = node.outputs[0].type == Type.B1
+    windows = _windows(x, node, 0 if bits else -np.inf)
+    m = np.zeros_like(windows[0]) if bits else np.full_like(windows[0], -np.inf)
+    for window in windows:
+        m = np.where(window > m, window, m)
+    if "flip" in node.params:
+        m = m ^ node.params["flip"].reshape(1, -1, 1, 1)
+    values[node.outputs[0]] = m
+
+
+def _avg_pool(node: Node, values: dict[Value, np.ndarray], precision: Real) -> None:
+    windows = _windows(values[node.inputs[0]], node, 0)
+    total = np.zeros_like(windows[0])
+    for window in windows:
+        total = total + window
+    values[node.outputs[0]] = total * precision(precision(1) / precision(len(windows)))
+
+
+def _global_avg_pool(node: Node, values: dict[Value, np.ndarray], precision: Real) -> None:
+    x = values[node.inputs[0]]
+    area = precision(x.shape[2] * x.shape[3])
+    if node.inputs[0].type == Type.B1:
+        total = (2 * x.sum((2, 3), dtype=np.int64) - x.shape[2] * x.shape[3]).astype(precision)
+    else:
+        total = _sum_in_order(x)
+    values[node.outputs[0]] = (total / area)[:, :, None, None]
+
+
+def _sum_in_order(x: np.ndarray) -> np.ndarray:
+    """Sum of each plane of x [N, C, H, W] in 16 partial sums by column, then pairwise."""
+    sums = np.zeros((*x.shape[:2], _PARTIAL_SUMS), x.dtype)
+    for y in range(x.shape[2]):
+        for start in range(0, x.shape[3], _PARTIAL_SUMS):
+            piece = x[:, :, y, start : start + _PARTIAL_SUMS]
+            sums[:, :, : piece.shape[2]] += piece
+    half = _PARTIAL_SUMS // 2
+    while half:
+        sums = sums[:, :, :half] + sums[:, :, half : 2 * half]
+        half //= 2
+    return sums[:, :, 0]
+
+
+def _pointwise(node: Node, values: dict[Value, np.ndarray], precision: Real) -> None:
+    _walk(node, values[node.inputs[0]], values, precision)
+
+
+_OPS: dict[str, Callable[[Node, dict[Value, np.ndarray], Real], None]] = {
+    "conv_b1": _conv_b1,
+    "conv_q8": _conv_q8,
+    "max_pool": _max_pool,
+    "avg_pool": _avg_pool,
+    "global_avg_pool": _global_avg_pool,
+    "pointwise": _pointwise,
+}
+
+
+# --- epilogues ---
+
+
+def _walk(node: Node, v: np.ndarray, values: dict[Value, np.ndarray], precision: Real) -> None:
+    """Lead the running value, int64 or real [N, C, H, W], through the node's epilogue."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        for step in node.epilogue:
+            if step.kind in _CHANGES:
+                v = _CHANGES[step.kind](v, step, _channels(step), values, precision)
+            else:
+                values[step.value] = _WRITES[step.kind](v, step, _channels(step))
+
+
+def _channels(step: Step) -> dict[str, np.ndarray]:
+    """The step's arrays, shaped to meet [N, C, H, W] (`cuts` stays [C, 15])."""
+    return {
+        name: array if name == "cuts" else array.reshape(1, -1, 1, 1)
+        for name, array in step.params.items()
+    }
+
+
+def _affine(v, step, p, values, precision):
+    return v.astype(precision, copy=False) * p["scale"] + p["bias"]
+
+
+def _add(v, step, p, values, precision):
+    return v + values[step.value]
+
+
+def _rprelu(v, step, p, values, precision):
+    u = v + p["shift_in"]
+    return np.where(u >= 0, u, p["slope"] * u) + p["shift_out"]
+
+
+def _prelu(v, step, p, values, precision):
+    return np.where(v >= 0, v, p["slope"] * v)
+
+
+def _quant4_shift(v, step, p, values, precision):
+    scaled = v * p["multiplier"].astype(np.int64) + p["offset"]
+    return np.clip(scaled >> step.attrs["shift"], -8, 7)
+
+
+def _quant4_ladder(v, step, p, values, precision):
+    u = np.where(p["flip"] != 0, -v, v)
+    level = np.full(v.shape, -8, np.int64)
+    for cut in p["cuts"].T:
+        level += cut.reshape(1, -1, 1, 1) <= u
+    return level
+
+
+def _store(v, step, p):
+    return v.astype(np.int8) if step.value.type == Type.I4 else v
+
+
+def _threshold(v, step, p):
+    inside = (p["low"] <= v) & (v <= p["high"])
+    return (inside != (p["flip"] != 0)).astype(np.uint8)
+
+
+def _sign(v, step, p):
+    return (v >= p["cut"]).astype(np.uint8)
+
+
+def _quant8(v, step, p):
+    real = v.dtype.type
+    zero_point = real(step.attrs["zero_point"])
+    q = np.clip(np.rint(v * real(step.attrs["inv_scale"])) + zero_point, real(0), real(255))
+    return np.where(np.isnan(q), zero_point, q).astype(np.uint8)
+
+
+_CHANGES = {
+    "affine": _affine,
+    "add": _add,
+    "rprelu": _rprelu,
+    "prelu": _prelu,
+    "quant4_shift": _quant4_shift,
+    "quant4_ladder": _quant4_ladder,
+}
+_WRITES = {"store": _store, "threshold": _threshold, "sign": _sign, "quant8": _quant8}
