@@ -14,7 +14,8 @@ from signbit.plots.figure import finish, new_figure
 HISTORY = [
     {
         "epoch": i + 1, "stage": "a" if i < 2 else "b", "lr": 1e-3 / (i + 1),
-        "train_loss": 2 - i / 5, "train_accuracy": i / 5, "val_loss": 2.1 - i / 5, "val_accuracy": i / 6,
+        "train_loss": 2 - i / 5, "train_accuracy": i / 5,
+        "val_loss": 2.1 - i / 5, "val_accuracy": i / 6,
     }
     for i in range(4)
 ]  # fmt: skip

@@ -15,8 +15,8 @@ from signbit.data import load_source
 from signbit.errors import RecipeError, SignbitError
 from signbit.training import load_recipe, load_trained, parse_recipe, train, weights_sha256
 from signbit.training.module import make_optimizer
+from signbit.training.output import prepare_output
 from signbit.training.recipe import OptimizerRecipe
-from signbit.training.run import prepare_output
 
 from .killable import RECIPE, tiny_network
 

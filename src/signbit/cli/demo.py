@@ -44,7 +44,7 @@ def demo(
 
     from signbit.data import load_source
     from signbit.training import load_recipe
-    from signbit.training.files import require_writable
+    from signbit.training.output import require_writable
 
     recipe = load_recipe(find_recipe(RECIPE), overrides or ())
     require_writable(output)

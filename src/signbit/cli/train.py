@@ -32,11 +32,11 @@ def train(
     path = find_recipe(recipe)
     from signbit.data import load_source
     from signbit.training import load_recipe
-    from signbit.training.files import require_writable
+    from signbit.training.output import prepare_output
 
     checked = load_recipe(path, overrides or ())
     output = output or Path("runs") / path.stem
-    require_writable(output)  # before decoding data, which can take a while
+    prepare_output(output, checked, resume)  # before decoding data, which can take a while
     from signbit.training import train as run_training
 
     source = load_source(

@@ -11,7 +11,8 @@ from typing import Any
 import lightning.pytorch as pl
 from rich.console import Console
 
-from signbit.training.files import save_tensors, write_text
+from signbit.training.checkpoint import save_tensors
+from signbit.training.files import write_text
 from signbit.training.module import StagedClassifier
 
 COLUMNS = (

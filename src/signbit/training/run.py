@@ -21,14 +21,12 @@ import difflib
 import logging
 import time
 import warnings
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
-import yaml
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressBar
 from rich.console import Console
 from torch import nn
@@ -38,8 +36,10 @@ from signbit.data.loader import Augmentation, BatchLoader
 from signbit.errors import RecipeError, SignbitError
 from signbit.tasks import classification
 from signbit.training.callbacks import BestWeights, History
-from signbit.training.files import AtomicCheckpointIO, require_writable, write_json, write_text
+from signbit.training.checkpoint import AtomicCheckpointIO
+from signbit.training.files import write_json, write_text
 from signbit.training.module import StagedClassifier
+from signbit.training.output import prepare_output
 from signbit.training.recipe import ModelRecipe, Recipe
 from signbit.training.trained import TrainedModel, build_model, weights_sha256
 from signbit.training.versions import versions
@@ -121,45 +121,6 @@ def train(
     plot_curves(history.rows, output / "curves.png")
     write_json(output / "metrics.json", metrics)
     return RunResult(trained, metrics, history.rows, output)
-
-
-def prepare_output(output: Path, recipe: Recipe, resume: bool) -> None:
-    """Check that a run can start, or go on, in ``output``.
-
-    Raises:
-        SignbitError: not writable; another run is there; nothing, or another recipe, to resume.
-    """
-    require_writable(output)
-    resolved = output / "recipe.resolved.yaml"
-    if not resume:
-        if resolved.exists():
-            raise SignbitError(
-                f"{output} holds a run already: go on with --resume, or choose another --output"
-            )
-        return
-    if not resolved.exists():
-        raise SignbitError(f"{output}: no run to resume there")
-    try:
-        before = yaml.safe_load(resolved.read_text("utf-8"))
-    except yaml.YAMLError as error:
-        raise SignbitError(f"{resolved}: damaged, the run cannot be resumed") from error
-    changed = _differences(before, recipe.model_dump())
-    if changed:
-        raise SignbitError(
-            f"{output} was started with another recipe: {'; '.join(changed)}. Resume with the same "
-            "one, or choose another --output"
-        )
-
-
-def _differences(before: Any, now: Any, path: str = "") -> list[str]:
-    if isinstance(before, Mapping) and isinstance(now, Mapping):
-        keys = list(dict.fromkeys([*before, *now]))
-        pairs = [(str(key), before.get(key), now.get(key)) for key in keys]
-    elif isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
-        pairs = [(str(i), a, b) for i, (a, b) in enumerate(zip(before, now, strict=True))]
-    else:
-        return [] if before == now else [f"{path} was {before!r}, now {now!r}"]
-    return [d for key, a, b in pairs for d in _differences(a, b, f"{path}.{key}".lstrip("."))]
 
 
 def model_spec(recipe: ModelRecipe, source: DataSource) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from signbit.errors import RecipeError, SignbitError
-from signbit.training.files import save_tensors
+from signbit.training.checkpoint import save_tensors
 
 FORMAT = "signbit-model-1"
 
