@@ -139,8 +139,9 @@ round_half_even.register_autograd(lambda ctx, grad: grad)
 class Surrogate(nn.Module):
     """A sign whose backward pass is the gradient of a surrogate function.
 
-    Stateless, and fixed once made.     Forward: any shape -> the same shape, exactly +-1. Two
-    surrogates are equal if their class and parameter are.
+    Stateless, and fixed once made. Forward: any shape -> the same shape, exactly +-1. The names of
+    :func:`get_surrogate` make the four that are known; a parameter that is not positive raises
+    ValueError.
     """
 
     def __init__(self, parameter_name: str | None = None, value: float = 0.0):
@@ -151,12 +152,6 @@ class Surrogate(nn.Module):
             )
         self._parameter_name = parameter_name
         self._value = float(value)
-
-    def __eq__(self, other: object) -> bool:
-        return type(self) is type(other) and self._value == other._value
-
-    def __hash__(self) -> int:
-        return hash((type(self), self._value))
 
     def extra_repr(self) -> str:
         return f"{self._parameter_name}={self._value:g}" if self._parameter_name else ""

@@ -9,6 +9,7 @@ from torch import fx, nn
 import signbit.nn as snn
 from signbit.calibration import calibrate
 from signbit.models import create_model
+from signbit.quantizers import SwishSign
 
 BINARY = ["bineal18", "reactnet18"]
 ALL = [*BINARY, "resnet18"]
@@ -182,6 +183,8 @@ def test_surrogate_reaches_every_sign():
         signs = [m for m in model.modules() if isinstance(m, snn.Sign | snn.RSign)]
         assert len(signs) in (16, 17)
         assert {type(m.surrogate).__name__ for m in signs} == {"SwishSign"}
+        # PyTorch keeps modules in sets: equal ones would hide each other's paths.
+        assert sum(isinstance(m, SwishSign) for m in model.modules()) == len(signs)
 
 
 @pytest.mark.parametrize("name", ALL)
