@@ -1,9 +1,9 @@
 """Whole networks against the strongest 8-bit engines, one image at a time.
 
-Times signbit's `reactnet18` and `bineal18` beside ResNet-18 in OpenVINO (int8, fp32), ONNX Runtime (int8, fp32) and
-PyTorch, all on the same float32 input, interleaved: every round runs each contender once, and the
-ratio to OpenVINO int8 is taken within the round. Networks have random weights (time does not depend on them)
-and 8-bit ranges calibrated on photographs.
+Times signbit's `reactnet18` and `bineal18` beside ResNet-18 in OpenVINO (int8, fp32), ONNX Runtime
+(int8, fp32) and PyTorch, all on the same float32 input, interleaved: every round runs each
+contender once, and the ratio to OpenVINO int8 is taken within the round. Networks have random
+weights (time does not depend on them) and 8-bit ranges calibrated on photographs.
 
     python benchmarks/networks.py --calibration PATH    # PATH: a folder or .tar of photographs
 """

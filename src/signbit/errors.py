@@ -22,7 +22,7 @@ class FormatError(SignbitError):
 
 
 class SessionError(SignbitError):
-    """A session cannot be opened or run: wrong shape, wrong dtype, an instruction set that lacks."""
+    """A session cannot be opened or run: wrong shape or dtype, a missing instruction set."""
 
 
 class DataError(SignbitError):

@@ -80,7 +80,7 @@ def test_odd_bineal_images() -> None:
 
 
 def test_odd_reactnet_images_are_refused() -> None:
-    """A shortcut's pooling floors where the stride-2 convolution does not: the maps cannot be added."""
+    """A shortcut's pooling floors where the stride-2 convolution does not."""
     session = compiled_network("reactnet18", "cifar").session()
     with pytest.raises(
         SessionError, match=r"adds maps of .* use an image size that the strides divide"

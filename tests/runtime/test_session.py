@@ -110,7 +110,7 @@ def test_not_a_signbit_file(tmp_path: Path) -> None:
 
 
 def test_damaged_files(file: Path) -> None:
-    """Any truncation and any flipped bit is found; the native tests try every one of a small file."""
+    """Truncations and flipped bits are found; the native tests try every one of a small file."""
     good = file.read_bytes()
     rng = np.random.default_rng(5)
     for size in rng.integers(0, len(good), 60):

@@ -58,7 +58,7 @@ def cpu_name() -> str:
 
 
 def doctor_info() -> dict[str, Any]:
-    """What a bug report needs of the native side; a library that cannot be loaded is said, not raised."""
+    """What a bug report needs of the native side; a missing library is said, not raised."""
     info: dict[str, Any] = {
         "cpu": cpu_name(),
         "machine": platform.machine(),

@@ -114,8 +114,8 @@ class _Open:
 class Session:
     """A compiled network, ready to run.
 
-    Opens a native session for every input shape it meets and keeps the latest, so images of one size
-    cost nothing beyond the first. One session serves one caller at a time: open one a thread.
+    Opens a native session for every input shape it meets and keeps the latest, so images of one
+    size cost nothing beyond the first. One session serves one caller at a time: open one a thread.
 
     Args:
         source: path of a `.signbit` file, or its bytes.
@@ -203,7 +203,8 @@ class Session:
             if not self._model.accepts_pixels:
                 raise SessionError(
                     f"{name}: got uint8 pixels, but the file does not say how to normalise them; "
-                    f"pass normalised float32 (N, {channels}, H, W), or compile with `preprocessing`"
+                    f"pass normalised float32 (N, {channels}, H, W), or compile with "
+                    "`preprocessing`"
                 )
             if x.ndim == 3:
                 x = x[None]
