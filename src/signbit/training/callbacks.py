@@ -49,7 +49,7 @@ class History(pl.Callback):
             "stage": pl_module.stage.name,
             "lr": trainer.optimizers[0].param_groups[0]["lr"],
             "train_loss": float(metrics["train_loss"]),
-            "train_accuracy": float(metrics["train_accuracy_epoch"]),
+            "train_accuracy": float(metrics["train_accuracy"]),
             "val_loss": float(metrics["val_loss"]),
             "val_accuracy": float(metrics["val_accuracy"]),
             "seconds": round(time.perf_counter() - self._started, 3),

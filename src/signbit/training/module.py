@@ -75,12 +75,13 @@ class StagedClassifier(pl.LightningModule):
         images, labels = batch
         logits = self.model(images)
         loss = classification.loss(logits, labels, self.stage.loss.label_smoothing)
-        self.train_accuracy(logits, labels)
-        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(labels))
+        batch_accuracy = self.train_accuracy(logits, labels)
+        size = len(labels)
+        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=size)
         self.log(
-            "train_accuracy", self.train_accuracy, on_step=True, on_epoch=True, prog_bar=True,
-            batch_size=len(labels),
-        )  # fmt: skip
+            "train_accuracy", self.train_accuracy, on_step=False, on_epoch=True, batch_size=size
+        )
+        self.log("accuracy", batch_accuracy, prog_bar=True, batch_size=size)
         return loss
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
