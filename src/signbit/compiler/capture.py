@@ -226,11 +226,11 @@ class _Builder:
         module = self.traced.get_submodule(path)
         layer = read_layer(module)
         inputs = self._inputs(fx_node, path, module)
-        if layer.op in ("binary_conv2d", "binary_linear") and inputs:
-            if inputs[0].type != Type.B1:
-                layer.refused.append(
-                    "its input is real-valued: put signbit.nn.Sign or signbit.nn.RSign before it"
-                )
+        binary = layer.op in ("binary_conv2d", "binary_linear")
+        if binary and inputs and inputs[0].type != Type.B1:
+            layer.refused.append(
+                "its input is real-valued: put signbit.nn.Sign or signbit.nn.RSign before it"
+            )
         for reason in layer.refused:
             self._refuse(path, module, reason)
         self._append(fx_node, path, layer, inputs)
@@ -342,7 +342,10 @@ def _capture_by_hooks(
     """The layers in the order of their calls, for a model that cannot be traced."""
     path, module = where
     text = str(error).splitlines()[0] if str(error) else ""
-    reason = f"its forward cannot be traced ({type(error).__name__}: {text}): keep Python control flow out"
+    reason = (
+        f"its forward cannot be traced ({type(error).__name__}: {text}): keep Python control flow "
+        "and conversions that depend on the data out of forward"
+    )
     problems = [Problem(path, type(module).__name__, reason)]
     graph = Graph([], Value("input", Type.F32, feature_shape(tuple(example.shape))), [], [])
     names: set[str] = set()

@@ -60,8 +60,8 @@ def compile(
     """Compile a model of binary and 8-bit layers to a bit-packed program.
 
     Args:
-        model: any module built from `signbit.nn`, batch norms, PReLUs and pooling; calibrated. It is
-            evaluated, and left in the mode it was in.
+        model: any module built from `signbit.nn`, batch norms, PReLUs and pooling; calibrated. It
+            is evaluated, and left in the mode it was in.
         example_input: float32 [N, C, H, W], on which shapes are found and the result is verified.
         preprocessing: `mean` and `std`, one number a channel: with it the program also takes uint8
             pixels [N, H, W, C], as ((pixel / 255) - mean) / std.

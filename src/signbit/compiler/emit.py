@@ -45,7 +45,7 @@ _HASH_KEY = b'"sha256":"'
 
 
 def pack_b1(weight: np.ndarray) -> np.ndarray:
-    """Weights +-1 [O, I/g, KH, KW] to bytes [ceil(O/2), KH*KW, ceil(I/g/4)] (see `docs/format.md`)."""
+    """Weights +-1 [O, I/g, KH, KW] to bytes [ceil(O/2), KH*KW, ceil(I/g/4)]."""
     outputs, inputs, height, width = weight.shape
     bits = np.zeros((-(-outputs // 2) * 2, -(-inputs // 4) * 4, height * width), np.uint8)
     bits[:outputs] = 1
@@ -57,7 +57,7 @@ def pack_b1(weight: np.ndarray) -> np.ndarray:
 
 
 def unpack_b1(packed: np.ndarray, shape: tuple[int, int, int, int]) -> np.ndarray:
-    """The inverse of `pack_b1`: int8 +-1 of `shape`. Raises FormatError if a padding bit is wrong."""
+    """The inverse of `pack_b1`: int8 +-1 of `shape`. Raises FormatError for a wrong padding bit."""
     outputs, inputs, height, width = shape
     packed = packed.reshape(-(-outputs // 2), height * width, -1)
     nibbles = np.stack([packed & 15, packed >> 4], 1).reshape(-1, *packed.shape[1:])
@@ -115,7 +115,7 @@ def save(graph: Graph, path: str | os.PathLike[str]) -> Path:
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         partial.write_bytes(emit(graph))
-        os.replace(partial, path)
+        partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
     return path

@@ -204,6 +204,7 @@ CAPTURED_OPS: dict[str, CapturedSpec] = {
     "sign": CapturedSpec((), ("bias?",)),
     "rprelu": CapturedSpec((), ("shift_in", "slope", "shift_out")),
     "prelu": CapturedSpec((), ("slope",)),
+    "relu": CapturedSpec(),
     "add": CapturedSpec(),
     # (clip(rint(a / step), -8, 7) + clip(rint(b / step), -8, 7)) * step
     "int4_add": CapturedSpec(("step",)),

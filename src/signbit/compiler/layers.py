@@ -156,7 +156,7 @@ def _prelu(module: nn.PReLU) -> Layer:
 
 
 def _relu(module: nn.ReLU) -> Layer:
-    return Layer("prelu", params={"slope": np.zeros(1)})
+    return Layer("relu")
 
 
 def _int4_add(module: snn.Int4Add) -> Layer:

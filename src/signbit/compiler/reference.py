@@ -1,8 +1,8 @@
 """The golden meaning of every operation: a NumPy interpreter of lowered graphs.
 
-Written to be read beside `docs/numerics.md`; the engine must agree with it bit for bit. Convolutions
-are matrix products in floating point wherever the mantissa holds every partial sum, and so exact
-integers in whatever order the library adds them.
+Written to be read beside `docs/numerics.md`; the engine must agree with it bit for bit.
+Convolutions are matrix products in floating point wherever the mantissa holds every partial sum,
+and so exact integers in whatever order the library adds them.
 
 Imports NumPy only.
 """

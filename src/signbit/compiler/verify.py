@@ -19,7 +19,7 @@ from signbit.compiler import reference
 from signbit.compiler.emit import emit
 from signbit.compiler.ir import Graph, Type
 from signbit.compiler.passes import lower
-from signbit.errors import VerifyError
+from signbit.errors import SignbitError, VerifyError
 
 if TYPE_CHECKING:
     import torch
@@ -78,13 +78,14 @@ class Report:
                 sum(la.bits for la in self.layers),
             )
             lines.append(
-                f"bits against PyTorch: {wrong} of {total} differ in {len(self.layers)} layers; at worst "
-                f"{self.worst.share:.4%} ({self.worst.layer})"
+                f"bits against PyTorch: {wrong} of {total} differ in {len(self.layers)} layers; at "
+                f"worst {self.worst.share:.4%} ({self.worst.layer})"
             )
         if self.float64:
             lines.append("the rest is rounding: in float64 both agree")
         lines.append(
-            f"equal predictions: {self.equal_predictions:.2%}; greatest difference {self.max_error:.3g}"
+            f"equal predictions: {self.equal_predictions:.2%}; greatest difference "
+            f"{self.max_error:.3g}"
         )
         return "\n".join(lines)
 
@@ -111,13 +112,14 @@ def verify(
 
 
 def _check_engine(graph: Graph, x: np.ndarray, expected: list[np.ndarray]) -> str:
-    try:
-        from signbit import runtime
+    from signbit import runtime
+    from signbit.runtime.library import library
 
-        session = runtime.load(emit(graph))
-    except (ImportError, OSError, AttributeError) as error:
+    try:
+        library()
+    except SignbitError as error:
         return f"engine not checked: {error}"
-    found = session(x)
+    found = runtime.load(emit(graph))(x)
     found = list(found) if isinstance(found, tuple | list) else [found]
     for value, want, got in zip(graph.outputs, expected, found, strict=True):
         if want.shape != got.shape:
@@ -126,8 +128,8 @@ def _check_engine(graph: Graph, x: np.ndarray, expected: list[np.ndarray]) -> st
         if differing:
             error = float(np.abs(want - got).max())
             raise VerifyError(
-                f"{value.name}: the engine differs from the reference in {differing} of {want.size} "
-                f"numbers, by up to {error:.3g}; please report this model"
+                f"{value.name}: the engine differs from the reference in {differing} of {want.size}"
+                f" numbers, by up to {error:.3g}; please report this model"
             )
     return "equal"
 
@@ -166,8 +168,8 @@ def _check_model(
     if worst.share > LIMIT:
         first = next(layer for layer in report.float64 if layer.share > LIMIT)
         raise VerifyError(
-            f"{first.layer}: {first.differing} of {first.bits} bits ({first.share:.2%}) differ from the "
-            f"PyTorch model, in float64 too; the limit is {LIMIT:.1%}"
+            f"{first.layer}: {first.differing} of {first.bits} bits ({first.share:.2%}) differ "
+            f"from the PyTorch model, in float64 too; the limit is {LIMIT:.1%}"
         )
 
 

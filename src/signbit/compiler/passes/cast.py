@@ -44,7 +44,7 @@ def _cast(name: str, array: np.ndarray, precision: type[np.floating], path: str)
     if not np.isfinite(real).all():
         channel = int(np.argmin(np.isfinite(real)))
         raise CompileError(
-            f"{path}: {name} of channel {channel} is {array.flat[channel]}, beyond float32: look at the "
-            "scales and running_var of the layers around it"
+            f"{path}: {name} of channel {channel} is {array.flat[channel]}, beyond float32: look "
+            "at the scales and running_var of the layers around it"
         )
     return real

@@ -69,8 +69,8 @@ def batch_norm(params: dict[str, np.ndarray], eps: float) -> dict[str, np.ndarra
 def _refuse_bits(node: Node) -> None:
     if any(value.type == Type.B1 for value in node.inputs):
         raise CompileError(
-            f"{node.path}: {node.op} reads bits; of layers, only binary convolutions, linear layers, "
-            "max-pooling and global average pooling can: remove it, or put it before the sign"
+            f"{node.path}: {node.op} reads bits; only binary layers, max-pooling and global "
+            "average pooling can: remove it, or put it before the sign"
         )
 
 

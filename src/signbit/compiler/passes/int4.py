@@ -53,8 +53,8 @@ def _operand(graph: Graph, add: Node, index: int) -> Node:
     source, steps = walk_up(graph, value)
     if source.type != Type.I32:
         raise CompileError(
-            f"{add.path}: operand {value.name} is not a convolution's sum behind per-channel layers; "
-            "signbit.nn.Int4Add adds two of signbit.nn.BinaryConv2d -> BatchNorm2d"
+            f"{add.path}: operand {value.name} is not a convolution's sum behind per-channel "
+            "layers; signbit.nn.Int4Add adds two of signbit.nn.BinaryConv2d -> BatchNorm2d"
         )
     low, high = reachable(graph.producer(source))
     step = add.attrs["step"]
@@ -168,6 +168,6 @@ def multiply_shift(
 
 def _not_monotone(where: str, channel: int) -> CompileError:
     return CompileError(
-        f"{where}: channel {channel} rises and falls along the convolution's sum; an INT4 operand must "
-        "be monotone: use no PReLU with a negative slope before signbit.nn.Int4Add"
+        f"{where}: channel {channel} rises and falls along the convolution's sum; an INT4 operand "
+        "must be monotone: use no PReLU with a negative slope before signbit.nn.Int4Add"
     )

@@ -1,15 +1,20 @@
-"""Identities vanish; linear layers become convolutions, which makes flattening a matter of names."""
+"""Identities vanish, linear layers become convolutions, a ReLU a PReLU.
+
+Flattening is then a matter of names.
+"""
 
 from __future__ import annotations
 
 from dataclasses import replace
+
+import numpy as np
 
 from signbit.compiler.ir import Graph, Node, Value
 from signbit.errors import CompileError
 
 
 def simplify(captured: Graph) -> Graph:
-    """A copy of a captured graph without `identity`, `flatten`, `binary_linear`, `quant_linear`.
+    """A copy of a captured graph without identities, flattening and linear layers.
 
     A linear layer behind a flattened map of H x W becomes a convolution with a kernel of H x W.
     Raises CompileError where anything else reads a flattened map of more than one pixel.
@@ -29,6 +34,10 @@ def simplify(captured: Graph) -> Graph:
         inputs = [copy(value) for value in node.inputs]
         if node.op in ("binary_linear", "quant_linear"):
             node = _as_convolution(node, inputs[0])
+        elif node.op == "relu":
+            slope = {"slope": np.zeros(node.outputs[0].channels)}
+            node = Node("prelu", node.path, node.inputs, node.outputs, {}, slope)
+            _check_not_flat(node, inputs)
         else:
             _check_not_flat(node, inputs)
         nodes.append(
@@ -64,6 +73,7 @@ def _check_not_flat(node: Node, inputs: list[Value]) -> None:
     for before, after in zip(node.inputs, inputs, strict=True):
         if before.shape != after.shape:
             raise CompileError(
-                f"{node.path}: reads a flattened map of {after.shape[1]}x{after.shape[2]} pixels; only "
-                "signbit.nn.BinaryLinear and signbit.nn.QuantLinear can: put this layer before Flatten"
+                f"{node.path}: reads a flattened map of {after.shape[1]}x{after.shape[2]} pixels; "
+                "only signbit.nn.BinaryLinear and signbit.nn.QuantLinear can: put this layer "
+                "before Flatten"
             )

@@ -140,6 +140,6 @@ def _empty(channels: int) -> dict[str, np.ndarray]:
 
 def _too_many(path: str, channel: int, count: int) -> CompileError:
     return CompileError(
-        f"{path}: channel {channel} changes its sign {count} times along the sum before it, the engine "
-        "can do 2: use fewer PReLUs with negative slopes before this sign"
+        f"{path}: channel {channel} changes its sign {count} times along the sum before it, the "
+        "engine can do 2: use fewer PReLUs with negative slopes before this sign"
     )

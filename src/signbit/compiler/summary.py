@@ -1,0 +1,267 @@
+"""`signbit.summary`: a line a layer, for models that compile and for those that do not yet."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from signbit.compiler.capture import Capture, capture_leniently
+from signbit.compiler.ir import Graph, Node, Type, Value
+from signbit.compiler.passes import lower
+from signbit.errors import CompileError
+from signbit.hardware.counts import Count, count_layers, total
+
+BITS = {
+    Type.F32: 32,
+    Type.I32: 32,
+    Type.I16: 16,
+    Type.I8: 8,
+    Type.U8: 8,
+    Type.I4: 4,
+    Type.B1: 1,
+}
+_REAL_ONLY = ("conv2d", "linear", "unsupported")
+_RUNS = {
+    "binary_conv2d": "binary",
+    "binary_linear": "binary",
+    "quant_conv2d": "8-bit",
+    "quant_linear": "8-bit",
+    "max_pool": "pooling",
+    "avg_pool": "pooling",
+    "global_avg_pool": "pooling",
+    "identity": "nothing to do",
+    "flatten": "nothing to do",
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One call of one layer.
+
+    Attributes:
+        path: the layer's path in the model.
+        type: its class, or the function called.
+        shape: (C, H, W) of what it gives for one image.
+        count: parameters and MACs by precision.
+        memory: bytes of what it leaves in memory for one image, at the type that the program
+            stores, with its input's 8-bit form if it makes one; 0 where all is fused. Where the model cannot be lowered: of its output, bits or
+            float32.
+        runs: `binary`, `8-bit`, `pooling`, `fused` (into what produces its input), `pointwise` (a
+            pass over memory of its own), `nothing to do`, or `refused`.
+        reasons: why it is refused.
+    """
+
+    path: str
+    type: str
+    shape: tuple[int, int, int]
+    count: Count
+    memory: float
+    runs: str
+    reasons: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, object]:
+        """The row as JSON can hold it."""
+        return {
+            "path": self.path,
+            "type": self.type,
+            "shape": list(self.shape),
+            **self.count.to_dict(),
+            "memory": self.memory,
+            "runs": self.runs,
+            "reasons": list(self.reasons),
+        }
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Rows in the order of the calls, and what the compiler refuses beside single layers."""
+
+    rows: tuple[Row, ...]
+    problems: tuple[str, ...] = ()
+
+    @property
+    def total(self) -> Count:
+        """The sum of all rows."""
+        return total(row.count for row in self.rows)
+
+    @property
+    def compiles(self) -> bool:
+        """Whether the compiler takes the model as it is."""
+        return not self.problems and all(row.runs != "refused" for row in self.rows)
+
+    def to_dict(self) -> dict[str, object]:
+        """The summary as JSON can hold it."""
+        return {
+            "rows": [row.to_dict() for row in self.rows],
+            "total": self.total.to_dict() | {"memory": sum(row.memory for row in self.rows)},
+            "compiles": self.compiles,
+            "problems": list(self.problems),
+        }
+
+    def __str__(self) -> str:
+        return _text(self)
+
+
+def summarize(model: nn.Module, example_input: Tensor) -> Summary:
+    """Count a model layer by layer for images like `example_input` [N, C, H, W].
+
+    Works on models that are not calibrated or hold layers that the compiler refuses; their rows say
+    why. Raises CompileError for an example of another shape.
+    """
+    captured = capture_leniently(model, example_input)
+    lowered, failure = _try_to_lower(captured)
+    refused: dict[str, list[str]] = {}
+    for problem in captured.problems:
+        refused.setdefault(problem.path, []).append(problem.reason)
+    if failure is not None:
+        refused.setdefault(_layer_at_fault(captured.graph, failure), []).append(failure)
+    rows = []
+    for node, (path, count) in zip(captured.graph.nodes, count_layers(captured.graph), strict=True):
+        reasons = refused.get(path, [])
+        rows.append(
+            Row(
+                path,
+                _type_name(model, node),
+                node.outputs[0].shape,
+                count,
+                _memory(node, lowered),
+                "refused" if reasons or node.op in _REAL_ONLY else _runs(node, lowered),
+                tuple(reasons),
+            )
+        )
+    paths = {row.path for row in rows}
+    problems = [
+        f"{path or 'the model'}: {reason}"
+        for path, reasons in refused.items()
+        for reason in reasons
+        if path not in paths
+    ]
+    return Summary(tuple(rows), tuple(problems))
+
+
+def _try_to_lower(captured: Capture) -> tuple[Graph | None, str | None]:
+    """The lowered graph, or why there is none. Layers that only lack calibration do not matter."""
+    graph = captured.graph
+    if not graph.outputs or any(node.op in _REAL_ONLY for node in graph.nodes):
+        return None, None
+    try:
+        return lower(graph), None
+    except CompileError as error:
+        # The capture said it already, in the words of the layer.
+        return None, None if captured.problems else str(error)
+
+
+def _layer_at_fault(graph: Graph, message: str) -> str:
+    """The layer whose path an error begins with, or an empty string."""
+    paths = [node.path for node in graph.nodes if message.startswith(node.path)]
+    return max(paths, key=len, default="")
+
+
+def _type_name(model: nn.Module, node: Node) -> str:
+    modules = dict(model.named_modules())
+    if node.path in modules:
+        return type(modules[node.path]).__name__
+    return node.path.rpartition(".")[2]
+
+
+def _stored(node: Node, lowered: Graph) -> list[Value]:
+    """What the program keeps in memory of this layer."""
+    name = node.outputs[0].name
+    written = [value for each in lowered.nodes for value in each.outputs]
+    return [value for value in written if value.name.split(":")[0] == name]
+
+
+def _memory(node: Node, lowered: Graph | None) -> float:
+    values = node.outputs if lowered is None else _stored(node, lowered)
+    bits = 0
+    for value in values:
+        channels, height, width = value.shape
+        bits += channels * height * width * BITS[value.type]
+    return bits / 8
+
+
+def _runs(node: Node, lowered: Graph | None) -> str:
+    if node.op in _RUNS:
+        return _RUNS[node.op]
+    alone = lowered is not None and any(
+        each.op == "pointwise" and each.path == node.path for each in lowered.nodes
+    )
+    return "pointwise" if alone else "fused"
+
+
+# --- text ---
+
+_COLUMNS = (
+    "layer",
+    "type",
+    "output",
+    "1-bit",
+    "8-bit",
+    "32-bit",
+    "MACs 1-bit",
+    "MACs 8-bit",
+    "MACs 32-bit",
+    "OPs",
+    "memory",
+    "runs",
+)
+_LEFT = (0, 1, 2, 11)
+
+
+def _text(summary: Summary) -> str:
+    table = []
+    for row in summary.rows:
+        shape = "x".join(map(str, row.shape))
+        table.append(_cells(row.path, row.type, shape, row.count, row.memory, row.runs))
+    whole = summary.total
+    memory = sum(row.memory for row in summary.rows)
+    footer = _cells("total", "", "", whole, memory, "")
+    lines = _aligned([list(_COLUMNS), *table, footer])
+    rule = "-" * max(map(len, lines))
+    lines = [lines[0], rule, *lines[1:-1], rule, lines[-1], ""]
+    lines.append(
+        f"BOPs {_number(whole.bops)}, FLOPs {_number(whole.flops)}, OPs = FLOPs + BOPs/64 "
+        f"{_number(whole.ops)}, CPU64 {_number(whole.cpu64)}, ACE {_number(whole.ace)}; "
+        f"parameters {_number(whole.weight_bytes)}B"
+    )
+    reasons = [
+        f"{row.path} ({row.type}): {reason}" for row in summary.rows for reason in row.reasons
+    ]
+    if reasons or summary.problems:
+        lines += [
+            "",
+            "The compiler refuses:",
+            *(f"  {text}" for text in (*summary.problems, *reasons)),
+        ]
+    return "\n".join(lines)
+
+
+def _cells(path: str, kind: str, shape: str, count: Count, memory: float, runs: str) -> list[str]:
+    params = [_number(count.params[bits]) for bits in (1, 8, 32)]
+    macs = [_number(count.macs[bits]) for bits in (1, 8, 32)]
+    return [path, kind, shape, *params, *macs, _number(count.ops), f"{_number(memory)}B", runs]
+
+
+def _aligned(table: list[list[str]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    lines = []
+    for row in table:
+        cells = [
+            text.ljust(width) if index in _LEFT else text.rjust(width)
+            for index, (text, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("  ".join(cells).rstrip())
+    return lines
+
+
+def _number(value: float) -> str:
+    """Three digits and a letter: 118M, 0, 1.68G."""
+    for letter, size in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if value >= size:
+            return (
+                f"{value / size:.3g}{letter}"
+                if value < 999.5 * size
+                else f"{value / size:.0f}{letter}"
+            )
+    return f"{value:.3g}" if value % 1 else f"{value:.0f}"
