@@ -73,7 +73,12 @@ void ThreadPool::run(int64_t items, const std::function<void(int64_t, int64_t, i
   }
   wake_.notify_all();
   take_chunks(0);
-  while (busy_.load(std::memory_order_acquire) > 0) relax();
+  for (int i = 0; busy_.load(std::memory_order_acquire) > 0; i++) {
+    if (i < kSpins)
+      relax();
+    else
+      std::this_thread::yield();  // a worker lost its CPU to somebody else: let it have this one
+  }
 }
 
 }  // namespace signbit
