@@ -240,7 +240,7 @@ _SURROGATES: dict[str, type[Surrogate]] = {
 def get_surrogate(surrogate: str | Surrogate, **parameters: float) -> Surrogate:
     """Return the surrogate of that name, made with ``parameters``.
 
-    A ready :class:`Surrogate` is passed through.     Names: ``clipped_identity`` (window),
+    A ready :class:`Surrogate` is passed through. Names: ``clipped_identity`` (window),
     ``approx_sign``, ``sigmoid`` (k), ``swish`` (beta). Raises ValueError for an unknown name
     (naming the nearest) and for parameters given beside a ready object.
     """

@@ -199,3 +199,19 @@ def test_bad_arguments_are_refused(name):
 def test_models_say_what_they_are_when_printed():
     assert "reconstruction [RECON]" in repr(small("bineal18"))
     assert "2003.03488" in repr(small("reactnet18"))
+
+
+@pytest.mark.parametrize("name", BINARY)
+def test_networks_learn(name):
+    """Noise images are memorised, and still known with running statistics and frozen ranges."""
+    torch.manual_seed(0)
+    model = small(name, num_classes=2)
+    x, labels = torch.randn(16, 3, 8, 8), torch.arange(16) % 2
+    optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
+    for _ in range(40):
+        loss = nn.functional.cross_entropy(model(x), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    calibrate(model, [x])
+    assert (model.eval()(x).argmax(1) == labels).sum() >= 14
