@@ -231,6 +231,10 @@ class _Builder:
             layer.refused.append(
                 "its input is real-valued: put signbit.nn.Sign or signbit.nn.RSign before it"
             )
+        if layer.op.endswith("linear") and len(self._shape_of_input(fx_node)) == 4:
+            layer.refused.append(
+                "it reads [N, C, H, W] and would work along W: put torch.nn.Flatten before it"
+            )
         for reason in layer.refused:
             self._refuse(path, module, reason)
         self._append(fx_node, path, layer, inputs)
@@ -269,6 +273,10 @@ class _Builder:
         """The innermost module whose forward makes this call."""
         path = next(reversed(fx_node.meta.get("nn_module_stack") or {"": None}))
         return path, self.model.get_submodule(path)
+
+    def _shape_of_input(self, fx_node: fx.Node) -> tuple[int, ...]:
+        sources = [self.shapes.get(source, ()) for source in fx_node.all_input_nodes]
+        return sources[0] if sources else ()
 
     def _inputs(self, fx_node: fx.Node, path: str, owner: nn.Module) -> list[Value]:
         inputs = []
@@ -336,6 +344,16 @@ def unique(name: str, taken: set[str]) -> str:
     return candidate
 
 
+def _layers(module: nn.Module, path: str = "") -> Iterator[tuple[str, nn.Module]]:
+    """Every layer with its path; what layers are made of is theirs alone."""
+    children = dict(module.named_children())
+    if is_leaf(module) or not children:
+        yield path, module
+        return
+    for name, child in children.items():
+        yield from _layers(child, f"{path}.{name}".lstrip("."))
+
+
 def _capture_by_hooks(
     model: nn.Module, example: Tensor, where: tuple[str, nn.Module], error: Exception
 ) -> Capture:
@@ -364,8 +382,7 @@ def _capture_by_hooks(
 
     handles = [
         module.register_forward_hook(lambda m, i, o, path=path: hook(path, m, i, o))
-        for path, module in model.named_modules()
-        if is_leaf(module) or not list(module.children())
+        for path, module in _layers(model)
     ]
     try:
         model(on_device_of(model, example))

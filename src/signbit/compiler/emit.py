@@ -27,6 +27,7 @@ from signbit.compiler.ir import (
     Type,
     Value,
 )
+from signbit.compiler.passes.check import check
 from signbit.compiler.shapes import infer_shapes
 from signbit.errors import CompileError, FormatError
 
@@ -38,6 +39,7 @@ _CODES = {dtype: code for code, dtype in _DTYPES.items()}
 _NAMES = {0: "F32", 1: "I32", 3: "I8", 4: "U8"}
 _BLANK = "0" * 64
 _RESERVED = ("format", "version", "sha256", "input_shape", "signbit")
+_WITH_VALUE = ("add", "store", "threshold", "sign", "quant8")
 _HASH_KEY = b'"sha256":"'
 
 
@@ -326,6 +328,8 @@ class _Reader:
         mean = std = None
         if head[8]:
             mean, std = self._real(head[9], "mean"), self._real(head[10], "std")
+            channels = self._value_of(head[11], "input value").channels
+            _need(mean.size == std.size == channels, "mean and std are not one a channel")
         graph = Graph(
             nodes,
             self._value_of(head[11], "input value"),
@@ -353,6 +357,7 @@ class _Reader:
             shape = tuple(map(int, self.metadata["input_shape"].split(",")))
             _need(len(shape) == 3 and shape[0] == graph.input.channels, "input_shape is wrong")
             infer_shapes(graph, shape)
+            check(graph)
         except (KeyError, ValueError):
             raise FormatError("input_shape is missing or wrong") from None
         except CompileError as error:
@@ -423,6 +428,7 @@ class _Reader:
         _need(kind is not None, f"{what}: step {code} is unknown")
         spec = STEPS[kind]
         _need((n_attrs, n_params) == (len(spec.attrs), len(spec.params)), f"{what}: wrong {kind}")
+        _need((value != NONE) == (kind in _WITH_VALUE), f"{what}: value of {kind}")
         attrs = self._attrs(spec, what)
         params = self._params(spec, what)
         if "cuts" in params:

@@ -32,6 +32,10 @@ def output_size(node: Node) -> tuple[int, int]:
     if node.op == "global_avg_pool":
         return 1, 1
     a = node.attrs
+    for name, number in a.items():
+        least = 1 if name.startswith(("kernel", "stride", "dilation")) else 0
+        if name[-2:] in ("_h", "_w") and number < least:
+            raise CompileError(f"{node.path}: {name} is {number}")
     size = tuple(
         conv_output_size(
             length,

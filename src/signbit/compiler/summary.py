@@ -45,8 +45,8 @@ class Row:
         shape: (C, H, W) of what it gives for one image.
         count: parameters and MACs by precision.
         memory: bytes of what it leaves in memory for one image, at the type that the program
-            stores, with its input's 8-bit form if it makes one; 0 where all is fused. Where the model cannot be lowered: of its output, bits or
-            float32.
+            stores, with its input's 8-bit form if it makes one; 0 where all is fused. Where the
+            model cannot be lowered: of its output, as bits or float32.
         runs: `binary`, `8-bit`, `pooling`, `fused` (into what produces its input), `pointwise` (a
             pass over memory of its own), `nothing to do`, or `refused`.
         reasons: why it is refused.

@@ -128,8 +128,8 @@ def _check_engine(graph: Graph, x: np.ndarray, expected: list[np.ndarray]) -> st
         if differing:
             error = float(np.abs(want - got).max())
             raise VerifyError(
-                f"{value.name}: the engine differs from the reference in {differing} of {want.size}"
-                f" numbers, by up to {error:.3g}; please report this model"
+                f"{value.name}: the engine differs from the reference in {differing} of "
+                f"{want.size} numbers, by up to {error:.3g}; please report this model"
             )
     return "equal"
 
@@ -160,6 +160,7 @@ def _check_model(
     double.module = copy.deepcopy(captured.module).double()
     _, model_values = _model_values(double, example.double())
     exact = lower(captured.graph, np.float64)
+    _check_rounding(graph, exact)
     _, values = reference.run(
         exact, example.detach().cpu().double().numpy(), collect=True, precision=np.float64
     )
@@ -171,6 +172,19 @@ def _check_model(
             f"{first.layer}: {first.differing} of {first.bits} bits ({first.share:.2%}) differ "
             f"from the PyTorch model, in float64 too; the limit is {LIMIT:.1%}"
         )
+
+
+def _check_rounding(graph: Graph, exact: Graph) -> None:
+    """Raise VerifyError, naming the node, unless `graph` is `exact` rounded to float32."""
+    for node, same in zip(graph.nodes, exact.nodes, strict=True):
+        pairs = [(node, same), *zip(node.epilogue, same.epilogue, strict=True)]
+        for a, b in pairs:
+            equal = a.attrs == b.attrs and a.params.keys() == b.params.keys()
+            if not equal or any(
+                not np.array_equal(a.params[name], b.params[name].astype(a.params[name].dtype))
+                for name in b.params
+            ):
+                raise VerifyError(f"{node.path}: its numbers are not those of the PyTorch model")
 
 
 def _prediction(output: np.ndarray) -> np.ndarray:

@@ -7,9 +7,11 @@ import numpy as np
 from signbit.compiler.ir import INT32_MAX, INT32_MIN, Graph
 from signbit.errors import CompileError
 
-_INT32 = ("low", "high", "cuts", "multiplier", "offset")
-_UINT8 = ("flip",)
-_INT8 = ("weight",)
+INTEGERS = {
+    **dict.fromkeys(("low", "high", "cuts", "multiplier", "offset"), np.int32),
+    "flip": np.uint8,
+    "weight": np.int8,
+}
 
 
 def cast(graph: Graph, precision: type[np.floating]) -> Graph:
@@ -31,16 +33,17 @@ def cast(graph: Graph, precision: type[np.floating]) -> Graph:
 
 
 def _cast(name: str, array: np.ndarray, precision: type[np.floating], path: str) -> np.ndarray:
-    if name in _INT32:
-        if array.size and not INT32_MIN <= array.min() <= array.max() <= INT32_MAX:
+    kind = INTEGERS.get(name)
+    if kind is not None:
+        if (
+            kind is np.int32
+            and array.size
+            and not INT32_MIN <= array.min() <= array.max() <= INT32_MAX
+        ):
             raise CompileError(f"{path}: {name} does not fit into 32 bits")
-        return np.ascontiguousarray(array, np.int32)
-    if name in _UINT8:
-        return np.ascontiguousarray(array, np.uint8)
-    if name in _INT8:
-        return np.ascontiguousarray(array, np.int8)
+        return np.array(array, kind)
     with np.errstate(over="ignore"):
-        real = np.ascontiguousarray(array, precision)
+        real = np.array(array, precision)
     if not np.isfinite(real).all():
         channel = int(np.argmin(np.isfinite(real)))
         raise CompileError(

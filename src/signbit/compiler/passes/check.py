@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from signbit.compiler.ir import INT32_MAX, LOWERED_OPS, STEPS, Graph, Node, Type, Value
+from signbit.compiler.passes.cast import INTEGERS
 from signbit.compiler.passes.paths import reachable
 from signbit.compiler.shapes import output_size
 from signbit.errors import CompileError
@@ -69,6 +70,7 @@ def _check_node(node: Node) -> None:
         _require(
             node.op == "max_pool" or not node.attrs["pad_h"] + node.attrs["pad_w"], node, "pads"
         )
+    _check_types(node, node.params)
     for array in node.params.values():
         _require(
             node.op != "max_pool" or array.shape == (channels,), node, "flip has another length"
@@ -82,6 +84,12 @@ def _check_node(node: Node) -> None:
         kept = source.type if node.op == "max_pool" else Type.F32
         _require(not node.epilogue and len(node.outputs) == 1, node, f"{node.op} has no epilogue")
         _require(node.outputs[0].type == kept, node, f"{node.op} cannot write that type")
+
+
+def _check_types(node: Node, params: dict[str, np.ndarray]) -> None:
+    for name, array in params.items():
+        real = name not in INTEGERS and array.dtype in (np.float32, np.float64)
+        _require(real or array.dtype == INTEGERS.get(name), node, f"{name} is {array.dtype}")
 
 
 def _check_conv(node: Node) -> None:
@@ -112,6 +120,7 @@ def _check_epilogue(node: Node, channels: int, size: tuple[int, int]) -> None:
         _require(spec is not None, node, f"{step.kind} is not a step of the engine")
         complete = set(step.attrs) == set(spec.attrs) and set(step.params) == set(spec.params)
         _require(complete, node, f"{step.kind} lacks attributes or tensors")
+        _check_types(node, step.params)
         for name, array in step.params.items():
             rows = (channels, 15) if name == "cuts" else (channels,)
             _require(array.shape == rows, node, f"{step.kind}.{name} has shape {array.shape}")

@@ -1,0 +1,239 @@
+"""What the compiler refuses: each message names the layer and the way out, all at once."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import signbit
+from signbit import nn as snn
+from signbit.compiler.capture import capture, capture_leniently
+from signbit.errors import CompileError
+
+X = torch.randn(1, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+
+
+class Net(nn.Module):
+    """A calibrated 8-bit stem, the layer under test, and a function behind it."""
+
+    def __init__(self, layer: nn.Module, function=lambda x: x):
+        super().__init__()
+        self.stem = snn.QuantConv2d(3, 8, 3, padding=1)
+        self.stem.set_input_range(-4, 4)
+        self.layer = layer
+        self.function = function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(self.layer(self.stem(x)))
+
+
+def calibrated(layer: snn.QuantLayer) -> snn.QuantLayer:
+    layer.set_input_range(-1, 1)
+    return layer
+
+
+def latent(layer: snn.BinaryLayer) -> nn.Module:
+    layer.set_binary_weights(False)
+    return nn.Sequential(snn.Sign(), layer)
+
+
+class Silent(snn.Sign):
+    def forward(self, x: Tensor) -> Tensor:
+        return x
+
+
+REFUSED = [
+    (
+        nn.Conv2d(8, 4, 1),
+        r"layer \(Conv2d\): .*BinaryConv2d \(after a Sign\) or signbit\.nn\.Quant",
+    ),
+    (nn.Conv2d(8, 4, 3, padding="same"), r"layer \(Conv2d\): .*signbit\.nn\.QuantConv2d"),
+    (nn.Sequential(nn.Flatten(), nn.Linear(512, 2)), r"layer\.1 \(Linear\): .*BinaryLinear.*Quant"),
+    (nn.GELU(), r"layer \(GELU\): .*PReLU.*signbit\.nn\.RPReLU"),
+    (nn.GroupNorm(2, 8), r"layer \(GroupNorm\): .*torch\.nn\.BatchNorm2d"),
+    (
+        nn.ConvTranspose2d(8, 8, 2),
+        r"layer \(ConvTranspose2d\): .*the compiler knows .*BinaryConv2d",
+    ),
+    (
+        snn.BinaryConv2d(8, 4, 1),
+        r"layer \(BinaryConv2d\): .*put signbit\.nn\.Sign or signbit\.nn\.RS",
+    ),
+    (latent(snn.BinaryConv2d(8, 4, 1)), r"layer\.1 .*set_binary_weights\(model, True\)"),
+    (snn.QuantConv2d(8, 4, 1), r"layer \(QuantConv2d\): .*signbit\.calibrate"),
+    (
+        calibrated(snn.QuantConv2d(8, 4, 1, groups=4)),
+        r"layer .*groups=4 leaves 2 input and 1 output",
+    ),
+    (nn.Sequential(snn.Sign(), snn.BinaryConv2d(8, 8, 1, groups=4)), r"layer\.1 .*multiples of 4"),
+    (nn.MaxPool2d(3, ceil_mode=True), r"layer \(MaxPool2d\): ceil_mode"),
+    (nn.MaxPool2d(2, dilation=2), r"layer \(MaxPool2d\): dilation"),
+    (nn.AvgPool2d(3, ceil_mode=True), r"layer \(AvgPool2d\): ceil_mode"),
+    (nn.AvgPool2d(3, padding=1), r"layer \(AvgPool2d\): .*count_include_pad.*padding=0"),
+    (nn.AvgPool2d(2, divisor_override=3), r"layer \(AvgPool2d\): divisor_override"),
+    (nn.AdaptiveAvgPool2d(2), r"layer \(AdaptiveAvgPool2d\): output_size=2.*AvgPool2d"),
+    (nn.Flatten(2), r"layer \(Flatten\): only Flatten\(start_dim=1"),
+    (nn.BatchNorm2d(8, track_running_stats=False), r"layer \(BatchNorm2d\): .*running statistics"),
+    (calibrated(snn.QuantLinear(8, 4)), r"layer \(QuantLinear\): .*torch\.nn\.Flatten before it"),
+    (Silent(), r"layer \(Silent\): it overrides the forward of Sign"),
+]
+
+
+@pytest.mark.parametrize(("layer", "message"), REFUSED)
+def test_refused_layers(layer: nn.Module, message: str) -> None:
+    with pytest.raises(CompileError, match=message):
+        signbit.compile(Net(layer), X)
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (F.relu, r"the model \(Net\): it calls relu.*torch\.nn\.ReLU"),
+        (lambda x: F.max_pool2d(x, 2), r"it calls max_pool2d.*torch\.nn\.MaxPool2d"),
+        (lambda x: x.mean((2, 3)), r"it calls mean.*AdaptiveAvgPool2d\(1\)"),
+        (lambda x: x * 2, r"it calls mul, which the compiler does not know"),
+        (lambda x: x + 1, r"it calls add, which the compiler does not know"),
+        (lambda x: x.view(x.shape[0], -1), r"it calls view.*torch\.flatten\(x, 1\)"),
+        (
+            lambda x: F.conv2d(x, torch.ones(4, 8, 1, 1)),
+            r"it calls conv2d.*signbit\.nn\.QuantConv2d",
+        ),
+        (lambda x: x if x.sum() > 0 else -x, r"the model \(Net\): its forward cannot be traced"),
+        (lambda x: {"y": x}, r"must return a tensor or a tuple of tensors"),
+        (lambda x: torch.flatten(x, 2), r"it calls flatten.*|3 dimensions"),
+    ],
+)
+def test_refused_functions(function, message: str) -> None:
+    with pytest.raises(CompileError, match=message):
+        signbit.compile(Net(nn.Identity(), function), X)
+
+
+def test_functions_inside_a_block_name_the_block() -> None:
+    class Block(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return F.silu(x)
+
+    with pytest.raises(CompileError, match=r"layer\.0 \(Block\): it calls silu"):
+        signbit.compile(Net(nn.Sequential(Block())), X)
+
+
+def test_all_refused_layers_are_named_at_once() -> None:
+    body = nn.Sequential(nn.Conv2d(8, 8, 1), nn.Tanh(), snn.QuantConv2d(8, 8, 1), nn.ReLU())
+    with pytest.raises(CompileError, match="3 layers cannot be compiled") as caught:
+        signbit.compile(Net(body), X)
+    text = str(caught.value)
+    assert [path in text for path in ("layer.0", "layer.1", "layer.2")] == [True] * 3
+    assert "layer.3" not in text
+
+
+def bits_into(layer: nn.Module) -> nn.Module:
+    return nn.Sequential(snn.Sign(), layer)
+
+
+LOWERING = [
+    (bits_into(nn.BatchNorm2d(8)), r"layer\.1: batch_norm reads bits"),
+    (bits_into(calibrated(snn.QuantConv2d(8, 4, 1))), r"layer\.1: quant_conv2d reads bits"),
+    (bits_into(nn.AvgPool2d(2)), r"layer\.1: avg_pool reads bits"),
+    (snn.Sign(), r"layer: the model returns bits"),
+    (
+        nn.Sequential(nn.Flatten(), nn.ReLU()),
+        r"layer\.1: reads a flattened map of 8x8.*before Flatten",
+    ),
+    (nn.Flatten(), r"layer: a flattened map of several pixels cannot be an output"),
+    (
+        nn.Sequential(snn.Sign(), snn.BinaryConv2d(8, 4, 91, padding=45)),
+        r"layer\.1: sums 66248 prod",
+    ),
+]
+
+
+@pytest.mark.parametrize(("layer", "message"), LOWERING)
+def test_refused_where_layers_meet(layer: nn.Module, message: str) -> None:
+    with pytest.raises(CompileError, match=message):
+        signbit.compile(Net(layer), X)
+
+
+def test_int4_add_wants_convolutions() -> None:
+    class Add(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.sign, self.conv, self.add = snn.Sign(), snn.BinaryConv2d(8, 8, 1), snn.Int4Add()
+            self.pool = nn.AvgPool2d(1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.add(self.conv(self.sign(x)), self.pool(x))
+
+    with pytest.raises(
+        CompileError, match=r"layer\.add: operand layer\.pool is not a convolution's"
+    ):
+        signbit.compile(Net(Add()), X)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_numbers_that_are_not_finite(value: float) -> None:
+    model = Net(nn.BatchNorm2d(8))
+    with pytest.raises(CompileError, match="example_input holds NaN"):
+        signbit.compile(model, X.clone().fill_(value))
+    model.layer.running_var[3] = value
+    with pytest.raises(CompileError, match=r"layer\.running_var holds NaN"):
+        signbit.compile(model, X)
+
+
+def test_variance_below_zero_and_scales_beyond_float32() -> None:
+    model = Net(nn.BatchNorm2d(8))
+    model.layer.running_var[3] = -1
+    with pytest.raises(CompileError, match=r"layer \(BatchNorm2d\): its running_var plus eps"):
+        signbit.compile(model, X)
+    model.layer.running_var[3] = 1e-30
+    model.layer.eps = 0.0
+    model.layer.weight.data[3] = 3e38
+    with pytest.raises(CompileError, match=r"stem: scale of channel 3 is .* beyond float32"):
+        signbit.compile(model, X)
+
+
+@pytest.mark.parametrize(
+    ("example", "message"),
+    [
+        (torch.zeros(3, 8, 8), r"\[N, C, H, W\]"),
+        (torch.zeros(1, 3, 8, 8, dtype=torch.float64), "float32"),
+        ([1, 2], r"\[N, C, H, W\]"),
+        (torch.zeros(1, 4, 8, 8), "it fails on the example"),
+    ],
+)
+def test_examples_that_do_not_fit(example: object, message: str) -> None:
+    with pytest.raises(CompileError, match=message):
+        signbit.compile(Net(nn.ReLU()), example)
+
+
+@pytest.mark.parametrize(
+    ("preprocessing", "message"),
+    [
+        ({"mean": [0.5], "std": [1, 1, 1]}, r"mean must have one number for each of 3 channels"),
+        ({"mean": [0, 0, 0], "std": [1, 0, 1]}, "std positive"),
+        ({"mean": [0, 0, 0]}, "needs mean and std"),
+    ],
+)
+def test_preprocessing_that_does_not_fit(preprocessing: dict, message: str) -> None:
+    with pytest.raises(CompileError, match=message):
+        signbit.compile(Net(nn.ReLU()), X, preprocessing=preprocessing)
+
+
+def test_subclass_with_the_same_forward_is_its_parent() -> None:
+    class MySign(snn.Sign):
+        pass
+
+    model = Net(nn.Sequential(MySign(), snn.BinaryConv2d(8, 4, 1)))
+    assert [n.op for n in capture(model, X).graph.nodes] == [
+        "quant_conv2d",
+        "sign",
+        "binary_conv2d",
+    ]
+
+
+def test_untraceable_model_still_lists_its_layers() -> None:
+    model = Net(nn.Sequential(snn.Sign(), nn.Conv2d(8, 4, 1)), lambda x: x if x.sum() > 0 else -x)
+    found = capture_leniently(model, X)
+    assert [node.op for node in found.graph.nodes] == ["quant_conv2d", "sign", "conv2d"]
+    assert [problem.path for problem in found.problems] == ["", "layer.1"]

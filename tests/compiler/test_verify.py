@@ -1,0 +1,111 @@
+"""Verification finds what it is there to find."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+import signbit
+from signbit import runtime
+from signbit.compiler import verify as verification
+from signbit.compiler.capture import capture
+from signbit.compiler.passes import lower
+from signbit.compiler.verify import verify
+from signbit.errors import SignbitError, VerifyError
+from tests.runtime.networks import make_awkward
+
+X = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+
+
+def network(name: str = "bineal18") -> torch.nn.Module:
+    torch.manual_seed(0)
+    model = signbit.create_model(name, num_classes=5, stem="cifar", width=0.0625)
+    make_awkward(model, 1)
+    return signbit.calibrate(model, [X])
+
+
+@pytest.mark.parametrize("name", ["bineal18", "reactnet18"])
+def test_report(name: str) -> None:
+    report = signbit.compile(network(name), X).report
+    assert report.engine == "equal"
+    assert report.equal_predictions == 1
+    assert len(report.layers) == {"bineal18": 17, "reactnet18": 16}[name]
+    assert report.worst.share <= 0.001 or report.float64
+    assert "engine against reference: equal" in str(report)
+    assert report.to_dict()["layers"][0]["bits"] == report.layers[0].bits
+
+
+def test_wrong_threshold_is_found_and_named() -> None:
+    captured = capture(network(), X)
+    graph = lower(captured.graph)
+    node = next(node for node in graph.nodes if node.path == "stages.1.0.conv1")
+    node.epilogue[0].params["flip"][0] ^= 1
+    with pytest.raises(VerifyError, match=r"stages\.1\.0\.conv1: its numbers are not those"):
+        verify(graph, captured, X)
+
+
+def test_wrong_lowering_is_found_in_float64_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is wrong in both precisions is no rounding."""
+    captured = capture(network(), X)
+
+    def wrong(graph, precision=np.float32):
+        lowered = lower(graph, precision)
+        next(n for n in lowered.nodes if n.path == "stages.0.0.conv1").params["weight"] *= -1
+        return lowered
+
+    monkeypatch.setattr(verification, "lower", wrong)
+    with pytest.raises(VerifyError, match=r"stages\.0\.0\.sign1"):
+        verify(wrong(captured.graph), captured, X)
+
+
+def test_rounding_is_told_from_errors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bits that differ in float32 alone are reported and accepted."""
+    captured = capture(network("reactnet18"), X)
+    graph = lower(captured.graph)
+    monkeypatch.setattr(verification, "LIMIT", -1.0)
+    seen = []
+
+    def compare(*arguments):
+        seen.append(1)
+        if len(seen) == 2:
+            monkeypatch.setattr(verification, "LIMIT", 0.001)
+        return original(*arguments)
+
+    original = verification._compare
+    monkeypatch.setattr(verification, "_compare", compare)
+    report = verify(graph, captured, X)
+    assert len(seen) == 2
+    assert all(layer.differing == 0 for layer in report.float64)
+    assert "in float64 both agree" in str(report)
+
+
+def test_engine_that_differs_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Wrong:
+        def __init__(self, data: bytes):
+            self.session = runtime.Session(data)
+
+        def __call__(self, x: np.ndarray) -> np.ndarray:
+            y = self.session(x)
+            y[0, 2] = np.nextafter(y[0, 2], np.float32(1e9))
+            return y
+
+    monkeypatch.setattr(runtime, "load", Wrong)
+    with pytest.raises(VerifyError, match=r"head: the engine differs .* in 1 of 10 numbers"):
+        signbit.compile(network(), X)
+
+
+def test_missing_engine_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing():
+        raise SignbitError("the native library cannot be loaded")
+
+    monkeypatch.setattr(runtime.library, "library", missing)
+    report = signbit.compile(network(), X).report
+    assert report.engine == "engine not checked: the native library cannot be loaded"
+
+
+def test_compile_without_verification() -> None:
+    compiled = signbit.compile(network(), X, verify=False)
+    assert compiled.report is None
+    found = compiled.session(threads=1)(X.numpy())
+    assert found.shape == (2, 5)
