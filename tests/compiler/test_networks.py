@@ -83,6 +83,7 @@ def joined(body: nn.Module, size: int = 6, seed: int = 0) -> Graph:
             nn.init.uniform_(module.running_var, 0.5, 20)
     x = torch.randn(2, 3, size, size)
     signbit.calibrate(model, [x])
+    assert signbit.compile(model, x).report.engine == "equal"
     return check_in_float64(model, x)
 
 
@@ -190,6 +191,25 @@ def test_integer_sum_with_two_readers() -> None:
     assert sum(node.path == "body.a" for node in graph.nodes) == 2
 
 
+class EightBitOperand(nn.Module):
+    """An INT4 add of a binary and an 8-bit convolution, whose sums are too many to try."""
+
+    def __init__(self):
+        super().__init__()
+        self.sign, self.conv = snn.Sign(), snn.BinaryConv2d(8, 8, 3, padding=1)
+        self.quant, self.bn = snn.QuantConv2d(8, 8, 3, padding=1), nn.BatchNorm2d(8)
+        self.add, self.out = snn.Int4Add(), snn.RPReLU(8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(self.add(self.conv(self.sign(x)), self.bn(self.quant(x))))
+
+
+def test_int4_operand_of_8_bits() -> None:
+    graph = joined(EightBitOperand())
+    (conv,) = [node for node in graph.nodes if node.path == "body.quant"]
+    assert conv.epilogue[0].kind.startswith("quant4")
+
+
 class Reused(nn.Module):
     """One layer called twice."""
 
@@ -218,6 +238,17 @@ def test_unused_layers_leave_no_trace() -> None:
 
     graph = joined(Unused())
     assert [node.op for node in graph.nodes] == ["pointwise", "conv_q8"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["bineal18", "reactnet18"])
+def test_full_size_networks_compile_and_verify(name: str) -> None:
+    torch.manual_seed(0)
+    model = signbit.create_model(name, num_classes=1000)
+    make_awkward(model, 1)
+    x = torch.randn(1, 3, 224, 224)
+    signbit.calibrate(model, [x])
+    assert signbit.compile(model, x).report.engine == "equal"
 
 
 def test_model_keeps_its_modes_and_weights() -> None:

@@ -174,6 +174,20 @@ def test_sign_stays_behind_max_pooling_where_the_path_bends() -> None:
     assert direction(graph.nodes[3:5], 5).tolist() == [1, 0, 1, 1, 1]
 
 
+def test_integers_beyond_a_channels_reach_do_not_count() -> None:
+    """Channel 0 reaches -12..1008, channel 1 only -3..252: short of where it would be cut."""
+    weight = np.array([[1, 1, 1, 1], [0, 0, 0, 1]], np.int8).reshape(2, 4, 1, 1)
+    steps = [
+        step("affine", scale=[1.0, 1.0], bias=[-400.0, -400.0]),
+        step("prelu", slope=[1.0, -1.0]),  # |v - 400| in channel 1
+        step("sign", cut=[100.0, 100.0]),
+    ]
+    params = lower_signs(path_graph(weight, steps, "conv_q8")).nodes[-1].params
+    assert params["low"].tolist() == [500, INT32_MIN]
+    assert params["high"].tolist() == [INT32_MAX, INT32_MAX]
+    assert params["flip"].tolist() == [0, 0]
+
+
 def test_changes_counts_a_kink_between_two_integers() -> None:
     steps = [step("affine", scale=[1.0], bias=[0.5]), step("prelu", slope=[-1.0])]
     # |v + 0.5| >= 3: true up to -4, false -3..2, true from 3

@@ -77,15 +77,16 @@ def tables(
 ) -> Iterator[tuple[slice, int, np.ndarray]]:
     """The path on every integer: (channels, first integer, values [channels, n]), in chunks.
 
-    All channels of a chunk are evaluated from the least `low` to the greatest `high`.
+    All channels of a chunk stretch from the least `low` to the greatest `high`; beyond a channel's
+    own bounds its values stay as they are there.
     """
     first, last = int(low.min()), int(high.max())
     integers = np.arange(first, last + 1, dtype=np.float64)[None]
     height = max(1, _CHUNK // integers.size)
     for start in range(0, len(low), height):
         channels = slice(start, min(start + height, len(low)))
-        values = evaluate(steps, integers, channels)
-        yield channels, first, np.broadcast_to(values, (channels.stop - start, integers.size))
+        inside = np.clip(integers, low[channels, None], high[channels, None])
+        yield channels, first, evaluate(steps, inside, channels)
 
 
 def changes(
