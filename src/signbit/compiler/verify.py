@@ -82,7 +82,7 @@ class Report:
                 f"worst {self.worst.share:.4%} ({self.worst.layer})"
             )
         if self.float64:
-            lines.append("the rest is rounding: in float64 both agree")
+            lines.append("what differs is rounding: in float64 both agree")
         lines.append(
             f"equal predictions: {self.equal_predictions:.2%}; greatest difference "
             f"{self.max_error:.3g}"
