@@ -237,3 +237,19 @@ def test_resolved_recipe_is_plain_yaml(run):
     tree = yaml.safe_load((run.output / "recipe.resolved.yaml").read_text())
     assert tree["stages"][1]["optimizer"]["lr"] == 0.01
     assert tree["seed"] == 5
+
+
+def test_every_epoch_has_its_own_order(tmp_path, monkeypatch):
+    from signbit.data.loader import BatchLoader
+
+    epochs = []
+    batches = BatchLoader.__iter__
+
+    def recorded(self):
+        if self.shuffle:
+            epochs.append(self.epoch)
+        return batches(self)
+
+    monkeypatch.setattr(BatchLoader, "__iter__", recorded)
+    train(recipe(), SOURCE, tmp_path / "out", model=tiny_network(), console=quiet())
+    assert epochs == [0, 1, 2, 0]  # the last for calibration
