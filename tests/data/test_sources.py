@@ -367,8 +367,17 @@ def test_unknown_and_missing_sources(tmp_path):
         load_source("auto", tmp_path)
     with pytest.raises(DataError, match="takes no path"):
         load_source("digits", tmp_path)
-    with pytest.raises(DataError, match="images of 8x8"):
-        load_source("digits", image_size=16)
+
+
+def test_any_source_can_be_resized():
+    small, large = load_source("digits"), load_source("digits", image_size=16)
+    assert large.input_shape == (1, 16, 16)
+    assert len(large.test) == len(small.test)
+    assert large.std != small.std  # statistics follow the images
+    shrunk = np.asarray(large.test.images, np.float64).reshape(-1, 8, 2, 8, 2).mean((2, 4))
+    error = np.abs(shrunk - small.test.images[..., 0])
+    assert error.mean() < 20  # of 255: smoothed, but the same pictures
+    assert small.resized(8) is small
 
 
 # --- what they share ---

@@ -55,7 +55,9 @@ def demo(
     from signbit.tasks import classification
     from signbit.training import train
 
-    source = load_source(recipe.data.name, val_size=recipe.data.val_size)
+    source = load_source(
+        recipe.data.name, val_size=recipe.data.val_size, image_size=recipe.data.image_size
+    )
     say(f"1/3  training {recipe.model.name} on {len(source.train)} digits")
     result = train(recipe, source, run_folder, console=console)
     trained = result.trained

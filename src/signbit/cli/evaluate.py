@@ -118,8 +118,9 @@ def _network(
 def _load(name: str, data: Path | None, recipe: dict[str, Any]) -> DataSource:
     from signbit.data import load_source
 
-    image_size = recipe.get("image_size") if name == "folder" else None
-    return load_source(name, data, val_size=recipe.get("val_size"), image_size=image_size)
+    return load_source(
+        name, data, val_size=recipe.get("val_size"), image_size=recipe.get("image_size")
+    )
 
 
 def _images(source: DataSource, split: str, limit: int | None) -> ImageDataset:

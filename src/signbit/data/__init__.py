@@ -72,7 +72,8 @@ def load_source(
             embedded digits without one.
         path: a folder or archive; only ``digits`` needs none.
         val_size: validation images to cut from the training images; None for a tenth.
-        image_size: side to bring the images of a ``folder`` to.
+        image_size: side in pixels to bring all images to; None leaves them as they are (those of a
+            ``folder`` must then have one size).
 
     Raises:
         DataError: unknown name, missing path, or a missing or broken file, which it names.
@@ -90,12 +91,7 @@ def load_source(
         source = load_digits(val_size)
     else:
         source = _load_from(name, path, val_size, image_size)
-    if image_size is not None and source.image_size != (image_size, image_size):
-        raise DataError(
-            f"{name} has images of {source.image_size[0]}x{source.image_size[1]}; image_size is "
-            "for folders of images"
-        )
-    return source
+    return source if image_size is None else source.resized(image_size)
 
 
 def _load_from(

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from signbit.data.decode import resize_images
 from signbit.errors import DataError
 
 
@@ -94,6 +95,21 @@ class DataSource:
             for name, part in (("train", self.train), ("val", self.val), ("test", self.test))
         }
         return replace(self, **cut)
+
+    def resized(self, size: int) -> DataSource:
+        """The same source with square images of ``size`` pixels: scaled, and cut where not square.
+
+        Statistics are those of the resized training images. A source of that size is returned as
+        it is.
+        """
+        if self.image_size == (size, size):
+            return self
+        train, val, test = (
+            ImageDataset(resize_images(part.images, size), part.labels)
+            for part in (self.train, self.val, self.test)
+        )
+        mean, std = channel_statistics(train.images)
+        return replace(self, train=train, val=val, test=test, mean=mean, std=std)
 
 
 def make_source(

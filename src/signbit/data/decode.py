@@ -65,6 +65,15 @@ def resize_and_crop(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     return image.crop((left, top, left + width, top + height))
 
 
+def resize_images(images: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """:func:`resize_and_crop` to ``size`` x ``size`` for uint8 images [N, H, W, C]."""
+    resized = [
+        np.asarray(resize_and_crop(Image.fromarray(image), (size, size)))
+        for image in (images[..., 0] if images.shape[3] == 1 else images)
+    ]
+    return np.stack(resized).reshape(len(images), size, size, images.shape[3])
+
+
 def stack(images: Iterable[tuple[str, NDArray[np.uint8]]]) -> NDArray[np.uint8]:
     """Stack named images of one shape to [N, H, W, C].
 
