@@ -248,7 +248,7 @@ def test_every_epoch_has_its_own_order(tmp_path, monkeypatch):
     def recorded(self):
         if self.shuffle:
             epochs.append(self.epoch)
-        return batches(self)
+        yield from batches(self)
 
     monkeypatch.setattr(BatchLoader, "__iter__", recorded)
     train(recipe(), SOURCE, tmp_path / "out", model=tiny_network(), console=quiet())
