@@ -29,6 +29,7 @@ from rich.console import Console
 from rich.table import Table
 
 import signbit
+from signbit.plots import plot_speed
 from signbit.runtime import available_threads
 from signbit.runtime.benchmark import cpu_name
 
@@ -236,7 +237,9 @@ def main() -> None:
         writer.writeheader()
         writer.writerows(rows)
     partial.replace(options.output)
-    console.print(f"wrote {options.output}")
+    picture = options.output.with_suffix(".png")
+    plot_speed(rows, picture, f"One {options.size}x{options.size} image on {cpu_name()}")
+    console.print(f"wrote {options.output} and {picture}")
 
 
 if __name__ == "__main__":
