@@ -39,8 +39,44 @@ def test_saved_file_is_the_returned_png(tmp_path):
 def test_other_numbers_give_another_picture():
     other = [{**row, "val_accuracy": 0.9} for row in HISTORY]
     assert plot_curves(HISTORY) != plot_curves(other)
-    slower = [{**row, "median_ms": 8.0, "q1_ms": 7.0, "q3_ms": 9.0} for row in rows]
-    assert not np.array_equal(pixels(plot_speed(slower)), two)
+    slower = [{**PROFILE[0], "ms": 9.0}, *PROFILE[1:]]
+    assert plot_profile(PROFILE) != plot_profile(slower)
+
+
+def test_a_failed_picture_leaves_the_old_file(tmp_path):
+    path = tmp_path / "x.png"
+    finish(new_figure(1, 1), path)
+    before = path.read_bytes()
+    with pytest.raises(KeyError):
+        plot_curves([{"epoch": 1}], path)
+    assert path.read_bytes() == before
+
+
+def test_wrong_predictions_are_red():
+    images = np.zeros((12, 8, 8, 1), np.uint8)
+    names = [str(i) for i in range(10)]
+    right = plot_samples(images, [1] * 12, [1] * 12, names)
+    wrong = plot_samples(images, [1] * 12, [1] * 11 + [2], names)
+
+    def red(png):
+        colour = pixels(png).astype(int)
+        return int(((colour[..., 0] - colour[..., 1]) > 80).sum())
+
+    assert red(right) == 0
+    assert red(wrong) > 10
+
+
+def test_speed_has_a_panel_for_every_number_of_threads():
+    rows = [
+        {"contender": name, "threads": threads, "median_ms": 4, "q1_ms": 3, "q3_ms": 5}
+        for name in ("a, signbit", "b int8", "c fp32")
+        for threads in (1, 2)
+    ]
+    one = pixels(plot_speed([row for row in rows if row["threads"] == 1]))
+    two = pixels(plot_speed(rows))
+    assert two.shape[1] > 1.5 * one.shape[1]
+    other = pixels(plot_speed([{**rows[0], "median_ms": 3.5}, *rows[1:]]))
+    assert not np.array_equal(other, two)
 
 
 def test_colour_images_and_short_rows():
