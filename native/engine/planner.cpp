@@ -303,24 +303,31 @@ void Planner::place_buffers() {
   for (Repack& r : repacks_) settle(&r.map);
 }
 
-std::function<void()> Planner::clear_margins(const Map& m) const {
+namespace {
+
+void clear_margins(const Map& m) {
   const size_t margin = m.geometry->margin * m.element, body = m.geometry->body * m.element;
-  return [m, margin, body] {
-    for (int plane = 0; plane < m.planes; plane++) {
-      uint8_t* start = m.body + size_t(plane) * m.plane_bytes;
-      const uint8_t halo = plane + 1 == m.planes ? m.last_halo : m.halo;
-      std::memset(start - margin, halo, margin);
-      std::memset(start + body, halo, margin);
-    }
-  };
+  for (int plane = 0; plane < m.planes; plane++) {
+    uint8_t* start = m.body + size_t(plane) * m.plane_bytes;
+    const uint8_t halo = plane + 1 == m.planes ? m.last_halo : m.halo;
+    std::memset(start - margin, halo, margin);
+    std::memset(start + body, halo, margin);
+  }
 }
 
-std::function<void()> Planner::margin_clearer(const NodeInfo& n) {
-  std::vector<std::function<void()>> all;
+}  // namespace
+
+// The margins of maps that filter taps may read are written anew each time: other maps live in the same memory
+// between two runs.
+std::function<void()> Planner::parallel(const NodeInfo& n, int64_t items,
+                                        std::function<void(int64_t, int64_t, int)> work) {
+  std::vector<Map> tapped;
   for (int v : n.outputs)
-    if (in_quads(info(v).type) && geometry(size(v))->margin) all.push_back(clear_margins(map(v)));
-  return [all] {
-    for (const auto& clear : all) clear();
+    if (in_quads(info(v).type) && geometry(size(v))->margin) tapped.push_back(map(v));
+  Session* session = &s_;
+  return [=] {
+    for (const Map& m : tapped) clear_margins(m);
+    session->pool_.run(items, work);
   };
 }
 
@@ -412,8 +419,10 @@ void Planner::add_steps() {
       if (r.first == i + 1) add_repack_step(r);
     switch (node(i).op) {
       case Op::kConvB1:
+        add_binary_conv(i);
+        break;
       case Op::kConvQ8:
-        add_conv(i);
+        add_q8_conv(i);
         break;
       case Op::kMaxPool:
       case Op::kAvgPool:
@@ -536,15 +545,14 @@ void Planner::make_valid(const NodeInfo& n, bool narrow, BinaryConv* conv) {
   conv->valid32 = narrow ? nullptr : static_cast<const int32_t*>(made);
 }
 
-void Planner::add_conv(int index) {
+// What binary and 8-bit convolutions share; `weights` is left to them.
+Conv Planner::make_conv(int index) {
   const NodeInfo& n = node(index);
   const Window& w = n.window;
-  const bool binary = n.op == Op::kConvB1;
   const Repack* repack = repack_for(index);
   const Map& in = repack ? repack->map : map(n.inputs[0]);
   const Geometry& g = *geometry(size(n.outputs[0]));
-  const int group_in = w.in_channels / w.groups, group_out = w.out_channels / w.groups;
-  const int quads = (group_in + 3) / 4, taps = w.kernel_h * w.kernel_w, steps = taps * quads;
+  const int quads = (w.in_channels / w.groups + 3) / 4, steps = w.kernel_h * w.kernel_w * quads;
   int32_t* offset = keep<int32_t>(size_t(steps));
   for (int ky = 0; ky < w.kernel_h; ky++)
     for (int kx = 0; kx < w.kernel_w; kx++) {
@@ -558,88 +566,105 @@ void Planner::add_conv(int index) {
       for (int q = 0; q < quads; q++)
         offset[(ky * w.kernel_w + kx) * quads + q] = int32_t(at + q * int64_t(in.plane_bytes));
     }
-  const Tensor& weight = program_.tensors[size_t(n.params[0])];
-  const int channels_at_once = binary ? kBinaryChannels : kQ8Channels;
-  const int blocks = ceil_div(group_out, channels_at_once);
-  const int64_t items_a_tile = int64_t(blocks) * w.groups;
-  const int64_t macs = int64_t(g.batch) * g.height * g.width * w.out_channels * taps * group_in;
-  const std::function<void()> clear = margin_clearer(n);
-  Session* session = &s_;
-  const KernelTable* kernels = s_.kernels_;
-  if (binary) {
-    const size_t bytes = size_t(blocks) * size_t(w.groups) * size_t(steps) * (kBinaryChannels / 2);
-    uint8_t* packed = keep<uint8_t>(bytes);
-    std::memset(packed, 0, bytes);
-    for (int pair = 0; pair < ceil_div(w.out_channels, 2); pair++) {
-      const int channel = 2 * pair, group = channel / group_out, in_group = channel % group_out;
-      const int block = group * blocks + in_group / kBinaryChannels;
-      const int lane = in_group % kBinaryChannels / 2;
-      for (int k = 0; k < steps; k++)
-        packed[(size_t(block) * size_t(steps) + size_t(k)) * (kBinaryChannels / 2) + size_t(lane)] =
-            weight.data[size_t(pair) * size_t(steps) + size_t(k)];
-    }
-    s_.weight_bytes_ += bytes;
-    BinaryConv c = {};
-    c.input = in.body;
-    c.group_stride = size_t(quads) * in.plane_bytes;
-    c.offset = offset;
-    c.steps = steps;
-    c.weights = packed;
-    c.groups = w.groups;
-    c.group_channels = group_out;
-    c.body = g.body;
-    const bool narrow = taps * group_in <= 32766;
-    make_valid(n, narrow, &c);
-    const Epilogue e = make_epilogue(n, narrow);
-    PlanStep& step = new_step(n, "conv_b1", "look_up");
-    step.macs_b1 = macs;
-    step.bytes += bytes;
-    const int64_t items = items_a_tile * int64_t((g.body + size_t(kernels->binary_tile) - 1) /
-                                                 size_t(kernels->binary_tile));
-    step.run = [=] {
-      clear();
-      session->pool_.run(items, [&](int64_t begin, int64_t end, int) { kernels->binary_conv(c, e, begin, end); });
-    };
-    return;
-  }
-  const size_t quad_bytes = size_t(kernels->q8_quad_bytes);
-  const size_t bytes = size_t(blocks) * size_t(w.groups) * size_t(steps) * kQ8Channels * quad_bytes;
-  uint8_t* packed = keep<uint8_t>(bytes);
-  std::memset(packed, 0, bytes);
-  int32_t* correction = keep<int32_t>(size_t(w.out_channels));
-  for (int channel = 0; channel < w.out_channels; channel++) {
-    const int group = channel / group_out, in_group = channel % group_out;
-    const int block = group * blocks + in_group / kQ8Channels, lane = in_group % kQ8Channels;
-    const int8_t* from = reinterpret_cast<const int8_t*>(weight.data) + size_t(channel) * size_t(steps) * 4;
-    int32_t sum = 0;
-    for (int k = 0; k < steps; k++) {
-      kernels->pack_q8_quad(
-          from + 4 * k,
-          packed + ((size_t(block) * size_t(steps) + size_t(k)) * kQ8Channels + size_t(lane)) * quad_bytes);
-      for (int b = 0; b < 4; b++) sum += from[4 * k + b];
-    }
-    correction[channel] = sum * w.zero_point;
-  }
-  s_.weight_bytes_ += bytes;
-  Q8Conv c = {};
+  Conv c = {};
   c.input = in.body;
   c.group_stride = size_t(quads) * in.plane_bytes;
   c.offset = offset;
   c.steps = steps;
+  c.groups = w.groups;
+  c.group_channels = w.out_channels / w.groups;
+  c.body = g.body;
+  return c;
+}
+
+int64_t Planner::macs(const NodeInfo& n) const {
+  const Window& w = n.window;
+  const Geometry& g = *geometry(size(n.outputs[0]));
+  return int64_t(g.batch) * g.height * g.width * w.out_channels * w.kernel_h * w.kernel_w *
+         (w.in_channels / w.groups);
+}
+
+namespace {
+
+// Weights in the order in which a kernel reads them: for each block of channels all steps, for each step the
+// block's `lanes`, each of `lane_bytes`.
+class WeightBlocks {
+ public:
+  WeightBlocks(const Conv& c, int block_channels, int lanes, size_t lane_bytes)
+      : c_(c), block_channels_(block_channels), lanes_(lanes), lane_bytes_(lane_bytes),
+        blocks_(ceil_div(c.group_channels, block_channels)) {}
+
+  int64_t blocks() const { return int64_t(blocks_) * c_.groups; }
+  size_t bytes() const { return size_t(blocks()) * size_t(c_.steps) * size_t(lanes_) * lane_bytes_; }
+  // Where the weights of an output channel for a step lie.
+  size_t at(int channel, int step) const {
+    const int group = channel / c_.group_channels, first = channel % c_.group_channels;
+    const size_t block = size_t(group * blocks_ + first / block_channels_);
+    const size_t lane = size_t(first % block_channels_) * size_t(lanes_) / size_t(block_channels_);
+    return ((block * size_t(c_.steps) + size_t(step)) * size_t(lanes_) + lane) * lane_bytes_;
+  }
+
+ private:
+  const Conv& c_;
+  int block_channels_, lanes_;
+  size_t lane_bytes_;
+  int blocks_;
+};
+
+}  // namespace
+
+void Planner::add_binary_conv(int index) {
+  const NodeInfo& n = node(index);
+  const Window& w = n.window;
+  BinaryConv c = {};
+  static_cast<Conv&>(c) = make_conv(index);
+  const WeightBlocks blocks(c, kBinaryChannels, kBinaryChannels / 2, 1);
+  const uint8_t* from = program_.tensors[size_t(n.params[0])].data;
+  uint8_t* packed = keep<uint8_t>(blocks.bytes());
+  for (int channel = 0; channel < w.out_channels; channel += 2)
+    for (int k = 0; k < c.steps; k++)
+      packed[blocks.at(channel, k)] = from[size_t(channel / 2) * size_t(c.steps) + size_t(k)];
+  c.weights = packed;
+  const bool narrow = w.kernel_h * w.kernel_w * (w.in_channels / w.groups) <= 32766;
+  make_valid(n, narrow, &c);
+  const Epilogue e = make_epilogue(n, narrow);
+  const KernelTable* kernels = s_.kernels_;
+  const int64_t tile = kernels->binary_tile;
+  PlanStep& step = new_step(n, "conv_b1", "look_up");
+  step.macs_b1 = macs(n);
+  step.bytes += blocks.bytes();
+  s_.weight_bytes_ += blocks.bytes();
+  step.run = parallel(n, blocks.blocks() * ((int64_t(c.body) + tile - 1) / tile),
+                      [=](int64_t begin, int64_t end, int) { kernels->binary_conv(c, e, begin, end); });
+}
+
+void Planner::add_q8_conv(int index) {
+  const NodeInfo& n = node(index);
+  const Window& w = n.window;
+  const KernelTable* kernels = s_.kernels_;
+  Q8Conv c = {};
+  static_cast<Conv&>(c) = make_conv(index);
+  const WeightBlocks blocks(c, kQ8Channels, kQ8Channels, size_t(kernels->q8_quad_bytes));
+  const int8_t* from = reinterpret_cast<const int8_t*>(program_.tensors[size_t(n.params[0])].data);
+  uint8_t* packed = keep<uint8_t>(blocks.bytes());
+  int32_t* correction = keep<int32_t>(size_t(w.out_channels));
+  for (int channel = 0; channel < w.out_channels; channel++) {
+    int32_t sum = 0;
+    for (int k = 0; k < c.steps; k++, from += 4) {
+      kernels->pack_q8_quad(from, packed + blocks.at(channel, k));
+      sum += from[0] + from[1] + from[2] + from[3];
+    }
+    correction[channel] = sum * w.zero_point;
+  }
   c.weights = packed;
   c.correction = correction;
-  c.groups = w.groups;
-  c.group_channels = group_out;
-  c.body = g.body;
   const Epilogue e = make_epilogue(n, false);
   PlanStep& step = new_step(n, "conv_q8", "dot");
-  step.macs_q8 = macs;
-  step.bytes += bytes;
-  const int64_t items = items_a_tile * int64_t(g.body / kTile);
-  step.run = [=] {
-    clear();
-    session->pool_.run(items, [&](int64_t begin, int64_t end, int) { kernels->q8_conv(c, e, begin, end); });
-  };
+  step.macs_q8 = macs(n);
+  step.bytes += blocks.bytes();
+  s_.weight_bytes_ += blocks.bytes();
+  step.run = parallel(n, blocks.blocks() * int64_t(c.body / kTile),
+                      [=](int64_t begin, int64_t end, int) { kernels->q8_conv(c, e, begin, end); });
 }
 
 void Planner::add_pool(int index) {
@@ -688,17 +713,12 @@ void Planner::add_pool(int index) {
     name = bits ? "global_pool_b1" : "global_pool_f32";
   }
   uint8_t* scratch = row ? keep<uint8_t>(row * size_t(s_.options_.threads)) : nullptr;
-  const std::function<void()> clear = margin_clearer(n);
-  const int64_t items = bits ? (pool.channels + 3) / 4 : pool.channels;
-  Session* session = &s_;
-  new_step(n, op, name).run = [=] {
-    clear();
-    session->pool_.run(items, [&](int64_t begin, int64_t end, int thread) {
-      Pool mine = pool;
-      mine.scratch = scratch + size_t(thread) * row;
-      kernel(mine, begin, end);
-    });
-  };
+  new_step(n, op, name).run =
+      parallel(n, bits ? (pool.channels + 3) / 4 : pool.channels, [=](int64_t begin, int64_t end, int thread) {
+        Pool mine = pool;
+        mine.scratch = scratch + size_t(thread) * row;
+        kernel(mine, begin, end);
+      });
 }
 
 void Planner::add_pointwise(int index) {
@@ -707,16 +727,11 @@ void Planner::add_pointwise(int index) {
   const Epilogue e = make_epilogue(n, false);
   const uint8_t* src = in.body;
   const size_t plane = in.plane_bytes, body = in.geometry->body;
-  const int64_t items = int64_t((e.channels + 3) / 4) * int64_t(body / kTile);
-  const std::function<void()> clear = margin_clearer(n);
-  Session* session = &s_;
   const KernelTable* kernels = s_.kernels_;
   PlanStep& step = new_step(n, "pointwise", "pointwise");
-  step.run = [=] {
-    clear();
-    session->pool_.run(items,
-                       [&](int64_t begin, int64_t end, int) { kernels->pointwise(src, plane, body, e, begin, end); });
-  };
+  step.run = parallel(n, int64_t((e.channels + 3) / 4) * int64_t(body / kTile), [=](int64_t begin, int64_t end, int) {
+    kernels->pointwise(src, plane, body, e, begin, end);
+  });
   const bool only_quantises = n.steps.size() == 1 && StepKind(n.steps[0].code) == StepKind::kQuant8;
   int readers = 0;
   for (const NodeInfo& other : program_.nodes)

@@ -41,7 +41,8 @@ class Planner {
   void place_buffers();
   void add_steps();
   void add_repack_step(const Repack& repack);
-  void add_conv(int index);
+  void add_binary_conv(int index);
+  void add_q8_conv(int index);
   void add_pool(int index);
   void add_pointwise(int index);
   void add_pixel_tables();
@@ -59,9 +60,11 @@ class Planner {
   Repack* repack_for(int index);
   Epilogue make_epilogue(const NodeInfo& n, bool narrow);
   PlanStep& new_step(const NodeInfo& n, const char* op, const char* kernel);
-  // Clears the margins of the maps that `n` writes and that filter taps may read.
-  std::function<void()> margin_clearer(const NodeInfo& n);
-  std::function<void()> clear_margins(const Map& m) const;
+  // A step's run: clears margins of the maps that `n` writes, then shares the items out to the threads.
+  std::function<void()> parallel(const NodeInfo& n, int64_t items,
+                                 std::function<void(int64_t, int64_t, int)> work);
+  Conv make_conv(int index);
+  int64_t macs(const NodeInfo& n) const;
   const int16_t* clipped(const int32_t* from, size_t count);
   void make_valid(const NodeInfo& n, bool narrow, BinaryConv* conv);
   template <typename T>

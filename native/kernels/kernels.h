@@ -66,32 +66,28 @@ struct Epilogue {
   EpilogueStep steps[kMaxSteps];
 };
 
-// A binary convolution, brought to stride 1: output position p reads byte `input[offset[k] + p]` for every
-// nibble step k = (tap, four channels).
-struct BinaryConv {
+// A convolution, brought to stride 1: output position p reads its input at `offset[k]` bytes from that of p, for
+// every step k = (tap, four channels).
+struct Conv {
   const uint8_t* input;      // body of the (possibly repacked) input, group 0
   size_t group_stride;       // bytes from one group's planes to the next
-  const int32_t* offset;     // [steps]
+  const int32_t* offset;     // [steps] in bytes
   int32_t steps;
-  const uint8_t* weights;    // [groups][blocks of 8 channels][steps][4]: two channels a byte
+  const uint8_t* weights;    // [groups][blocks of channels][steps], then as the kernel wants them
   int32_t groups;
   int32_t group_channels;    // output channels a group
-  const int16_t* valid16;    // [body]: valid taps times channels; null when sums need 32 bits
-  const int32_t* valid32;
   size_t body;
 };
 
-// An 8-bit convolution, likewise: output position p reads the dword `input[offset[k] + 4 * p]`.
-struct Q8Conv {
-  const uint8_t* input;
-  size_t group_stride;
-  const int32_t* offset;     // [steps] in bytes
-  int32_t steps;             // (tap, four channels)
-  const uint8_t* weights;    // [groups][blocks of 4 channels][steps][4 channels][quad_bytes]
+// Weights of a step: [4], two channels a byte.
+struct BinaryConv : Conv {
+  const int16_t* valid16;    // [body]: valid taps times channels; null when sums need 32 bits
+  const int32_t* valid32;
+};
+
+// Weights of a step: [4 channels][quad_bytes].
+struct Q8Conv : Conv {
   const int32_t* correction; // [channels]: zero_point * sum of the channel's weights, subtracted
-  int32_t groups;
-  int32_t group_channels;
-  size_t body;
 };
 
 struct Pool {

@@ -105,37 +105,25 @@ static inline void tile_matches(const BinaryConv& c, const uint8_t* in, const ui
 }
 
 template <int N>
-static void run_tile(const BinaryConv& c, const Epilogue& e, const uint8_t* in, const uint8_t* w,
-                     int channel, int channels, size_t p) {
+static void run_tile(const BinaryConv& c, const Epilogue& e, const ConvItem& item) {
   alignas(64) uint16_t out[kBinaryChannels][kMaxTile];
   constexpr int kStep = N < kPositions ? N : kPositions;
   for (int i = 0; i < N; i += kStep) {
     uint16_t(*part)[kMaxTile] = reinterpret_cast<uint16_t(*)[kMaxTile]>(&out[0][i]);
-    tile_matches<kStep / kBytes>(c, in + p + i, w, part);
+    tile_matches<kStep / kBytes>(c, item.input + i, item.weights, part);
   }
-  for (int j = 0; j < channels; j++) finish<N>(c, e, channel + j, p, out[j]);
+  for (int j = 0; j < item.channels; j++) finish<N>(c, e, item.channel + j, item.position, out[j]);
 }
 
 constexpr int kBinaryTile = kPositions > kTile ? kPositions : kTile;
 
 void binary_conv(const BinaryConv& c, const Epilogue& e, int64_t begin, int64_t end) {
-  const int64_t tiles = int64_t((c.body + kBinaryTile - 1) / kBinaryTile);
-  const int blocks = (c.group_channels + kBinaryChannels - 1) / kBinaryChannels;
-  const size_t block_bytes = size_t(c.steps) * kPairs;
-  for (int64_t item = begin; item < end; item++) {
-    const int block = int(item / tiles);  // over all groups
-    const size_t p = size_t(item % tiles) * kBinaryTile;
-    const int group = block / blocks;
-    const int first = (block % blocks) * kBinaryChannels;
-    const int left = c.group_channels - first;
-    const int channels = left < kBinaryChannels ? left : kBinaryChannels;
-    const int channel = group * c.group_channels + first;
-    const uint8_t* in = c.input + size_t(group) * c.group_stride;
-    const uint8_t* w = c.weights + size_t(block) * block_bytes;
-    if (c.body - p >= kBinaryTile)
-      run_tile<kBinaryTile>(c, e, in, w, channel, channels, p);
+  for (int64_t i = begin; i < end; i++) {
+    const ConvItem item = find_item(c, i, kBinaryChannels, kBinaryTile, 1, kPairs);
+    if (c.body - item.position >= kBinaryTile)
+      run_tile<kBinaryTile>(c, e, item);
     else
-      run_tile<kTile>(c, e, in, w, channel, channels, p);
+      run_tile<kTile>(c, e, item);
   }
 }
 

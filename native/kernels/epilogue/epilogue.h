@@ -148,49 +148,48 @@ static inline void run_float_steps(const Epilogue& e, int i, int channel, size_t
 }
 
 
+static inline bool stays_integer(const EpilogueStep& s) {
+  switch (s.kind) {
+    case StepKind::kQuant4Shift:
+    case StepKind::kQuant4Ladder:
+    case StepKind::kThreshold:
+      return true;
+    case StepKind::kAdd:
+    case StepKind::kStore:
+      return s.is_i4;
+    default:
+      return false;
+  }
+}
+
 // Run the whole epilogue on a tile of integer sums, int16_t or int32_t.
 template <int N, typename Int>
 static inline void run_epilogue(const Epilogue& e, int channel, size_t p, Int* v) {
+  constexpr bool kNarrow = sizeof(Int) == 2;
   for (int i = 0; i < e.count; i++) {
     const EpilogueStep& s = e.steps[i];
-    const Int* low = sizeof(Int) == 2 ? reinterpret_cast<const Int*>(s.s0)
-                                      : reinterpret_cast<const Int*>(s.i0);
-    const Int* high = sizeof(Int) == 2 ? reinterpret_cast<const Int*>(s.s1)
-                                       : reinterpret_cast<const Int*>(s.i1);
-    switch (s.kind) {
-      case StepKind::kQuant4Shift:
-        quant4_shift<N>(v, s.i0[channel], s.i1[channel], s.shift);
-        break;
-      case StepKind::kQuant4Ladder:
-        quant4_ladder<N>(v, low + size_t(channel) * 15, s.flip[channel]);
-        break;
-      case StepKind::kThreshold: {
-        uint8_t bits[N];
-        threshold_bits<N>(v, low[channel], high[channel], s.flip[channel], bits);
-        write_bits<N>(e, s, channel, p, bits);
-        break;
-      }
-      case StepKind::kAdd:
-        if (s.is_i4) {
-          const int8_t* x = reinterpret_cast<const int8_t*>(plane_of(s, channel)) + p;
-          for (int j = 0; j < N; j++) v[j] = Int(v[j] + x[j]);
-          break;
-        }
-        goto float_steps;
-      case StepKind::kStore:
-        if (s.is_i4) {
-          int8_t* dst = reinterpret_cast<int8_t*>(plane_of(s, channel)) + p;
-          for (int j = 0; j < N; j++) dst[j] = int8_t(v[j]);
-          break;
-        }
-        goto float_steps;
-      default:
-      float_steps : {
-        float f[N];
-        to_float<N>(v, f);
-        run_float_steps<N>(e, i, channel, p, f);
-        return;
-      }
+    if (!stays_integer(s)) {
+      float f[N];
+      to_float<N>(v, f);
+      run_float_steps<N>(e, i, channel, p, f);
+      return;
+    }
+    const Int* low = kNarrow ? reinterpret_cast<const Int*>(s.s0) : reinterpret_cast<const Int*>(s.i0);
+    const Int* high = kNarrow ? reinterpret_cast<const Int*>(s.s1) : reinterpret_cast<const Int*>(s.i1);
+    if (s.kind == StepKind::kQuant4Shift) {
+      quant4_shift<N>(v, s.i0[channel], s.i1[channel], s.shift);
+    } else if (s.kind == StepKind::kQuant4Ladder) {
+      quant4_ladder<N>(v, low + size_t(channel) * 15, s.flip[channel]);
+    } else if (s.kind == StepKind::kThreshold) {
+      uint8_t bits[N];
+      threshold_bits<N>(v, low[channel], high[channel], s.flip[channel], bits);
+      write_bits<N>(e, s, channel, p, bits);
+    } else {
+      int8_t* x = reinterpret_cast<int8_t*>(plane_of(s, channel)) + p;
+      if (s.kind == StepKind::kAdd)
+        for (int j = 0; j < N; j++) v[j] = Int(v[j] + x[j]);
+      else
+        for (int j = 0; j < N; j++) x[j] = int8_t(v[j]);
     }
   }
 }

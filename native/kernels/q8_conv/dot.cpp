@@ -17,30 +17,20 @@ constexpr int kDotVectors = 2;  // 8 sums in 16 registers
 #endif
 
 void q8_conv(const Q8Conv& c, const Epilogue& e, int64_t begin, int64_t end) {
-  const int64_t tiles = int64_t(c.body / kTile);
-  const int blocks = (c.group_channels + kQ8Channels - 1) / kQ8Channels;
-  const size_t step_bytes = size_t(kQ8Channels) * kQuadBytes;
-  constexpr int kStep = kDotVectors * kDots;
-  for (int64_t item = begin; item < end; item++) {
-    const int block = int(item / tiles);
-    const size_t p = size_t(item % tiles) * kTile;
-    const int group = block / blocks;
-    const int first = (block % blocks) * kQ8Channels;
-    const int left = c.group_channels - first;
-    const int channels = left < kQ8Channels ? left : kQ8Channels;
-    const int channel = group * c.group_channels + first;
-    const uint8_t* in = c.input + size_t(group) * c.group_stride + 4 * p;
-    const uint8_t* weights = c.weights + size_t(block) * size_t(c.steps) * step_bytes;
+  constexpr size_t kStepBytes = size_t(kQ8Channels) * kQuadBytes;
+  constexpr int kPositions = kDotVectors * kDots;
+  for (int64_t index = begin; index < end; index++) {
+    const ConvItem item = find_item(c, index, kQ8Channels, kTile, 4, kStepBytes);
     alignas(64) int32_t sums[kQ8Channels][kTile];
-    for (int i = 0; i < kTile; i += kStep) {
+    for (int i = 0; i < kTile; i += kPositions) {
       Dots sum[kDotVectors][kQ8Channels];
       for (int v = 0; v < kDotVectors; v++)
         for (int j = 0; j < kQ8Channels; j++) sum[v][j] = zero_dots();
-      const uint8_t* w = weights;
-      for (int k = 0; k < c.steps; k++, w += step_bytes) {
+      const uint8_t* w = item.weights;
+      for (int k = 0; k < c.steps; k++, w += kStepBytes) {
         Quads x[kDotVectors];
         for (int v = 0; v < kDotVectors; v++)
-          x[v] = load_quads(in + c.offset[k] + 4 * (i + v * kDots));
+          x[v] = load_quads(item.input + c.offset[k] + 4 * (i + v * kDots));
         for (int j = 0; j < kQ8Channels; j++)
           for (int v = 0; v < kDotVectors; v++)
             sum[v][j] = add_dots(sum[v][j], x[v], w + j * kQuadBytes);
@@ -48,10 +38,11 @@ void q8_conv(const Q8Conv& c, const Epilogue& e, int64_t begin, int64_t end) {
       for (int v = 0; v < kDotVectors; v++)
         for (int j = 0; j < kQ8Channels; j++) store_dots(&sums[j][i + v * kDots], sum[v][j]);
     }
-    for (int j = 0; j < channels; j++) {
-      const int32_t correction = c.correction[channel + j];
+    for (int j = 0; j < item.channels; j++) {
+      const int channel = item.channel + j;
+      const int32_t correction = c.correction[channel];
       for (int i = 0; i < kTile; i++) sums[j][i] -= correction;
-      run_epilogue<kTile, int32_t>(e, channel + j, p, sums[j]);
+      run_epilogue<kTile, int32_t>(e, channel, item.position, sums[j]);
     }
   }
 }
