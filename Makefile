@@ -26,11 +26,11 @@ lint: $(STAMP)
 	$(BIN)/ruff format --check .
 
 bench: $(LIBRARY)
-	$(BIN)/pip install -q -c constraints.txt -e '.[bench]'
+	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt openvino onnx onnxruntime
 	$(BIN)/python benchmarks/networks.py
 
 docs: $(STAMP)
-	$(BIN)/pip install -q -c constraints.txt 'mkdocs-material>=9.5'
+	$(BIN)/pip install -q --disable-pip-version-check mkdocs-material
 	$(BIN)/mkdocs build --strict
 
 native: $(LIBRARY)

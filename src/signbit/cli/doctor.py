@@ -13,7 +13,7 @@ from signbit.errors import SignbitError
 _PACKAGES = {
     "torch": "training and compiling: pip install 'signbit[train]'",
     "lightning": "training: pip install 'signbit[train]'",
-    "onnxruntime": "the exporters' checks: pip install 'signbit[export]'",
+    "onnxruntime": "comparisons in benchmarks: pip install 'signbit[bench]'",
     "openvino": "comparisons in benchmarks: pip install 'signbit[bench]'",
 }
 
