@@ -198,12 +198,16 @@ def test_bad_inputs_are_named(tmp_path):
     (tmp_path / "bad.png").write_bytes(b"no picture")
     (tmp_path / "empty").mkdir()
     np.save(tmp_path / "none.npy", np.zeros((0, 8, 8, 3), np.uint8))
+    np.save(tmp_path / "small.npy", np.zeros((2, 6, 8, 3), np.uint8))
+    np.save(tmp_path / "grey.npy", np.zeros((2, 1, 8, 8), np.float32))
     for name, message in (
         ("x.npy", "float64"),
         ("bad.png", "not a readable image"),
         ("empty", "holds no picture"),
         ("absent.png", "no such file"),
         ("none.npy", "an empty batch"),
+        ("small.npy", "compiled for 8x8 pixels of 3 channels"),
+        ("grey.npy", "compiled for 8x8 pixels of 3 channels"),
     ):
         with pytest.raises(DataError, match=message) as caught:
             list(read_inputs(tmp_path / name, (3, 8, 8)))

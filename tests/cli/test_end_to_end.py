@@ -115,7 +115,7 @@ def test_run_on_pixels_agrees_with_eval(demo, capsys, tmp_path):
     from signbit.data import load_source
 
     folder, numbers = demo
-    test = load_source("digits").test
+    test = load_source("digits", image_size=16).test
     np.save(tmp_path / "test.npy", test.images)
     status, out, _ = call(
         capsys, "run", folder / "model.signbit", tmp_path / "test.npy", "--json", "--top", 1

@@ -16,15 +16,16 @@ def read_inputs(path: Path, shape: tuple[int, int, int]) -> Iterator[tuple[str, 
     Args:
         path: a picture, a folder of pictures, or an ``.npy`` with one image or a batch.
         shape: (C, H, W) of the compiled network; pictures are scaled to cover it and
-            centre-cropped, arrays are taken as they are.
+            centre-cropped, arrays must have that shape.
 
     Raises:
-        DataError: missing, unreadable, no picture in the folder, or an array of another type.
+        DataError: missing, unreadable, no picture in the folder, or an array of another type or
+            shape.
     """
     if not path.exists():
         raise DataError(f"{path}: no such file or folder")
     if path.suffix.lower() == ".npy":
-        yield from _array(path)
+        yield from _array(path, shape)
         return
     from signbit.data.folder import SUFFIXES
 
@@ -46,7 +47,7 @@ def _picture(file: Path, shape: tuple[int, int, int]) -> np.ndarray:
     return pixels(resize_and_crop(open_image(file, str(file)), (height, width)), channels)
 
 
-def _array(path: Path) -> Iterator[tuple[str, np.ndarray]]:
+def _array(path: Path, shape: tuple[int, int, int]) -> Iterator[tuple[str, np.ndarray]]:
     try:
         array = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
@@ -64,5 +65,11 @@ def _array(path: Path) -> Iterator[tuple[str, np.ndarray]]:
         )
     if not len(images):
         raise DataError(f"{path}: an empty batch")
+    channels, height, width = shape
+    if images.shape[1:] not in ((height, width, channels), (1, channels, height, width)):
+        raise DataError(
+            f"{path}: {array.dtype} {array.shape}, but the network was compiled for "
+            f"{height}x{width} pixels of {channels} channels: bring the images to that size"
+        )
     for index, image in enumerate(images):
         yield (str(path) if len(images) == 1 else f"{path}[{index}]"), image
