@@ -44,6 +44,7 @@ def plot_curves(
     for axes in (loss, accuracy, rate):
         axes.set_xlabel("epoch")
         axes.grid(alpha=0.25)
+        axes.xaxis.get_major_locator().set_params(integer=True)
         _mark_stages(axes, history)
     figure.suptitle(title)
     return finish(figure, path)
@@ -57,10 +58,10 @@ def _mark_stages(axes: Any, history: Sequence[Mapping[str, Any]]) -> None:
     stages = [(name, list(rows)) for name, rows in groupby(history, lambda row: row["stage"])]
     if len(stages) < 2:
         return
-    for name, rows in stages:
+    for index, (name, rows) in enumerate(stages):  # at two heights: short stages lie close
         start = rows[0]["epoch"] - 0.5
         axes.axvline(start, color=GREY, linestyle=":", linewidth=1)
         axes.annotate(
             name, (start, 0.02), xycoords=("data", "axes fraction"), fontsize=7, color=GREY,
-            xytext=(3, 0), textcoords="offset points",
+            xytext=(3, 9 * (index % 2)), textcoords="offset points",
         )  # fmt: skip
