@@ -55,6 +55,8 @@ signbit_status guarded(char* error, size_t error_size, Work work) {
   }
 }
 
+constexpr int32_t kMaxSide = 1 << 20;
+
 void require(bool condition, const char* message) {
   if (!condition) throw ArgumentError(message);
 }
@@ -112,6 +114,8 @@ signbit_status signbit_session_open(const signbit_model* model, const signbit_se
     *session = nullptr;
     require(options->batch >= 1, "batch must be at least 1");
     require(options->height >= 1 && options->width >= 1, "height and width must be at least 1");
+    require(options->batch <= kMaxSide && options->height <= kMaxSide && options->width <= kMaxSide,
+            "batch, height and width must be at most 1048576");
     require(options->threads >= 1 && options->threads <= 1024, "threads must be 1 to 1024");
     auto opened = std::make_unique<signbit_session>();
     opened->session = std::make_unique<Session>(

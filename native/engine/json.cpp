@@ -1,6 +1,7 @@
 #include "json.h"
 
 #include <cstdint>
+#include <unordered_set>
 
 #include "error.h"
 
@@ -143,12 +144,13 @@ class Parser {
     const size_t start = at_;
     if (c == '{') {
       value.kind = Json::kObject;
+      std::unordered_set<std::string> keys;
       at_++;
       if (!accept('}')) {
         do {
           if (peek() != '"') fail("expected a key");
           std::string key = parse_string();
-          if (value.find(key)) fail("key \"" + key + "\" twice");
+          if (!keys.insert(key).second) fail("key \"" + key + "\" twice");
           expect(':');
           value.members.emplace_back(std::move(key), parse_value(depth + 1));
         } while (accept(','));

@@ -84,6 +84,12 @@ void Planner::infer_sizes() {
                             std::to_string(other.width) + " pixels; use an image size that the strides divide");
     }
   }
+  for (const OutputInfo& o : program_.outputs)
+    if (o.flat && (size(o.value).height != 1 || size(o.value).width != 1))
+      throw ArgumentError("the network ends in a vector, but an image of " + std::to_string(s_.options_.height) + "x" +
+                          std::to_string(s_.options_.width) + " pixels leaves a map of " +
+                          std::to_string(size(o.value).height) + "x" + std::to_string(size(o.value).width) +
+                          "; use the image size that it was compiled for");
 }
 
 bool Planner::is_direct(const NodeInfo& n) const {
@@ -130,7 +136,8 @@ void Planner::build_geometries() {
     g.halo = halo_[{size.height, size.width}];
     g.row_stride = g.width + g.halo;
     g.image_rows = g.height + g.halo;
-    const size_t positions = size_t(g.batch) * size_t(g.image_rows) * size_t(g.row_stride);
+    const size_t rows = size_t(g.batch) * size_t(g.image_rows);
+    const size_t positions = rows > kMaxBuffer ? rows : rows * size_t(g.row_stride);
     if (positions > kMaxBuffer)
       throw ArgumentError("an input of " + std::to_string(s_.options_.batch) + " images of " +
                           std::to_string(s_.options_.height) + "x" + std::to_string(s_.options_.width) +
@@ -163,7 +170,7 @@ Map Planner::make_map(Type type, int channels, const Geometry* g, int phases, in
   m.buffer = int(s_.buffers_.size());
   Buffer buffer;
   buffer.bytes = m.plane_bytes * size_t(m.planes) * size_t(phases);
-  if (buffer.bytes > kMaxBuffer)
+  if (size_t(m.planes) * size_t(phases) > kMaxBuffer / m.plane_bytes)
     throw ArgumentError("a map of " + dimensions(channels, g->height, g->width) + " for " +
                         std::to_string(g->batch) + " images is too large");
   buffer.first = first;
@@ -195,6 +202,7 @@ void Planner::choose_layouts() {
                                 geometry(sizes_[v]), 1, first[v], last[v]));
   // A map's halo byte is what its first direct reader wants; a reader that wants another one reads a copy.
   std::vector<bool> settled(program_.values.size(), false);
+  repack_of_.assign(size_t(end), nullptr);
   for (int i = 0; i < end; i++) {
     const NodeInfo& n = node(i);
     if (!is_conv(n)) continue;
@@ -227,6 +235,7 @@ void Planner::choose_layouts() {
       repack->used.assign(size_t(n.window.stride_h) * size_t(n.window.stride_w), false);
       repack->first = i + 1;
     }
+    repack_of_[size_t(i)] = repack;
     if (reads_halo(n)) {
       repack->halo = halo;
       repack->halo_matters = true;
@@ -250,17 +259,6 @@ void Planner::choose_layouts() {
     r.map = make_map(info(r.value).type, info(r.value).channels, r.geometry, slots, r.first, r.last);
     set_halo(&r.map, info(r.value).type, info(r.value).channels, r.halo);
   }
-}
-
-Planner::Repack* Planner::repack_for(int index) {
-  const NodeInfo& n = node(index);
-  const int v = n.inputs[0];
-  if (is_direct(n) && (!reads_halo(n) || map(v).halo == wanted_halo(n))) return nullptr;
-  for (Repack& r : repacks_)
-    if (r.value == v && r.geometry == geometry(size(n.outputs[0])) && r.stride_h == n.window.stride_h &&
-        r.stride_w == n.window.stride_w && (!reads_halo(n) || r.halo == wanted_halo(n)))
-      return &r;
-  throw std::logic_error("no repack was planned for " + n.path);
 }
 
 // Buffers whose lives overlap must not; the largest are placed first, each at the lowest offset that is free.
@@ -290,14 +288,15 @@ void Planner::place_buffers() {
   }
   // A kernel reads whole vectors: up to one vector past the last plane's end.
   total = round_up(total + kMaxTile, 64);
-  void* memory = std::aligned_alloc(64, total);
+  // Zeroed by the system, page by page as they are first touched.
+  void* memory = std::calloc(total + 64, 1);
   if (!memory) throw std::bad_alloc();
-  std::memset(memory, 0, total);
   s_.arena_.reset(static_cast<uint8_t*>(memory), std::free);
+  uint8_t* arena = s_.arena_.get() + (64 - reinterpret_cast<uintptr_t>(memory) % 64) % 64;
   s_.arena_bytes_ = total;
   auto settle = [&](Map* m) {
     const Buffer& b = s_.buffers_[size_t(m->buffer)];
-    m->body = s_.arena_.get() + b.offset + m->buffer_offset;
+    m->body = arena + b.offset + m->buffer_offset;
   };
   for (Map& m : s_.maps_) settle(&m);
   for (Repack& r : repacks_) settle(&r.map);
@@ -549,7 +548,7 @@ void Planner::make_valid(const NodeInfo& n, bool narrow, BinaryConv* conv) {
 Conv Planner::make_conv(int index) {
   const NodeInfo& n = node(index);
   const Window& w = n.window;
-  const Repack* repack = repack_for(index);
+  const Repack* repack = repack_of_[size_t(index)];
   const Map& in = repack ? repack->map : map(n.inputs[0]);
   const Geometry& g = *geometry(size(n.outputs[0]));
   const int quads = (w.in_channels / w.groups + 3) / 4, steps = w.kernel_h * w.kernel_w * quads;

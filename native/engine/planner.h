@@ -57,7 +57,6 @@ class Planner {
   Reach reach_of(const NodeInfo& n) const;
   Map make_map(Type type, int channels, const Geometry* geometry, int phases, int first, int last);
   void set_halo(Map* map, Type type, int channels, uint8_t halo);
-  Repack* repack_for(int index);
   Epilogue make_epilogue(const NodeInfo& n, bool narrow);
   PlanStep& new_step(const NodeInfo& n, const char* op, const char* kernel);
   // A step's run: clears margins of the maps that `n` writes, then shares the items out to the threads.
@@ -75,6 +74,7 @@ class Planner {
   std::vector<Size> sizes_;
   std::map<std::pair<int, int>, int> halo_;
   std::deque<Repack> repacks_;
+  std::vector<Repack*> repack_of_;  // of each node, or null where it reads its input directly
   std::map<std::vector<int64_t>, const void*> valid_;
 };
 

@@ -21,7 +21,7 @@ std::vector<int64_t> Session::output_shape(int index) const {
   const OutputInfo& o = program_->outputs[size_t(index)];
   const Geometry& g = *maps_[size_t(o.value)].geometry;
   const int64_t channels = program_->values[size_t(o.value)].channels;
-  if (o.flat && g.height == 1 && g.width == 1) return {g.batch, channels};
+  if (o.flat) return {g.batch, channels};
   return {g.batch, channels, g.height, g.width};
 }
 

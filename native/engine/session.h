@@ -28,7 +28,6 @@ struct Buffer {
   size_t bytes = 0;
   int first = 0, last = 0;  // indices of steps
   size_t offset = 0;        // in the arena, once planned
-  uint8_t* data = nullptr;
 };
 
 // A map: planes of one resolution.

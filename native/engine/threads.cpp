@@ -1,6 +1,10 @@
 #include "threads.h"
 
 #include <algorithm>
+#include <string>
+#include <system_error>
+
+#include "error.h"
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -21,10 +25,17 @@ void relax() {
 }  // namespace
 
 ThreadPool::ThreadPool(int threads) {
-  for (int i = 1; i < threads; i++) workers_.emplace_back([this, i] { worker(i); });
+  try {
+    for (int i = 1; i < threads; i++) workers_.emplace_back([this, i] { worker(i); });
+  } catch (const std::system_error&) {
+    stop();
+    throw ArgumentError("cannot start " + std::to_string(threads) + " threads; ask for fewer");
+  }
 }
 
-ThreadPool::~ThreadPool() {
+ThreadPool::~ThreadPool() { stop(); }
+
+void ThreadPool::stop() {
   {
     std::lock_guard<std::mutex> lock(mutex_);
     stop_ = true;

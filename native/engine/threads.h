@@ -24,6 +24,7 @@ class ThreadPool {
 
  private:
   void worker(int thread);
+  void stop();
   void take_chunks(int thread);
 
   std::vector<std::thread> workers_;

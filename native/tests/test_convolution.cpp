@@ -4,6 +4,7 @@
 
 #include "builder.h"
 #include "check.h"
+#include "naive.h"
 #include "signbit/signbit.h"
 
 namespace {
@@ -18,36 +19,24 @@ std::mt19937 rng(1);
 
 int pick(int low, int high) { return std::uniform_int_distribution<int>(low, high)(rng); }
 
-std::vector<int32_t> conv_attrs(const Case& c, int last) {
-  return {c.channels, c.out, c.kernel_h, c.kernel_w, c.stride, c.stride, c.pad, c.pad, c.dilation, c.dilation,
-          c.groups, last};
+naive::Conv conv_of(const Case& c, bool binary) {
+  return {c.channels, c.out, c.kernel_h, c.kernel_w, c.stride, c.pad, c.pad, c.dilation, c.groups,
+          binary ? c.pad_value : 0};
 }
 
 // The file: input -> bits or bytes -> convolution -> float32 of the integer sums.
 std::vector<uint8_t> make_file(const Case& c, bool binary, int zero_point, const std::vector<int>& weight) {
   builder::File f;
-  const int group = c.channels / c.groups, quads = (group + 3) / 4, taps = c.kernel_h * c.kernel_w;
+  const naive::Conv conv = conv_of(c, binary);
   const uint32_t x = f.value(kF32, uint32_t(c.channels)), q = f.value(binary ? kB1 : kU8, uint32_t(c.channels)),
                  y = f.value(kF32, uint32_t(c.out));
-  auto at = [&](int o, int t, int i) { return weight[size_t((o * group + i) * taps + t)]; };
   uint32_t w;
   if (binary) {
-    std::vector<uint8_t> packed(size_t((c.out + 1) / 2 * taps * quads));
-    for (int o = 0; o < c.out; o++)
-      for (int t = 0; t < taps; t++)
-        for (int i = 0; i < quads * 4; i++) {
-          const int bit = i >= group || at(o, t, i) > 0;
-          packed[size_t((o / 2 * taps + t) * quads + i / 4)] |= uint8_t(bit << (i % 4 + 4 * (o % 2)));
-        }
-    w = f.add(builder::tensor(4, packed));
+    w = f.add(builder::tensor(4, conv.pack_bits(weight)));
     const uint32_t cut = f.add(builder::tensor(0, std::vector<float>(size_t(c.channels), 0.0f)));
     f.nodes.push_back({6, "bits", {x}, {q}, {}, {}, {{9, q, {}, {cut}}}});
   } else {
-    std::vector<int8_t> packed(size_t(c.out * taps * quads * 4));
-    for (int o = 0; o < c.out; o++)
-      for (int t = 0; t < taps; t++)
-        for (int i = 0; i < group; i++) packed[size_t((o * taps + t) * quads * 4 + i)] = int8_t(at(o, t, i));
-    w = f.add(builder::tensor(3, packed));
+    w = f.add(builder::tensor(3, conv.pack_bytes(weight)));
     const float one = 1.0f;
     int32_t bits;
     std::memcpy(&bits, &one, 4);
@@ -55,16 +44,16 @@ std::vector<uint8_t> make_file(const Case& c, bool binary, int zero_point, const
   }
   const uint32_t scale = f.add(builder::tensor(0, std::vector<float>(size_t(c.out), 1.0f)));
   const uint32_t bias = f.add(builder::tensor(0, std::vector<float>(size_t(c.out), 0.0f)));
-  f.nodes.push_back({binary ? 1u : 2u, "conv", {q}, {y}, conv_attrs(c, binary ? c.pad_value : zero_point), {w},
+  f.nodes.push_back({binary ? 1u : 2u, "conv", {q}, {y}, conv.attrs(binary ? c.pad_value : zero_point), {w},
                      {{1, 0xFFFFFFFF, {}, {scale, bias}}, {7, y, {}, {}}}});
   f.outputs = {{y, 0}};
   return f.bytes();
 }
 
 void run_case(const Case& c, bool binary, const char* isa) {
-  const int group = c.channels / c.groups, taps = c.kernel_h * c.kernel_w, out_group = c.out / c.groups;
+  const naive::Conv conv = conv_of(c, binary);
   const int zero_point = pick(0, 255);
-  std::vector<int> weight(size_t(c.out * group * taps));
+  std::vector<int> weight(conv.weights());
   for (int& w : weight) w = binary ? 2 * pick(0, 1) - 1 : pick(-127, 127);
   std::vector<float> x(size_t(c.batch * c.channels * c.height * c.width));
   for (float& v : x) v = binary ? float(2 * pick(0, 1) - 1) : float(pick(-zero_point, 255 - zero_point));
@@ -96,25 +85,10 @@ void run_case(const Case& c, bool binary, const char* isa) {
   for (int round = 0; round < 2; round++)  // the second finds the memory as the first left it
     check::that(signbit_session_run(session, x.data(), SIGNBIT_INPUT_F32_NCHW, outputs, error, sizeof error) == SIGNBIT_OK,
                 name + ": " + error);
+  const std::vector<float> expected = conv.run(x, weight, c.batch, c.height, c.width);
+  check::that(expected.size() == y.size(), name + ": size of the output");
   int wrong = 0;
-  size_t at = 0;
-  for (int n = 0; n < c.batch; n++)
-    for (int o = 0; o < c.out; o++)
-      for (int oy = 0; oy < shape[2]; oy++)
-        for (int ox = 0; ox < shape[3]; ox++, at++) {
-          int sum = 0;
-          for (int i = 0; i < group; i++)
-            for (int ky = 0; ky < c.kernel_h; ky++)
-              for (int kx = 0; kx < c.kernel_w; kx++) {
-                const int iy = oy * c.stride - c.pad + ky * c.dilation, ix = ox * c.stride - c.pad + kx * c.dilation;
-                const int channel = o / out_group * group + i;
-                const bool inside = iy >= 0 && ix >= 0 && iy < c.height && ix < c.width;
-                const int v = inside ? int(x[size_t(((n * c.channels + channel) * c.height + iy) * c.width + ix)])
-                                     : (binary ? c.pad_value : 0);
-                sum += v * weight[size_t((o * group + i) * taps + ky * c.kernel_w + kx)];
-              }
-          wrong += float(sum) != y[at];
-        }
+  for (size_t i = 0; i < y.size() && i < expected.size(); i++) wrong += expected[i] != y[i];
   check::that(wrong == 0, name + ": " + std::to_string(wrong) + " sums differ");
   signbit_session_close(session);
   signbit_model_close(model);

@@ -40,10 +40,10 @@ typedef enum signbit_input_kind {
 } signbit_input_kind;
 
 typedef struct signbit_session_options {
-  int32_t batch;   /* images in one run, >= 1 */
-  int32_t height;  /* pixels, >= 1 */
-  int32_t width;   /* pixels, >= 1 */
-  int32_t threads; /* >= 1 */
+  int32_t batch;   /* images in one run, 1 to 2^20 */
+  int32_t height;  /* pixels, 1 to 2^20 */
+  int32_t width;   /* pixels, 1 to 2^20 */
+  int32_t threads; /* 1 to 1024 */
   const char* isa; /* "avx512", "avx2", "scalar": the best set allowed; NULL for the best there is */
 } signbit_session_options;
 
@@ -76,7 +76,7 @@ SIGNBIT_API void signbit_session_close(signbit_session* session);
 
 /* The instruction set that the session's kernels use. */
 SIGNBIT_API const char* signbit_session_isa(const signbit_session* session);
-/* Bytes of working memory (maps and scratch), and of packed weights. */
+/* Bytes of working memory (the maps), and of packed weights. */
 SIGNBIT_API size_t signbit_session_arena_bytes(const signbit_session* session);
 SIGNBIT_API size_t signbit_session_weight_bytes(const signbit_session* session);
 

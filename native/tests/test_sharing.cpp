@@ -1,0 +1,75 @@
+// Several convolutions read the same bits with strides, paddings and padding values of their own: each must find
+// its halo and its phases, also where readers share a repacked copy or the memory of one that is done.
+#include <random>
+
+#include "builder.h"
+#include "check.h"
+#include "naive.h"
+#include "signbit/signbit.h"
+
+namespace {
+
+std::mt19937 rng(3);
+
+int pick(int low, int high) { return std::uniform_int_distribution<int>(low, high)(rng); }
+
+void run_case(const std::vector<naive::Conv>& convs, int channels, int size, int threads, const std::string& name) {
+  builder::File f;
+  const uint32_t x = f.value(0, uint32_t(channels)), bits = f.value(6, uint32_t(channels));
+  const uint32_t cut = f.add(builder::tensor(0, std::vector<float>(size_t(channels), 0.0f)));
+  f.nodes.push_back({6, "bits", {x}, {bits}, {}, {}, {{9, bits, {}, {cut}}}});
+  std::vector<std::vector<int>> weights;
+  for (const naive::Conv& c : convs) {
+    std::vector<int> weight(c.weights());
+    for (int& w : weight) w = 2 * pick(0, 1) - 1;
+    const uint32_t y = f.value(0, uint32_t(c.out)), w = f.add(builder::tensor(4, c.pack_bits(weight)));
+    const uint32_t scale = f.add(builder::tensor(0, std::vector<float>(size_t(c.out), 1.0f)));
+    const uint32_t bias = f.add(builder::tensor(0, std::vector<float>(size_t(c.out), 0.0f)));
+    f.nodes.push_back({1, "conv", {bits}, {y}, c.attrs(c.outside), {w}, {{1, 0xFFFFFFFF, {}, {scale, bias}}, {7, y, {}, {}}}});
+    f.outputs.emplace_back(y, 0);
+    weights.push_back(weight);
+  }
+  std::vector<float> input(size_t(channels * size * size));
+  for (float& v : input) v = float(2 * pick(0, 1) - 1);
+  const std::vector<uint8_t> file = f.bytes();
+  char error[256];
+  signbit_model* model = nullptr;
+  signbit_session* session = nullptr;
+  const signbit_session_options options = {1, size, size, threads, nullptr};
+  check::that(signbit_model_open_memory(file.data(), file.size(), &model, error, sizeof error) == SIGNBIT_OK, name + error);
+  check::that(signbit_session_open(model, &options, &session, error, sizeof error) == SIGNBIT_OK, name + error);
+  std::vector<std::vector<float>> expected, found;
+  std::vector<float*> outputs;
+  for (size_t i = 0; i < convs.size(); i++) {
+    expected.push_back(convs[i].run(input, weights[i], 1, size, size));
+    found.emplace_back(expected.back().size());
+  }
+  for (auto& y : found) outputs.push_back(y.data());
+  for (int round = 0; round < 2; round++)
+    check::that(signbit_session_run(session, input.data(), SIGNBIT_INPUT_F32_NCHW, outputs.data(), error, sizeof error) == SIGNBIT_OK,
+                name + error);
+  for (size_t i = 0; i < convs.size(); i++) check::that(found[i] == expected[i], name + ": convolution " + std::to_string(i));
+  signbit_session_close(session);
+  signbit_model_close(model);
+}
+
+}  // namespace
+
+int main() {
+  // An unpadded reader behind two padded ones that want different halos.
+  const int c = 64;
+  run_case({{c, 8, 1, 3, 2, 0, 1, 1, 1, 0}, {c, 8, 3, 3, 2, 1, 1, 1, 1, 1}, {c, 8, 2, 2, 2, 0, 0, 1, 1, 0}}, c, 12, 1,
+           "three readers");
+  // A late reader of phases that an early copy has.
+  run_case({{c, 8, 3, 3, 2, 1, 1, 1, 1, 0}, {c, 64, 3, 3, 1, 1, 1, 1, 1, 0}, {c, 64, 5, 5, 1, 2, 2, 1, 1, -1},
+            {c, 8, 3, 3, 2, 1, 1, 1, 1, -1}, {c, 64, 3, 3, 1, 1, 1, 1, 1, 1}, {c, 8, 1, 1, 2, 0, 0, 1, 1, 0}},
+           c, 12, 2, "a late reader");
+  for (int round = 0; round < 300; round++) {
+    const int channels = pick(1, 20), size = pick(5, 14);
+    std::vector<naive::Conv> convs(size_t(pick(2, 6)));
+    for (naive::Conv& conv : convs)
+      conv = {channels, pick(1, 9), pick(1, 3), pick(1, 3), pick(1, 3), pick(0, 2), pick(0, 2), pick(1, 2), 1, pick(-1, 1)};
+    run_case(convs, channels, size, pick(1, 2), "round " + std::to_string(round));
+  }
+  return check::report();
+}
