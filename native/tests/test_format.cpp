@@ -120,6 +120,27 @@ int main() {
   }
   check::that(opened > 0, "some changes leave a file that runs");
 
+  // Sizes that cannot be: too large for memory, for an int, or for a network that ends in a vector.
+  auto refuses_size = [](bool flat, int batch, int height, int width, const char* part) {
+    builder::File f = small_file();
+    f.outputs[0].second = flat;
+    const std::vector<uint8_t> bytes = f.bytes();
+    char text[512];
+    signbit_model* opened_model = nullptr;
+    signbit_session* session = nullptr;
+    check::that(signbit_model_open_memory(bytes.data(), bytes.size(), &opened_model, text, sizeof text) == SIGNBIT_OK, text);
+    const signbit_session_options options = {batch, height, width, 1, nullptr};
+    const signbit_status status = signbit_session_open(opened_model, &options, &session, text, sizeof text);
+    check::that(status == SIGNBIT_ERROR_ARGUMENT && std::string(text).find(part) != std::string::npos,
+                std::string(part) + ": " + text);
+    signbit_model_close(opened_model);
+  };
+  refuses_size(false, 1 << 20, 1 << 20, 1 << 20, "too large");
+  refuses_size(false, 1, 40000, 40000, "too large");
+  refuses_size(false, 1 << 21, 5, 5, "at most 1048576");
+  refuses_size(false, 1, 5, 1 << 30, "at most 1048576");
+  refuses_size(true, 1, 5, 6, "ends in a vector");
+
   signbit_model* model = nullptr;
   char error[256];
   check::that(signbit_model_open("/no/such/file.signbit", &model, error, sizeof error) == SIGNBIT_ERROR_IO, error);
