@@ -29,8 +29,9 @@ class FakeSession:
 
     input_shape = (3, 8, 8)
     isa = "scalar"
+    accepts_pixels = True
 
-    def __init__(self, path, threads=None, isa=None):
+    def __init__(self, path, threads=None, isa=None, debug=False):
         self.threads = threads or 1
         self.metadata = {"task": "classification", "class_names": ["red", "green", "blue"]}
 
@@ -252,6 +253,21 @@ def test_bench_times_every_number_of_threads(capsys, fake_engine):
     _, out, _ = call(capsys, *arguments, "--profile")
     assert "median ms" in out
     assert "stem" in out
+
+
+def test_bench_times_files_that_take_no_pixels(capsys, monkeypatch, fake_engine):
+    kinds = set()
+
+    def call_session(self, x):
+        kinds.add((x.dtype.name, x.shape))
+        return np.zeros((len(x), 3), np.float32)
+
+    monkeypatch.setattr(FakeSession, "accepts_pixels", False)
+    monkeypatch.setattr(FakeSession, "__call__", call_session)
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    status, _, _ = call(capsys, "bench", "m.signbit", "--rounds", 2, "--batch", 4)
+    assert status == 0
+    assert kinds == {("float32", (4, 3, 8, 8))}
 
 
 def test_doctor_reports_what_is_there(capsys, monkeypatch):

@@ -25,6 +25,7 @@ def test_a_session_says_what_it_is(file: Path) -> None:
     session = signbit.load(file, threads=1)
     assert session.input_shape == (3, 32, 32)
     assert session.threads == 1
+    assert session.accepts_pixels
     assert session.isa == instruction_sets()[0]
     assert session.memory["arena"] > 0
     assert "model.signbit" in repr(session)
@@ -60,6 +61,7 @@ def test_non_finite_input_in_debug_mode(file: Path) -> None:
 
 def test_pixels_need_preprocessing() -> None:
     session = compiled_network("bineal18", "cifar", pixels=False).session()
+    assert not session.accepts_pixels
     with pytest.raises(SessionError, match="compile with `preprocessing`"):
         session(np.zeros((1, 32, 32, 3), np.uint8))
 
@@ -89,6 +91,15 @@ def test_the_environment_caps_the_instruction_set(
 def test_threads_out_of_range(file: Path, threads: int) -> None:
     with pytest.raises(SessionError, match="threads"):
         signbit.load(file, threads=threads)
+
+
+def test_threads_have_a_limit(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("signbit.runtime.session.available_threads", lambda: 2)
+    with pytest.raises(SessionError, match=r"at most 256, not 1024.*2 CPUs"):
+        signbit.load(file, threads=1024)
+    monkeypatch.setattr("signbit.runtime.session.available_threads", lambda: 300)
+    with pytest.raises(SessionError, match="at most 300"):
+        signbit.load(file, threads=301)
 
 
 def test_a_running_session_refuses_a_second_caller(file: Path) -> None:

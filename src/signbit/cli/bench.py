@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from signbit.cli.console import JsonOption, print_json, stdout
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from signbit.runtime import Session
 
 
 def bench(
@@ -26,25 +30,24 @@ def bench(
     ] = False,
     json: JsonOption = False,
 ) -> None:
-    """Time a compiled network on random pixels: median and percentiles in milliseconds."""
-    import numpy as np
+    """Time a compiled network on random pixels: median and percentiles in milliseconds.
+
+    A file that does not say how to normalise pixels gets normalised float32 values.
+    """
     from rich.table import Table
 
-    from signbit.runtime import benchmark, load
+    from signbit.runtime import available_threads, benchmark, load
 
-    counts = threads or sorted({1, len(os.sched_getaffinity(0))})
+    counts = threads or sorted({1, available_threads()})
     timings: list[dict[str, Any]] = []
     layers: list[dict[str, Any]] = []
     for count in counts:
         session = load(file, threads=count, isa=isa)
-        channels, height, width = session.input_shape
-        pixels = np.random.default_rng(0).integers(
-            0, 256, (batch, height, width, channels), np.uint8
-        )
-        timing = benchmark(session, pixels, rounds=rounds)
+        images = _random_images(session, batch)
+        timing = benchmark(session, images, rounds=rounds)
         timings.append({"threads": count, "isa": session.isa, "batch": batch, **timing})
         if profile and not layers:
-            layers = session.profile(pixels)
+            layers = session.profile(images)
     if json:
         print_json(
             {"file": str(file), "timings": timings} | ({"layers": layers} if profile else {})
@@ -61,6 +64,17 @@ def bench(
     stdout().print(table)
     if profile:
         stdout().print(_layer_table(layers, counts[0]))
+
+
+def _random_images(session: Session, batch: int) -> np.ndarray:
+    """What the session takes: uint8 pixels, or float32 where the file cannot normalise them."""
+    import numpy as np
+
+    channels, height, width = session.input_shape
+    generator = np.random.default_rng(0)
+    if session.accepts_pixels:
+        return generator.integers(0, 256, (batch, height, width, channels), np.uint8)
+    return generator.standard_normal((batch, channels, height, width), np.float32)
 
 
 def _layer_table(layers: list[dict[str, Any]], threads: int) -> Any:

@@ -16,6 +16,8 @@ from signbit.errors import FormatError, SessionError
 from signbit.runtime.library import ERROR_SIZE, SessionOptions, check, library
 
 _PIXELS, _REAL = 0, 1
+# More threads than this only wait for each other; machines with more CPUs may use them all.
+MAX_THREADS = 256
 
 
 def available_threads() -> int:
@@ -119,7 +121,8 @@ class Session:
 
     Args:
         source: path of a `.signbit` file, or its bytes.
-        threads: threads that one run uses; by default all CPUs that this process may use.
+        threads: threads that one run uses; by default all CPUs that this process may use. At most
+            256, or the number of those CPUs where it is larger.
         isa: best instruction set allowed ("avx512", "avx2", "scalar"); by default the environment
             variable `SIGNBIT_ISA`, else the best that the CPU has.
         debug: check real-valued inputs for NaN and infinity before every run.
@@ -139,6 +142,12 @@ class Session:
     ) -> None:
         if threads is not None and threads < 1:
             raise SessionError(f"threads must be at least 1, not {threads}")
+        limit = max(MAX_THREADS, available_threads())
+        if threads is not None and threads > limit:
+            raise SessionError(
+                f"threads must be at most {limit}, not {threads}: more than the "
+                f"{available_threads()} CPUs available here only slow a run down"
+            )
         self.threads = threads or available_threads()
         self._isa_cap = isa or os.environ.get("SIGNBIT_ISA") or None
         self._debug = debug
@@ -165,6 +174,11 @@ class Session:
                 f"{self._model.name}: header: __metadata__.input_shape is not C,H,W but {text!r}"
             ) from None
         return channels, height, width
+
+    @property
+    def accepts_pixels(self) -> bool:
+        """Whether uint8 pixels can be given: the file says how to normalise them."""
+        return self._model.accepts_pixels
 
     @property
     def isa(self) -> str:
