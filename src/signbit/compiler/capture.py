@@ -41,12 +41,14 @@ class Capture:
         problems: all that the compiler refuses; empty if the graph can be lowered.
         module: the traced model, or None if it could not be traced.
         values: which graph value each traced node computes.
+        model: the model itself.
     """
 
     graph: Graph
     problems: list[Problem] = field(default_factory=list)
     module: fx.GraphModule | None = None
     values: dict[str, Value] = field(default_factory=dict)
+    model: nn.Module | None = None
 
 
 def capture(model: nn.Module, example_input: Tensor) -> Capture:
@@ -111,7 +113,17 @@ def on_device_of(model: nn.Module, x: Tensor) -> Tensor:
     return x if parameter is None else x.to(parameter.device)
 
 
+class _Proxy(fx.Proxy):
+    """A symbolic value on which `x += y` stays what it is, instead of becoming `x = x + y`."""
+
+    def __iadd__(self, other: object) -> fx.Proxy:
+        return self.tracer.create_proxy("call_function", operator.iadd, (self, other), {})
+
+
 class _Tracer(fx.Tracer):
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        return _Proxy(node, self)
+
     def is_leaf_module(self, module: nn.Module, path: str) -> bool:
         return is_leaf(module) or super().is_leaf_module(module, path)
 
@@ -122,18 +134,43 @@ class _Tracer(fx.Tracer):
 
 
 class _Recorder(fx.Interpreter):
-    """Runs the traced model and keeps every tensor that it computes, or only their shapes."""
+    """Runs the traced model and keeps every tensor that it computes, or only their shapes.
+
+    Attributes:
+        tensors: what each node computes, by its name; empty unless asked for.
+        shapes: the tensors' shapes.
+        shared: for each node, all those whose tensors lie in the same memory, itself among them.
+        worked_in_place: for each node that changes a tensor that it is given, those tensors' nodes.
+    """
 
     def __init__(self, module: fx.GraphModule, keep: bool = False):
         super().__init__(module)
         self.keep = keep
         self.tensors: dict[str, Tensor] = {}
         self.shapes: dict[fx.Node, tuple[int, ...]] = {}
+        self.shared: dict[fx.Node, list[fx.Node]] = {}
+        self.worked_in_place: dict[fx.Node, list[fx.Node]] = {}
+
+    def run_on(self, x: Tensor) -> None:
+        """Run the model on a copy of `x`: its first layer may work in place."""
+        # Tensors of inference mode do not count how often they are written.
+        with torch.inference_mode(False), torch.no_grad():
+            self.run(x.clone())
 
     def run_node(self, n: fx.Node) -> object:
+        given = {source: self.env[source] for source in n.all_input_nodes}
+        given = {source: x for source, x in given.items() if isinstance(x, Tensor)}
+        versions = {source: x._version for source, x in given.items()}
         result = super().run_node(n)
+        changed = [source for source, x in given.items() if x._version != versions[source]]
+        if changed:
+            self.worked_in_place[n] = changed
         if isinstance(result, Tensor):
             self.shapes[n] = tuple(result.shape)
+            at = result.untyped_storage().data_ptr()
+            same = [s for s, x in given.items() if x.untyped_storage().data_ptr() == at]
+            self.shared[n] = self.shared[same[0]] if same else []
+            self.shared[n].append(n)
             if self.keep:
                 # a copy: a later layer may work in place
                 self.tensors[n.name] = result.clone()
@@ -143,7 +180,7 @@ class _Recorder(fx.Interpreter):
 def record(module: fx.GraphModule, example_input: Tensor) -> dict[str, Tensor]:
     """What every node of a traced model computes on an example, by the nodes' names."""
     recorder = _Recorder(module, keep=True)
-    recorder.run(on_device_of(module, example_input))
+    recorder.run_on(on_device_of(module, example_input))
     return recorder.tensors
 
 
@@ -177,10 +214,14 @@ class _Builder:
         recorder = _Recorder(traced)
         self.stopped: Exception | None = None
         try:
-            recorder.run(on_device_of(model, example))
+            recorder.run_on(on_device_of(model, example))
         except Exception as error:  # whatever a model's own forward raises
             self.stopped = error
         self.shapes = recorder.shapes
+        self.recorder = recorder
+        # What a traced node stands for by now: another value than its own once a later layer has
+        # worked on its tensor in place, or none where that value has no name.
+        self.current: dict[fx.Node, Value | None] = {}
 
     def capture(self) -> Capture:
         graph = Graph(self.nodes, None, [], [])
@@ -195,11 +236,12 @@ class _Builder:
                 self._module(fx_node)
             else:
                 self._function(fx_node)
+            self._follow_in_place(fx_node)
         if self.stopped is not None:
             reason = str(self.stopped).splitlines()[0] if str(self.stopped) else ""
             reason = f"it fails on the example: {type(self.stopped).__name__}: {reason}"
             self.problems.insert(0, Problem("", type(self.model).__name__, reason))
-        return Capture(graph, self.problems, self.traced, self.values)
+        return Capture(graph, self.problems, self.traced, self.values, self.model)
 
     # --- pieces ---
 
@@ -213,7 +255,7 @@ class _Builder:
         found = fx_node.args[0]
         found = list(found) if isinstance(found, tuple | list) else [found]
         for item in found:
-            value = self.values.get(item.name) if isinstance(item, fx.Node) else None
+            value = self._read(item, "", self.model) if isinstance(item, fx.Node) else None
             if value is None:
                 if self.stopped is None:
                     self._refuse("", self.model, "it must return a tensor or a tuple of tensors")
@@ -281,7 +323,7 @@ class _Builder:
     def _inputs(self, fx_node: fx.Node, path: str, owner: nn.Module) -> list[Value]:
         inputs = []
         for source in fx_node.all_input_nodes:
-            value = self.values.get(source.name)
+            value = self._read(source, path, owner)
             if value is not None:
                 inputs.append(value)
             elif source.op == "get_attr":
@@ -289,6 +331,32 @@ class _Builder:
         if len(fx_node.args) == 2 and fx_node.args[0] is fx_node.args[1]:
             inputs *= 2  # x + x
         return inputs
+
+    def _read(self, source: fx.Node, path: str, owner: nn.Module) -> Value | None:
+        """What `source` stands for where it is read; refuses the reader if that has no name."""
+        value = self.current.get(source, self.values.get(source.name))
+        if source in self.current and value is None:
+            self._refuse(
+                path,
+                owner,
+                f"it reads a view of {source.name}, on which another layer has worked in place: "
+                "write that one out of place (inplace=False, x = x + y)",
+            )
+            return self.values.get(source.name)
+        return value
+
+    def _follow_in_place(self, fx_node: fx.Node) -> None:
+        """A layer that works in place changes all that lies in its input's memory."""
+        result = self.values.get(fx_node.name)
+        for changed in self.recorder.worked_in_place.get(fx_node, []):
+            for other in self.recorder.shared[changed]:
+                if other is fx_node or other.name not in self.values:
+                    continue
+                known = (
+                    fx_node in self.recorder.shared[changed]
+                    and self.shapes[other] == self.shapes[fx_node]
+                )
+                self.current[other] = result if known else None
 
     def _append(self, fx_node: fx.Node, path: str, layer: Layer, inputs: list[Value]) -> None:
         if fx_node not in self.shapes:
