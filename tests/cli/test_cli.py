@@ -102,6 +102,18 @@ def test_every_verb_has_help(capsys):
         (["compile", "--model", "bineal81"], "bineal18"),
         (["compile", "--model", "bineal18", "--input-size", "7y"], "expected pixels"),
         (["compile", "--model", "bineal18", "--stem", "x"], "stem"),
+        (["compile", "--model", "bineal18", "--width", "0"], "width must be a positive number"),
+        (["compile", "--model", "bineal18", "--width", "nan"], "width must be a positive number"),
+        (
+            ["compile", "--model", "reactnet18", "--stem", "cifar", "--input-size", "33"],
+            "--input-size: reactnet18 cannot take 33x33 pixels; try multiples of 32",
+        ),
+        (
+            ["compile", "--model", "reactnet18", "--stem", "cifar", "--input-size", "1"],
+            "--input-size: reactnet18 cannot take 1x1 pixels",
+        ),
+        (["summary", "bineal18", "--width", "0"], "width must be a positive number"),
+        (["summary", "{tmp}/file", "--width", "2", "--classes", "3"], "--width, --classes: only"),
         (["summary", "{tmp}/file"], "not a readable model file"),
         (["run", "{tmp}/none.signbit", "x.png"], "none.signbit"),
         (["run", "{tmp}/file", "x.png"], "file"),
@@ -117,6 +129,14 @@ def test_errors_are_one_line_and_status_2(capsys, tmp_path, arguments, message):
     assert len(errors) == 1
     assert message in errors[0]
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("option", ["--classes", "--channels"])
+@pytest.mark.parametrize("verb", [["compile", "--model"], ["summary"]])
+def test_counts_start_at_one(capsys, verb, option):
+    status, _, err = call(capsys, *verb, "bineal18", option, 0)
+    assert status == 2
+    assert option in err
 
 
 def test_debug_shows_the_traceback(tmp_path):
@@ -147,8 +167,10 @@ def test_recipes_are_found_by_name_and_path(tmp_path):
     own = tmp_path / "own.yaml"
     own.write_text("")
     assert find_recipe(str(own)) == own
-    with pytest.raises(RecipeError, match=r"Known: .*digits"):
-        find_recipe(str(tmp_path / "none.yaml"))
+    with pytest.raises(RecipeError, match=r"no such file or recipe; known: .*digits"):
+        find_recipe(str(tmp_path / "qqq.yaml"))
+    with pytest.raises(RecipeError, match=r"recipe; did you mean 'digits'\? known: .*digits"):
+        find_recipe("digts")
 
 
 def test_sizes():
@@ -241,6 +263,47 @@ def test_run_takes_real_values(capsys, tmp_path, fake_engine):
     assert [entry["index"] for entry in top] == [2, 0, 1]
     shares = np.exp([2, 0, 0]) / np.exp([2, 0, 0]).sum()
     assert [entry["probability"] for entry in top] == pytest.approx(shares.tolist())
+
+
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [
+        ((np.zeros((1, 3), np.float32), np.zeros((1, 7), np.float32)), "has 2 outputs"),
+        (np.zeros((1, 3, 4, 4), np.float32), "gives maps of shape (1, 3, 4, 4)"),
+    ],
+)
+def test_run_shows_classes_only(capsys, tmp_path, monkeypatch, fake_engine, output, message):
+    monkeypatch.setattr(FakeSession, "__call__", lambda self, x: output)
+    status, out, err = call(capsys, "run", "m.signbit", picture(tmp_path / "a.png", (0, 0, 0)))
+    assert (status, out) == (2, "")
+    assert err.startswith("error: m.signbit")
+    assert message in err
+
+
+def test_run_without_pillow(tmp_path):
+    """Arrays need what the base installation has, pictures need pillow."""
+    picture(tmp_path / "a.png", (0, 0, 0))
+    np.save(tmp_path / "a.npy", np.zeros((8, 8, 3), np.uint8))
+    code = (
+        "import sys\n"
+        "for name in ('PIL', 'torch', 'lightning', 'yaml', 'pydantic', 'sklearn', 'matplotlib'):\n"
+        "    sys.modules[name] = None\n"
+        "from pathlib import Path\n"
+        "from signbit.cli.inputs import read_inputs\n"
+        "from signbit.errors import DataError\n"
+        "print(*[x.shape for _, x in read_inputs(Path('a.npy'), (3, 8, 8))])\n"
+        "try:\n    list(read_inputs(Path('a.png'), (3, 8, 8)))\n"
+        "except DataError as error:\n    print(error)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True, text=True, env=environment, check=True, cwd=tmp_path,
+    )  # fmt: skip
+    assert done.stdout.splitlines() == [
+        "(8, 8, 3)",
+        "a.png: pictures need pillow: pip install pillow; .npy files work without",
+    ]
 
 
 def test_bench_times_every_number_of_threads(capsys, fake_engine):

@@ -60,6 +60,16 @@ def test_demo_can_run_again(demo, capsys):
     assert again["file_bytes"] == before["file_bytes"]
 
 
+def test_run_refuses_values_that_are_not_finite(demo, capsys, tmp_path):
+    values = np.zeros((2, 1, 16, 16), np.float32)
+    values[1, 0, 3, 4] = np.nan
+    np.save(tmp_path / "v.npy", values)
+    status, out, err = call(capsys, "run", demo[0] / "model.signbit", tmp_path / "v.npy")
+    assert (status, out) == (2, "")
+    assert "v.npy[1]: " in err
+    assert "NaN or infinity" in err
+
+
 def test_train_refuses_the_folder_of_a_run(demo, capsys):
     status, _, err = call(capsys, "train", "digits", "--output", demo[0] / "run", *QUICK)
     assert status == 2

@@ -36,9 +36,11 @@ def compile_(
         str | None, typer.Option(help="With --model: imagenet or cifar [imagenet].")
     ] = None,
     classes: Annotated[
-        int | None, typer.Option(help="With --model: number of classes [1000].")
+        int | None, typer.Option(min=1, help="With --model: number of classes [1000].")
     ] = None,
-    channels: Annotated[int | None, typer.Option(help="With --model: input channels [3].")] = None,
+    channels: Annotated[
+        int | None, typer.Option(min=1, help="With --model: input channels [3].")
+    ] = None,
     size: Annotated[
         str | None, typer.Option("--input-size", help="With --model: pixels, 224 or 224x320.")
     ] = None,
@@ -46,12 +48,13 @@ def compile_(
 ) -> None:
     """Compile a network to a bit-packed .signbit file, checked against PyTorch."""
     options = {"width": width, "stem": stem, "classes": classes, "channels": channels}
-    given = {f"--{name}": value for name, value in options.items() if value is not None}
+    given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
     if (source is None) == (model is None):
         raise SignbitError("give either a run's folder (or model.pt), or --model NAME")
     if model is None:
         if given or size:
-            unused = ", ".join([*given, *(["--input-size"] if size else [])])
+            names = [*given, *(["input-size"] if size else [])]
+            unused = ", ".join(f"--{name}" for name in names)
             raise SignbitError(f"{unused}: only with --model; a trained network is what it is")
         assert source is not None
         trained = load_network(source)
@@ -61,14 +64,7 @@ def compile_(
             highlight=False,
             soft_wrap=True,
         )
-        trained = untrained_network(
-            model,
-            width=width or 1.0,
-            stem=stem or "imagenet",
-            classes=classes or 1000,
-            channels=channels or 3,
-            size=parse_size(size),
-        )
+        trained = untrained_network(model, **given, size=parse_size(size))
     report = compile_trained(trained, output)
     if json:
         print_json(report)

@@ -20,15 +20,21 @@ def read_inputs(path: Path, shape: tuple[int, int, int]) -> Iterator[tuple[str, 
 
     Raises:
         DataError: missing, unreadable, no picture in the folder, or an array of another type or
-            shape.
+            shape; a picture where pillow is not installed.
     """
     if not path.exists():
         raise DataError(f"{path}: no such file or folder")
     if path.suffix.lower() == ".npy":
         yield from _array(path, shape)
         return
-    from signbit.data.folder import SUFFIXES
-
+    try:
+        from signbit.data.folder import SUFFIXES
+    except ImportError as error:
+        if not (error.name or "").startswith("PIL"):
+            raise
+        raise DataError(
+            f"{path}: pictures need pillow: pip install pillow; .npy files work without"
+        ) from error
     files = [path]
     if path.is_dir():
         files = sorted(f for f in path.rglob("*") if f.suffix.lower() in SUFFIXES and f.is_file())

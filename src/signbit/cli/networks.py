@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,10 +28,10 @@ def load_network(path: Path) -> TrainedModel:
 def untrained_network(
     name: str,
     *,
-    width: float,
-    stem: str,
-    classes: int,
-    channels: int,
+    width: float = 1.0,
+    stem: str = "imagenet",
+    classes: int = 1000,
+    channels: int = 3,
     size: tuple[int, int] | None = None,
     seed: int = 0,
     calibrated: bool = True,
@@ -40,7 +42,7 @@ def untrained_network(
     it predicts means nothing.
 
     Raises:
-        SignbitError: no such model, or an argument that it does not take.
+        SignbitError: no such model, or an argument or a size that it does not take.
     """
     import torch
 
@@ -67,8 +69,30 @@ def untrained_network(
     if calibrated:
         from signbit.calibration import calibrate
 
-        calibrate(model, [example_input(trained, 4)])
+        with _refusing_size(trained):
+            calibrate(model, [example_input(trained, 4)])
     return trained
+
+
+@contextmanager
+def _refusing_size(trained: TrainedModel) -> Iterator[None]:
+    """Within the context the network runs: what PyTorch then says is about the input's size.
+
+    Raises:
+        SignbitError: instead of PyTorch's RuntimeError.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        _, height, width = trained.input_shape
+        raise SignbitError(
+            f"--input-size: {(trained.spec or {}).get('name', 'the network')} cannot take "
+            f"{height}x{width} pixels; try multiples of 32 ({_first_line(error)})"
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def example_input(trained: TrainedModel, count: int = 1) -> Tensor:

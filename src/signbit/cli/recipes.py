@@ -29,5 +29,5 @@ def find_recipe(name: str) -> Path:
     if (found := known.get(name.removesuffix(".yaml"))) is not None:
         return found
     close = difflib.get_close_matches(path.stem, known, 1, 0.4)
-    hint = f"; did you mean {close[0]!r}?" if close else ""
-    raise RecipeError(f"{name}: no such file or recipe{hint} Known: {', '.join(sorted(known))}")
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    raise RecipeError(f"{name}: no such file or recipe; {hint}known: {', '.join(sorted(known))}")

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from signbit.cli.console import JsonOption, print_json, stderr, stdout
-from signbit.errors import SignbitError
+from signbit.errors import SessionError, SignbitError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from signbit.runtime import Session
 
 
 def run(
@@ -33,7 +38,7 @@ def run(
     from signbit.cli.inputs import read_inputs
     from signbit.runtime import load
 
-    session = load(file, threads=threads, isa=isa)
+    session = load(file, threads=threads, isa=isa, debug=True)
     task = session.metadata.get("task", "classification")
     if task != "classification":
         raise SignbitError(f"{file} was made for {task}; signbit run shows classes")
@@ -41,7 +46,7 @@ def run(
     names = session.metadata.get("class_names")
     results = []
     for name, image in read_inputs(source, shape):
-        logits = np.asarray(session(image), np.float64).reshape(-1)
+        logits = _logits(session, image, name, file)
         exponentials = np.exp(logits - logits.max())
         shares = exponentials / exponentials.sum()
         best = np.argsort(-logits, kind="stable")[:top]
@@ -74,3 +79,24 @@ def run(
             )
         table.add_section()
     stdout().print(table)
+
+
+def _logits(session: Session, image: np.ndarray, name: str, file: Path) -> np.ndarray:
+    """One number a class: float64 [classes]."""
+    import numpy as np
+
+    try:
+        output = session(image)
+    except SessionError as error:
+        raise SignbitError(f"{name}: {error}") from error
+    if isinstance(output, tuple):
+        raise SignbitError(
+            f"{file} has {len(output)} outputs, and signbit run shows the classes of one: call "
+            "signbit.load(FILE) from Python"
+        )
+    if output.ndim != 2:
+        raise SignbitError(
+            f"{file} gives maps of shape {output.shape}, and signbit run shows classes: call "
+            "signbit.load(FILE) from Python"
+        )
+    return output[0].astype(np.float64)
