@@ -11,6 +11,7 @@ import signbit
 from signbit import nn as snn
 from signbit.compiler.capture import capture, capture_leniently
 from signbit.errors import CompileError
+from signbit.quantizers import WeightQuantizer
 
 X = torch.randn(1, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 
@@ -37,6 +38,11 @@ def calibrated(layer: snn.QuantLayer) -> snn.QuantLayer:
 def latent(layer: snn.BinaryLayer) -> nn.Module:
     layer.set_binary_weights(False)
     return nn.Sequential(snn.Sign(), layer)
+
+
+class Halves(WeightQuantizer):
+    def forward(self, weight: Tensor) -> tuple[Tensor, None]:
+        return weight.sign() / 2, None
 
 
 class Silent(snn.Sign):
@@ -77,6 +83,10 @@ REFUSED = [
     (nn.Flatten(2), r"layer \(Flatten\): only Flatten\(start_dim=1"),
     (nn.BatchNorm2d(8, track_running_stats=False), r"layer \(BatchNorm2d\): .*running statistics"),
     (calibrated(snn.QuantLinear(8, 4)), r"layer \(QuantLinear\): .*torch\.nn\.Flatten before it"),
+    (
+        nn.Sequential(snn.Sign(), snn.BinaryConv2d(8, 4, 1, weight_quantizer=Halves())),
+        r"layer\.1 \(BinaryConv2d\): Halves: .*exactly -1 or \+1",
+    ),
     (Silent(), r"layer \(Silent\): it overrides the forward of Sign"),
 ]
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 import signbit
+from signbit import nn as snn
 from signbit import runtime
 from signbit.compiler import verify as verification
 from signbit.compiler.capture import capture
@@ -32,6 +36,7 @@ def test_report(name: str) -> None:
     assert report.equal_predictions == 1
     assert len(report.layers) == {"bineal18": 17, "reactnet18": 16}[name]
     assert report.worst.share <= 0.001 or report.float64
+    assert report.float64_error < 1e-12
     assert "engine against reference: equal" in str(report)
     assert report.to_dict()["layers"][0]["bits"] == report.layers[0].bits
 
@@ -42,6 +47,60 @@ def test_wrong_threshold_is_found_and_named() -> None:
     node = next(node for node in graph.nodes if node.path == "stages.1.0.conv1")
     node.epilogue[0].params["flip"][0] ^= 1
     with pytest.raises(VerifyError, match=r"stages\.1\.0\.conv1: its numbers are not those"):
+        verify(graph, captured, X)
+
+
+def real_network() -> torch.nn.Module:
+    """A network without any bits."""
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        snn.QuantConv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+        snn.QuantLinear(8, 5),
+    )  # fmt: skip
+    return signbit.calibrate(model, [X])
+
+
+@pytest.mark.parametrize("make", [network, real_network])
+def test_wrong_scale_of_the_head_is_found_and_named(make: Callable) -> None:
+    captured = capture(make(), X)
+    graph = lower(captured.graph)
+    head = graph.nodes[-1]
+    head.epilogue[0].params["scale"] *= -3
+    with pytest.raises(VerifyError, match=rf"{head.path}: its numbers are not those"):
+        verify(graph, captured, X)
+
+
+@pytest.mark.parametrize("make", [network, real_network])
+def test_output_that_is_wrong_in_float64_too_is_found_and_named(
+    make: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    captured = capture(make(), X)
+
+    def wrong(graph, precision=np.float32):
+        lowered = lower(graph, precision)
+        lowered.nodes[-1].epilogue[0].params["bias"] += 0.25
+        return lowered
+
+    monkeypatch.setattr(verification, "lower", wrong)
+    name = captured.graph.outputs[0].name
+    with pytest.raises(VerifyError, match=rf"{name}: this output differs from the PyTorch model's"):
+        verify(wrong(captured.graph), captured, X)
+
+
+def test_outputs_are_those_of_the_model_and_not_of_its_trace() -> None:
+    """A trace that computes another function agrees with its own graph, and is found."""
+    captured = capture(real_network(), X)
+    captured.model = nn.Sequential(captured.model, nn.ReLU())
+    with pytest.raises(VerifyError, match="this output differs from the PyTorch model's"):
+        verify(lower(captured.graph), captured, X)
+
+
+def test_step_too_many_is_found() -> None:
+    captured = capture(real_network(), X)
+    graph = lower(captured.graph)
+    head = graph.nodes[-1]
+    head.epilogue.insert(0, head.epilogue[0])
+    with pytest.raises(VerifyError, match="its steps are not those"):
         verify(graph, captured, X)
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from signbit.nn import BinaryConv2d, BinaryLinear, Sign, set_binary_weights
-from signbit.quantizers import PlainSign
+from signbit.quantizers import PlainSign, WeightQuantizer, hard_sign
 
 
 def signs_like(*shape: int) -> torch.Tensor:
@@ -187,3 +187,28 @@ def test_state_dict_round_trip(quantizer):
     assert not torch.equal(layer(x), other(x))
     other.load_state_dict(layer.state_dict())
     assert torch.equal(layer(x), other(x))
+
+
+class Opposite(WeightQuantizer):
+    """Weights are minus their signs, times a factor."""
+
+    def __init__(self, factor: float = 1.0):
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, weight):
+        return -hard_sign(weight) * self.factor, None
+
+
+def test_compiled_signs_are_the_quantizers_own():
+    layer = BinaryConv2d(3, 4, 3, weight_quantizer=Opposite())
+    signs, scale = layer.binary_weight()
+    assert signs.dtype == torch.int8
+    assert torch.equal(signs, -hard_sign(layer.weight).to(torch.int8))
+    assert torch.equal(scale, torch.ones(4))
+
+
+def test_signs_that_are_no_signs_are_refused():
+    layer = BinaryConv2d(3, 4, 3, weight_quantizer=Opposite(0.5))
+    with pytest.raises(ValueError, match=r"Opposite: .*exactly -1 or \+1"):
+        layer.binary_weight()

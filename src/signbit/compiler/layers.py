@@ -69,7 +69,10 @@ def _check_groups(attrs: dict[str, int]) -> list[str]:
 
 
 def _binary(module: snn.BinaryLayer, op: str, attrs: dict[str, int]) -> Layer:
-    weight, scale = module.binary_weight()
+    try:
+        weight, scale = module.binary_weight()
+    except ValueError as error:
+        return Layer("unsupported", attrs, refused=[str(error)])
     params = {"weight": weight.cpu().numpy(), "scale": array(scale)}
     layer = Layer(op, attrs, params)
     if not module.binary_weights:

@@ -6,7 +6,19 @@ import torch
 from torch import Tensor, nn
 
 from signbit.nn.precision import at_least_float32, without_autocast
-from signbit.quantizers import WeightQuantizer, get_weight_quantizer, hard_sign
+from signbit.quantizers import WeightQuantizer, get_weight_quantizer
+
+
+class FixedWeight(WeightQuantizer):
+    """A binarizer that answers what another one said, whatever the latent weights are."""
+
+    def __init__(self, signs: Tensor, scale: Tensor):
+        super().__init__()
+        self.register_buffer("signs", signs.to(scale.dtype))
+        self.register_buffer("scale", scale)
+
+    def forward(self, weight: Tensor) -> tuple[Tensor, Tensor | None]:
+        return self.signs, self.scale
 
 
 class BinaryLayer(nn.Module):
@@ -15,8 +27,8 @@ class BinaryLayer(nn.Module):
     ``weight`` [O, ...] is the latent parameter that the optimiser moves. ``binary_weights`` is
     True; where it is False the layer uses the latent weights themselves (stage one of two-stage
     training, arXiv 2003.03488). It is a setting of the recipe and not part of the state dict.
-    ``latent_clamp`` limits |weight| after each optimiser step, so that a weight can always come
-    back across zero.
+    ``latent_clamp`` limits |weight|, so that a weight can always come back across zero: each
+    forward pass in training clamps the latent weights before it uses them.
     """
 
     weight: nn.Parameter
@@ -59,11 +71,19 @@ class BinaryLayer(nn.Module):
 
     @torch.no_grad()
     def binary_weight(self) -> tuple[Tensor, Tensor]:
-        """Return the compiled weight: signs (int8, shape of ``weight``), scale (float [O])."""
-        _, scale = self.weight_quantizer(self.weight)
+        """Return the compiled weight: signs (int8, shape of ``weight``), scale (float [O]).
+
+        Raises ValueError if the binarizer's signs are not all exactly -1 or +1.
+        """
+        signs, scale = self.weight_quantizer(self.weight)
+        if signs.shape != self.weight.shape or not (signs.abs() == 1).all():
+            raise ValueError(
+                f"{type(self.weight_quantizer).__name__}: a weight quantizer must return signs that "
+                "are exactly -1 or +1, in the weight's shape, and keep their scale apart"
+            )
         if scale is None:
             scale = self.weight.new_ones(self.weight.shape[0])
-        return hard_sign(self.weight).to(torch.int8), scale.detach().clone()
+        return signs.to(torch.int8), scale.detach().clone()
 
     def _effective_weight(self) -> tuple[Tensor, Tensor | None]:
         """Weight and scale for this forward pass."""
