@@ -85,6 +85,10 @@ def test_every_verb_has_help(capsys):
     [
         (["train", "digts"], "did you mean 'digits'?"),
         (["train", "digits", "--set", "stages.0.epoch=1"], "did you mean 'epochs'?"),
+        (
+            ["train", "digits", "--output", "{tmp}/o", "--set", "model.options.surogate=swish"],
+            "model.options.surogate: bineal18 has no such option; did you mean 'surrogate'?",
+        ),
         (["train", "digits", "--output", "{tmp}/file"], "a file of that name is in the way"),
         (["train", "digits", "--output", "{tmp}/file/x"], "cannot be written (Not a directory)"),
         (["train", "digits", "--output", "{tmp}/o", "--resume"], "no run to resume"),
@@ -129,6 +133,53 @@ def test_errors_are_one_line_and_status_2(capsys, tmp_path, arguments, message):
     assert len(errors) == 1
     assert message in errors[0]
     assert "Traceback" not in err
+
+
+def test_the_model_is_checked_before_data_are_read(capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr("signbit.data.load_source", lambda *a, **k: pytest.fail("data were read"))
+    for verb in (["train", "digits"], ["demo"]):
+        for change in ("model.name=bineal81", "model.options.surogate=swish"):
+            status, _, _ = call(capsys, *verb, "--output", tmp_path / "o", "--set", change)
+            assert status == 2
+
+
+def test_diverged_training_is_one_line(capsys, tmp_path):
+    changes = [
+        "model.name=reactnet18", "model.width=0.125", "threads=1",
+        "stages.0.optimizer={name: sgd, lr: 100, momentum: 0.99}",
+    ]  # fmt: skip
+    sets = [word for change in changes for word in ("--set", change)]
+    status, _, err = call(capsys, "train", "digits", "--output", tmp_path / "o", *sets)
+    assert status == 2
+    assert "Traceback" not in err
+    last = err.splitlines()[-1]
+    assert last.startswith("error: training diverged in epoch ")
+    assert "lower stages.0.optimizer.lr, now 100" in last
+
+
+@pytest.mark.parametrize("content", ["", "data: {name: mnist}\n", None])
+def test_demo_deletes_no_run_but_its_own(capsys, tmp_path, content):
+    kept = tmp_path / "run" / "model.pt"
+    kept.parent.mkdir()
+    kept.write_text("precious")
+    if content is not None:
+        (kept.parent / "recipe.resolved.yaml").write_text(content)
+    status, _, err = call(capsys, "demo", "--output", tmp_path)
+    assert status == 2
+    assert "is not of an earlier demo with bineal18 on digits" in err
+    assert kept.read_text() == "precious"
+
+
+def test_demo_deletes_no_run_of_another_model(capsys, tmp_path):
+    from signbit.training import load_recipe
+
+    other = load_recipe(find_recipe("digits"), ["model.name=reactnet18"])
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "recipe.resolved.yaml").write_text(other.to_yaml())
+    status, _, err = call(capsys, "demo", "--output", tmp_path)
+    assert status == 2
+    assert "choose another folder with --output" in err
+    assert (tmp_path / "run" / "recipe.resolved.yaml").exists()
 
 
 @pytest.mark.parametrize("option", ["--classes", "--channels"])

@@ -5,6 +5,7 @@ from torch import nn
 
 from signbit.models import create_model, list_models, model_info, register_model
 from signbit.models import registry as registry_module
+from signbit.models.registry import model_arguments
 
 
 @pytest.fixture
@@ -42,12 +43,20 @@ def test_unknown_names_give_the_nearest():
             lookup("bineal-18")
 
 
+def test_arguments_are_known():
+    assert model_arguments("resnet18") == ["num_classes", "stem", "width", "in_channels"]
+    assert "surrogate" in model_arguments("bineal18")
+    with pytest.raises(ValueError, match="'bineal18'"):
+        model_arguments("bineal-18")
+
+
 def test_registering(empty_registry):
     @register_model(input_sizes={}, source="here", status="a test's")
     def identity(**arguments) -> nn.Module:
         return nn.Identity(**arguments)
 
     assert list_models() == ["identity"]
+    assert model_arguments("identity") is None
     assert isinstance(create_model("identity", anything=1), nn.Identity)
     with pytest.raises(ValueError, match="registered already"):
         register_model(input_sizes={}, source="", status="")(identity)

@@ -14,6 +14,7 @@ from torch import nn
 from signbit.data import load_source
 from signbit.errors import RecipeError, SignbitError
 from signbit.training import load_recipe, load_trained, parse_recipe, train, weights_sha256
+from signbit.training.checks import check_model
 from signbit.training.module import make_optimizer
 from signbit.training.output import prepare_output
 from signbit.training.recipe import OptimizerRecipe
@@ -157,8 +158,71 @@ def test_unknown_model_gets_the_nearest_name(tmp_path):
 
 def test_argument_that_the_model_lacks_is_an_error(tmp_path):
     bad = recipe(model={"name": "bineal18", "options": {"surogate": "x"}})
-    with pytest.raises(RecipeError, match="surogate"):
+    message = r"model\.options\.surogate: bineal18 has no such option; did you mean 'surrogate'"
+    with pytest.raises(RecipeError, match=message):
         train(bad, SOURCE, tmp_path / "out", console=quiet())
+    with pytest.raises(RecipeError, match=r"model\.options\.x: .*it has none"):
+        check_model(recipe(model={"name": "resnet18", "options": {"x": 1}}).model)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [({"accelerator": "gpu"}, "PyTorch finds no GPU"), ({"tensorboard": True}, "tensorboard pack")],
+)
+def test_a_machine_that_lacks_something_leaves_the_folder_free(
+    tmp_path, monkeypatch, change, message
+):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    out = tmp_path / "out"
+    with pytest.raises(RecipeError, match=message):
+        train(recipe(**change), SOURCE, out, model=tiny_network(), console=quiet())
+    prepare_output(out, recipe(), resume=False)
+
+
+def test_images_of_a_size_that_the_network_cannot_take(tmp_path):
+    odd = recipe(model={"name": "reactnet18", "width": 0.1})
+    source = load_source("digits", image_size=9).limited(150)
+    with pytest.raises(RecipeError, match=r"data\.image_size: .* 9x9 images; try multiples"):
+        train(odd, source, tmp_path / "out", console=quiet())
+    assert not (tmp_path / "out" / "recipe.resolved.yaml").exists()
+
+
+def diverging(**changes):
+    stages = [
+        {"name": "one", "epochs": 1},
+        {"name": "two", "epochs": 2, "optimizer": {"name": "sgd", "lr": 100, "momentum": 0.99}},
+    ]
+    return parse_recipe({**recipe().model_dump(), "stages": stages, **changes})
+
+
+def test_activations_that_diverge_name_epoch_and_rate(tmp_path):
+    model = tiny_network()
+    steps = []
+
+    def spoil(module, inputs):
+        if module.training:
+            steps.append(1)
+        return (inputs[0] * (torch.inf if len(steps) == 4 else 1),)  # in the second epoch
+
+    model[8].register_forward_pre_hook(spoil)  # the classifier, which has 8 bits
+    message = r"diverged in epoch 2 \(.*finite.*\): lower stages\.1\.optimizer\.lr, now 100, "
+    with pytest.raises(SignbitError, match=message):
+        train(diverging(), SOURCE, tmp_path / "out", model=model, console=quiet())
+
+
+@pytest.mark.parametrize("when", ["training", "validation"])
+def test_a_loss_that_diverges_names_epoch_and_rate(tmp_path, when):
+    model = tiny_network()
+
+    def spoil(module, inputs, output):
+        return output * (torch.nan if module.training == (when == "training") else 1)
+
+    model.register_forward_hook(spoil)
+    with pytest.raises(SignbitError, match=r"diverged in epoch 1 \(the loss is nan\)"):
+        train(diverging(), SOURCE, tmp_path / "out", model=model, console=quiet())
+    assert not (tmp_path / "out" / "checkpoints" / "last.ckpt").exists()
 
 
 def test_registry_model_is_rebuilt_from_its_file(tmp_path):

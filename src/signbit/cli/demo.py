@@ -13,13 +13,14 @@ import typer
 from signbit.cli.compile import compile_trained
 from signbit.cli.console import JsonOption, bytes_text, print_json, print_pairs, stderr
 from signbit.cli.recipes import find_recipe
+from signbit.errors import SignbitError
 
 if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor, nn
 
     from signbit.tasks.classification import Evaluation
-    from signbit.training import RunResult
+    from signbit.training import Recipe, RunResult
 
 RECIPE = "digits"
 
@@ -49,12 +50,16 @@ def demo(
     recipe = load_recipe(find_recipe(RECIPE), overrides or ())
     require_writable(output)
     run_folder = output / "run"
-    if (run_folder / "recipe.resolved.yaml").exists():
-        shutil.rmtree(run_folder)  # an earlier demo's
+    _require_demo(run_folder, recipe)
     from signbit.runtime import load
     from signbit.tasks import classification
     from signbit.training import train
+    from signbit.training.checks import check_machine, check_model
 
+    check_model(recipe.model)
+    check_machine(recipe)
+    if run_folder.exists():
+        shutil.rmtree(run_folder)  # an earlier demo's
     source = load_source(
         recipe.data.name, val_size=recipe.data.val_size, image_size=recipe.data.image_size
     )
@@ -82,6 +87,30 @@ def demo(
         return
     print_pairs("signbit demo", {name: f"{value}  {remark}" for name, value, remark in rows})
     say(f"report: {report}")
+
+
+def _require_demo(folder: Path, recipe: Recipe) -> None:
+    """Check that what lies in ``folder`` is an earlier demo's run, or nothing.
+
+    Raises:
+        SignbitError: it is something else, which the demo must not replace.
+    """
+    from signbit.training import load_recipe
+
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    try:
+        before = load_recipe(folder / "recipe.resolved.yaml")
+    except SignbitError:
+        before = None
+    if before is None or (before.data.name, before.model.name) != (
+        recipe.data.name,
+        recipe.model.name,
+    ):
+        raise SignbitError(
+            f"{folder} is not of an earlier demo with {recipe.model.name} on {recipe.data.name}, "
+            "and would be deleted: choose another folder with --output"
+        )
 
 
 def _time_networks(

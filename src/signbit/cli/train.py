@@ -38,7 +38,10 @@ def train(
     output = output or Path("runs") / path.stem
     prepare_output(output, checked, resume)  # before decoding data, which can take a while
     from signbit.training import train as run_training
+    from signbit.training.checks import check_machine, check_model
 
+    check_model(checked.model)
+    check_machine(checked)
     source = load_source(
         checked.data.name,
         data,

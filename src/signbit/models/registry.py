@@ -1,6 +1,7 @@
 """The registry of models: every model is a function, found by its name."""
 
 import fnmatch
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
@@ -70,6 +71,18 @@ def model_info(name: str) -> ModelInfo:
     """
     _check(name)
     return _INFO[name]
+
+
+def model_arguments(name: str) -> list[str] | None:
+    """Return the names of the arguments that the model takes; None if it takes any.
+
+    Raises ValueError for an unknown name, naming the nearest.
+    """
+    _check(name)
+    parameters = inspect.signature(_FACTORIES[name]).parameters.values()
+    if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters):
+        return None
+    return [p.name for p in parameters]
 
 
 def _check(name: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import lightning.pytorch as pl
@@ -9,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from signbit.errors import SignbitError
 from signbit.tasks import classification
 from signbit.training.recipe import OptimizerRecipe, Recipe
 from signbit.training.schedule import learning_rate
@@ -73,8 +75,15 @@ class StagedClassifier(pl.LightningModule):
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         images, labels = batch
-        logits = self.model(images)
+        try:
+            logits = self.model(images)
+        except ValueError as error:
+            # An 8-bit layer that has just seen infinity or NaN.
+            if "no finite interval" not in str(error):
+                raise
+            raise diverged(self.recipe, self.current_epoch, str(error)) from error
         loss = classification.loss(logits, labels, self.stage.loss.label_smoothing)
+        self._require_finite(loss)
         batch_accuracy = self.train_accuracy(logits, labels)
         size = len(labels)
         self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=size)
@@ -88,8 +97,24 @@ class StagedClassifier(pl.LightningModule):
         images, labels = batch
         logits = self.model(images)
         self.val_accuracy(logits, labels)
-        self.log("val_loss", classification.loss(logits, labels), batch_size=len(labels))
+        loss = classification.loss(logits, labels)
+        self._require_finite(loss)
+        self.log("val_loss", loss, batch_size=len(labels))
         self.log("val_accuracy", self.val_accuracy, prog_bar=True, batch_size=len(labels))
+
+    def _require_finite(self, loss: Tensor) -> None:
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise diverged(self.recipe, self.current_epoch, f"the loss is {value}")
+
+
+def diverged(recipe: Recipe, epoch: int, what: str) -> SignbitError:
+    """The error of a run whose numbers left the finite ones, in an epoch counted from 0."""
+    index, _ = recipe.stage_at(epoch)
+    return SignbitError(
+        f"training diverged in epoch {epoch + 1} ({what}): lower stages.{index}.optimizer.lr, now "
+        f"{recipe.stages[index].optimizer.lr:g}, and start again with another --output"
+    )
 
 
 def make_optimizer(model: nn.Module, recipe: OptimizerRecipe) -> torch.optim.Optimizer:

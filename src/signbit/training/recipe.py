@@ -121,12 +121,17 @@ class Recipe(_Checked):
     Attributes:
         task: what is learnt.
         seed: of everything random.
+        data: which images, and how they come in batches.
+        model: which network.
+        stages: what is trained, one after the other.
         weights: which weights the run keeps: those of the epoch of the last stage with the ``best``
             validation accuracy, or the ``last`` ones.
         calibration_batches: batches of training images that the ranges of 8-bit layers are frozen
-        on. precision: ``"32"``, or ``"bf16"`` for mixed precision. threads: CPU threads; None
-        leaves PyTorch's choice. Sums depend on it in the last bit. accelerator: ``"auto"`` takes
-        a GPU if there is one. channels_last: NHWC memory order, usually faster on CPUs.
+            on.
+        precision: ``"32"``, or ``"bf16"`` for mixed precision.
+        threads: CPU threads; None leaves PyTorch's choice. Sums depend on it in the last bit.
+        accelerator: ``"auto"`` takes a GPU if there is one.
+        channels_last: NHWC memory order, usually faster on CPUs.
         tensorboard: also write TensorBoard logs (needs the ``tensorboard`` package).
     """
 

@@ -2,22 +2,20 @@
 
 What lies in the output folder afterwards:
 
-========================  ==================================================================
-``recipe.resolved.yaml``  the recipe with every default and override (has the seed)
-``versions.json``         libraries, processor, threads
-``checkpoints/last.ckpt`` everything needed to go on, written after every epoch
-``checkpoints/best.pt``   weights of the best epoch of the last stage
-``metrics.csv``           a row an epoch
-``curves.png``            the same as a picture
-``model.pt``              final weights with the network's spec:
-:func:`signbit.training.load_trained` ``metrics.json``          test and validation accuracy,
-time, hash of the weights ========================
-==================================================================
+=========================  ==============================================================
+``recipe.resolved.yaml``   the recipe with every default and override (has the seed)
+``versions.json``          libraries, processor, threads
+``checkpoints/last.ckpt``  everything needed to go on, written after every epoch
+``checkpoints/best.pt``    weights of the best epoch of the last stage
+``metrics.csv``            a row an epoch
+``curves.png``             the same as a picture
+``model.pt``               final weights with the network's spec, for ``load_trained``
+``metrics.json``           test and validation accuracy, time, hash of the weights
+=========================  ==============================================================
 """
 
 from __future__ import annotations
 
-import difflib
 import logging
 import time
 import warnings
@@ -37,8 +35,9 @@ from signbit.errors import RecipeError, SignbitError
 from signbit.tasks import classification
 from signbit.training.callbacks import BestWeights, History
 from signbit.training.checkpoint import AtomicCheckpointIO
+from signbit.training.checks import check_machine, check_model
 from signbit.training.files import write_json, write_text
-from signbit.training.module import StagedClassifier
+from signbit.training.module import StagedClassifier, diverged
 from signbit.training.output import prepare_output
 from signbit.training.recipe import ModelRecipe, Recipe
 from signbit.training.trained import TrainedModel, build_model, weights_sha256
@@ -84,11 +83,13 @@ def train(
         console: where progress goes; stderr by default.
 
     Raises:
-        SignbitError: the folder cannot be written, holds another run, or has nothing to resume.
-        RecipeError: the recipe does not fit the data or the registry of models.
+        SignbitError: the folder cannot be written, holds another run, or has nothing to resume; or
+            training diverged.
+        RecipeError: the recipe does not fit the data, the registry of models or this machine.
     """
     output = Path(output)
     console = console or Console(stderr=True)
+    check_machine(recipe)
     prepare_output(output, recipe, resume)
     spec = None if model else model_spec(recipe.model, source)
     if recipe.threads is not None:
@@ -96,6 +97,7 @@ def train(
     torch.manual_seed(recipe.seed)
     if spec is not None:
         model = build_model(spec)
+        _check_size(model, source)
     assert model is not None
     if recipe.channels_last:
         model.to(memory_format=torch.channels_last)
@@ -127,14 +129,9 @@ def model_spec(recipe: ModelRecipe, source: DataSource) -> dict[str, Any]:
     """The arguments of ``create_model`` for a recipe and its data.
 
     Raises:
-        RecipeError: no such model; gives the nearest name.
+        RecipeError: no such model, or an option that it does not have; gives the nearest name.
     """
-    from signbit.models import list_models
-
-    if recipe.name not in list_models():
-        close = difflib.get_close_matches(recipe.name, list_models(), 1, 0.4)
-        hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(list_models())}"
-        raise RecipeError(f"model.name: no model {recipe.name!r}; {hint}")
+    check_model(recipe)
     return {
         "name": recipe.name,
         "num_classes": source.num_classes,
@@ -143,6 +140,21 @@ def model_spec(recipe: ModelRecipe, source: DataSource) -> dict[str, Any]:
         "width": recipe.width,
         **recipe.options,
     }
+
+
+def _check_size(model: nn.Module, source: DataSource) -> None:
+    """Run one empty image, for a network that halves its maps takes only some sizes."""
+    model.eval()
+    try:
+        with torch.no_grad():
+            model(torch.zeros(1, *source.input_shape))
+    except RuntimeError as error:
+        _, height, width = source.input_shape
+        raise RecipeError(
+            f"data.image_size: the network cannot take {height}x{width} images; try multiples of "
+            f"32 ({str(error).partition(chr(10))[0]})"
+        ) from error
+    model.train()
 
 
 def make_loader(
@@ -233,10 +245,7 @@ def _quiet_trainer(**arguments: Any) -> pl.Trainer:
 def _tensorboard(output: Path) -> Any:
     from lightning.pytorch.loggers import TensorBoardLogger
 
-    try:
-        return TensorBoardLogger(output, name="tensorboard", version="")
-    except ModuleNotFoundError as error:
-        raise RecipeError("tensorboard: true needs the tensorboard package") from error
+    return TensorBoardLogger(output, name="tensorboard", version="")
 
 
 def _finish(
@@ -247,7 +256,12 @@ def _finish(
 
     started = time.perf_counter()
     model.cpu().eval()
-    calibrate(model, _first_batches(recipe, source))
+    try:
+        calibrate(model, _first_batches(recipe, source))
+    except ValueError as error:
+        if "finite" not in str(error):
+            raise
+        raise diverged(recipe, recipe.epochs - 1, str(error)) from error
     results = {
         split: classification.evaluate(
             model, source.split(split), source.mean, source.std, channels_last=recipe.channels_last

@@ -1,0 +1,58 @@
+"""What a recipe asks of the registry of models and of this machine, checked before data are read.
+
+Apart from the recipe's own checks, which need no PyTorch.
+"""
+
+from __future__ import annotations
+
+import difflib
+from importlib import util
+
+import torch
+
+from signbit.errors import RecipeError
+from signbit.training.recipe import ModelRecipe, Recipe
+
+
+def check_model(recipe: ModelRecipe) -> None:
+    """Check that the registry has the model, and the model its options.
+
+    Raises:
+        RecipeError: it has not; gives the dotted path and the nearest name.
+    """
+    from signbit.models import list_models
+    from signbit.models.registry import model_arguments
+
+    if recipe.name not in list_models():
+        hint = _hint(recipe.name, list_models())
+        raise RecipeError(f"model.name: no model {recipe.name!r}; {hint}")
+    known = model_arguments(recipe.name)
+    if known is None:
+        return
+    given = ("name", "stem", "width", "num_classes", "in_channels")  # not by way of options
+    free = [name for name in known if name not in given]
+    for option in recipe.options:
+        if option not in free:
+            hint = _hint(option, free)
+            raise RecipeError(f"model.options.{option}: {recipe.name} has no such option; {hint}")
+
+
+def check_machine(recipe: Recipe) -> None:
+    """Check that this machine has what the recipe wants to run on.
+
+    Raises:
+        RecipeError: no GPU, or no TensorBoard.
+    """
+    if recipe.accelerator == "gpu" and not (
+        torch.cuda.is_available() or torch.backends.mps.is_available()
+    ):
+        raise RecipeError("accelerator: PyTorch finds no GPU here; use 'auto' or 'cpu'")
+    if recipe.tensorboard and not any(map(util.find_spec, ("tensorboard", "tensorboardX"))):
+        raise RecipeError("tensorboard: true needs the tensorboard package")
+
+
+def _hint(word: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(word, known, 1, 0.4)
+    if close:
+        return f"did you mean {close[0]!r}?"
+    return f"known: {', '.join(known)}" if known else "it has none"
