@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import signbit
 from signbit import nn as snn
-from signbit.compiler.ir import Graph, Type
+from signbit.compiler.ir import MAX_STEPS, Graph, Type
 from tests.compiler.build import check_in_float64
 from tests.runtime.networks import make_awkward
 
@@ -238,6 +238,54 @@ def test_unused_layers_leave_no_trace() -> None:
 
     graph = joined(Unused())
     assert [node.op for node in graph.nodes] == ["pointwise", "conv_q8"]
+
+
+class Fan(nn.Module):
+    """One stream whose bits, each cut elsewhere, many convolutions want; their sum comes out."""
+
+    def __init__(self, branches: int, before: nn.Module):
+        super().__init__()
+        self.before = before
+        self.signs = nn.ModuleList(snn.RSign(8) for _ in range(branches))
+        self.convs = nn.ModuleList(snn.BinaryConv2d(8, 8, 1) for _ in range(branches))
+        for sign in self.signs:
+            nn.init.normal_(sign.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.before(x)
+        total = x
+        for sign, conv in zip(self.signs, self.convs, strict=True):
+            total = total + conv(sign(x))
+        return total
+
+
+def binary() -> nn.Module:
+    return nn.Sequential(snn.Sign(), snn.BinaryConv2d(8, 8, 3, padding=1), nn.BatchNorm2d(8))
+
+
+LONG = {
+    "14 branches of real numbers": lambda: Fan(14, nn.Identity()),
+    "14 branches of integer sums": lambda: Fan(14, binary()),
+    "30 branches of integer sums": lambda: Fan(30, binary()),
+    "10 branches": lambda: Fan(10, binary()),
+    "11 branches": lambda: Fan(11, binary()),
+    "12 branches": lambda: Fan(12, binary()),
+    "30 branches behind a pool": lambda: Fan(30, nn.MaxPool2d(2)),
+    "8 batch norms and PReLUs": lambda: nn.Sequential(
+        *(layer for _ in range(8) for layer in (nn.BatchNorm2d(8), nn.PReLU(8)))
+    ),
+    "24 batch norms and PReLUs behind bits": lambda: nn.Sequential(
+        binary(), *(layer for _ in range(24) for layer in (nn.BatchNorm2d(8), nn.PReLU(8)))
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LONG)
+def test_epilogues_that_are_too_long_are_split(name: str) -> None:
+    graph = joined(LONG[name]())
+    assert all(len(node.epilogue) <= MAX_STEPS for node in graph.nodes)
+    if name == "8 batch norms and PReLUs":
+        assert [len(node.epilogue) for node in graph.nodes if node.epilogue][1:] == [12, 6]
 
 
 @pytest.mark.slow

@@ -8,7 +8,9 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from signbit import runtime
 from signbit.compiler import reference
+from signbit.compiler.emit import emit
 from signbit.compiler.ir import Graph, Node, Step, Type, Value
 from tests.compiler.build import conv_attrs
 
@@ -140,6 +142,23 @@ def test_max_pool(kernel: int, stride: int, pad: int) -> None:
 def test_max_pool_ignores_nan() -> None:
     x = np.array([[[[np.nan, -3.0], [-2.0, np.nan]]]], f32)
     assert pool("max_pool", x, 2, 2, 0).item() == -2
+
+
+@pytest.mark.parametrize(
+    ("window", "negative"), [([[-3, -0.0], [0.0, -5]], False), ([[-3, 0.0], [-0.0, -5]], True)]
+)
+def test_max_pool_meets_zeros_column_by_column(window: list, negative: bool) -> None:
+    x = np.broadcast_to(np.array(window, f32), (1, 4, 2, 2)).copy()
+    assert (
+        np.signbit(pool("max_pool", x, 2, 2, 0)).tolist()
+        == np.full((1, 4, 1, 1), negative).tolist()
+    )
+    # and so does the engine, bit for bit
+    source, out = Value("x", Type.F32, (4, 2, 2)), Value("y", Type.F32, (4, 1, 1))
+    attrs = {f"{n}_{a}": v for n, v in (("kernel", 2), ("stride", 2), ("pad", 0)) for a in "hw"}
+    graph = Graph([Node("max_pool", "pool", [source], [out], attrs)], source, [out], [False])
+    found = runtime.load(emit(graph))(x)
+    assert found.view(np.uint32).tolist() == reference.run(graph, x)[0].view(np.uint32).tolist()
 
 
 def test_avg_pool_adds_row_by_row() -> None:

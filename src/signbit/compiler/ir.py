@@ -167,6 +167,8 @@ STEPS: dict[str, OpSpec] = {
 # attrs that hold a float32 (stored as its bits); every other one is an int32
 FLOAT_ATTRS = frozenset({"inv_scale"})
 
+MAX_STEPS = 12  # of an epilogue
+
 INT32_MIN, INT32_MAX = -(2**31), 2**31 - 1
 
 

@@ -125,8 +125,10 @@ def _max_pool(node: Node, values: dict[Value, np.ndarray], precision: Real) -> N
     bits = node.outputs[0].type == Type.B1
     windows = _windows(x, node, 0 if bits else -np.inf)
     m = np.zeros_like(windows[0]) if bits else np.full_like(windows[0], -np.inf)
-    for window in windows:
-        m = np.where(window > m, window, m)
+    height, width = node.attrs["kernel_h"], node.attrs["kernel_w"]
+    # column by column: of zeros of both signs, the first that is met stays
+    for tap in (row * width + column for column in range(width) for row in range(height)):
+        m = np.where(windows[tap] > m, windows[tap], m)
     if "flip" in node.params:
         m = m ^ node.params["flip"].reshape(1, -1, 1, 1)
     values[node.outputs[0]] = m

@@ -78,8 +78,8 @@ class BinaryLayer(nn.Module):
         signs, scale = self.weight_quantizer(self.weight)
         if signs.shape != self.weight.shape or not (signs.abs() == 1).all():
             raise ValueError(
-                f"{type(self.weight_quantizer).__name__}: a weight quantizer must return signs that "
-                "are exactly -1 or +1, in the weight's shape, and keep their scale apart"
+                f"{type(self.weight_quantizer).__name__}: a weight quantizer must return signs "
+                "that are exactly -1 or +1, in the weight's shape, and keep their scale apart"
             )
         if scale is None:
             scale = self.weight.new_ones(self.weight.shape[0])

@@ -19,6 +19,7 @@ from signbit.compiler.passes.fuse import fuse
 from signbit.compiler.passes.int4 import lower_int4
 from signbit.compiler.passes.share import share_quant8
 from signbit.compiler.passes.simplify import simplify
+from signbit.compiler.passes.split import split_epilogues
 from signbit.compiler.passes.thresholds import lower_signs
 
 
@@ -31,4 +32,4 @@ def lower(captured: Graph, precision: type[np.floating] = np.float32) -> Graph:
     graph = simplify(captured)
     for lowering in (expand, lower_int4, lower_signs, remove_dead, fold_affine, share_quant8):
         graph = lowering(graph)
-    return check(cast(fuse(graph), precision))
+    return check(cast(split_epilogues(fuse(graph)), precision))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from signbit.compiler.ir import INT32_MAX, LOWERED_OPS, STEPS, Graph, Node, Type, Value
+from signbit.compiler.ir import INT32_MAX, LOWERED_OPS, MAX_STEPS, STEPS, Graph, Node, Type, Value
 from signbit.compiler.passes.cast import INTEGERS
 from signbit.compiler.passes.paths import reachable
 from signbit.compiler.shapes import output_size
@@ -114,6 +114,8 @@ def _check_conv(node: Node) -> None:
 
 
 def _check_epilogue(node: Node, channels: int, size: tuple[int, int]) -> None:
+    steps = len(node.epilogue)
+    _require(steps <= MAX_STEPS, node, f"has {steps} steps, more than {MAX_STEPS}")
     integer, four_bits = node.op != "pointwise", False
     for step in node.epilogue:
         spec = STEPS.get(step.kind)
