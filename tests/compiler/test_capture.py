@@ -103,8 +103,18 @@ def test_refused_layers(layer: nn.Module, message: str) -> None:
         (F.relu, r"the model \(Net\): it calls relu.*torch\.nn\.ReLU"),
         (lambda x: F.max_pool2d(x, 2), r"it calls max_pool2d.*torch\.nn\.MaxPool2d"),
         (lambda x: x.mean((2, 3)), r"it calls mean.*AdaptiveAvgPool2d\(1\)"),
-        (lambda x: x * 2, r"it calls mul, which the compiler does not know"),
-        (lambda x: x + 1, r"it calls add, which the compiler does not know"),
+        (lambda x: x * 2, r"it calls mul, which the compiler does not know: .*BatchNorm2d"),
+        (lambda x: x + 1, r"it calls add in a way .*two maps of equal shape.*BatchNorm2d adds"),
+        (lambda x: torch.cat([x, x], 1), r"it calls cat, .*x \+ y"),
+        (F.silu, r"it calls silu, .*signbit\.nn\.RPReLU"),
+        (torch.sigmoid, r"it calls sigmoid, .*signbit\.nn\.RPReLU"),
+        (lambda x: x[:, :4], r"it calls getitem, .*one layer for each part"),
+        (lambda x: F.interpolate(x, scale_factor=2), r"it calls interpolate, .*resize the image"),
+        (lambda x: x.permute(0, 1, 3, 2), r"it calls permute, .*\[N, C, H, W\]"),
+        (
+            lambda x: x.cumsum(1),
+            r"it calls cumsum, .*torch\.flatten\(x, 1\).*layers .*BinaryConv2d",
+        ),
         (lambda x: x.view(x.shape[0], -1), r"it calls view.*torch\.flatten\(x, 1\)"),
         (
             lambda x: F.conv2d(x, torch.ones(4, 8, 1, 1)),
@@ -247,3 +257,9 @@ def test_untraceable_model_still_lists_its_layers() -> None:
     found = capture_leniently(model, X)
     assert [node.op for node in found.graph.nodes] == ["quant_conv2d", "sign", "conv2d"]
     assert [problem.path for problem in found.problems] == ["", "layer.1"]
+
+
+@pytest.mark.parametrize("key", ["format", "version", "sha256", "input_shape", "signbit"])
+def test_metadata_under_the_formats_own_names_is_refused(key: str) -> None:
+    with pytest.raises(CompileError, match=f"metadata '{key}' is the format's own"):
+        signbit.compile(Net(nn.ReLU()), X, metadata={key: "mine"}, verify=False)

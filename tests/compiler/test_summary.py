@@ -38,11 +38,14 @@ def test_uncalibrated_network_says_so_and_is_counted() -> None:
     model = signbit.create_model("reactnet18", num_classes=10, stem="cifar", width=0.25)
     summary = signbit.summary(model, torch.randn(1, 3, 32, 32))
     assert not summary.compiles
-    refused = [row.path for row in summary.rows if row.runs == "refused"]
-    assert refused == [
+    waiting = [row.path for row in summary.rows if row.runs == "8-bit, calibrate first"]
+    assert waiting == [
         "stem.0", "stages.1.0.shortcut.1", "stages.2.0.shortcut.1", "stages.3.0.shortcut.1", "head",
     ]  # fmt: skip
     assert "signbit.calibrate" in by_path(summary)["stem.0"].reasons[0]
+    text = str(summary)
+    assert "refuse" not in text
+    assert text.count("Note: 5 8-bit layers do not know") == 1
     # still with the memory of the program that it will be
     assert by_path(summary)["stages.0.1.sign"].memory == 16 * 32 * 32 / 8
 
@@ -58,6 +61,13 @@ def test_refused_network() -> None:
     text = str(summary)
     assert "The compiler refuses:" in text
     assert "head (Linear): " in text
+
+
+def test_uncalibrated_and_refused_is_refused() -> None:
+    model = nn.Sequential(snn.QuantConv2d(4, 8, 1, groups=4), snn.QuantConv2d(8, 8, 1))
+    summary = signbit.summary(model, torch.randn(1, 4, 4, 4))
+    assert [row.runs for row in summary.rows] == ["refused", "8-bit, calibrate first"]
+    assert "multiples of 4" in str(summary)
 
 
 def test_network_that_fails_in_lowering_names_the_layer() -> None:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from signbit.compiler.ir import Graph, Node, Type, Value
-from signbit.compiler.layers import Layer, is_leaf, read_layer
+from signbit.compiler.layers import Layer, is_leaf, known_layers, read_layer
 from signbit.errors import CompileError
 
 
@@ -187,10 +187,56 @@ def record(module: fx.GraphModule, example_input: Tensor) -> dict[str, Tensor]:
 _ADDITIONS = (torch.add, operator.add, operator.iadd, "add", "add_")
 _INSTEAD = {
     "relu": "the layer torch.nn.ReLU",
+    "prelu": "the layer torch.nn.PReLU",
+    **dict.fromkeys(
+        (
+            "elu",
+            "gelu",
+            "hardswish",
+            "hardtanh",
+            "leaky_relu",
+            "mish",
+            "relu6",
+            "selu",
+            "silu",
+            "sigmoid",
+            "softplus",
+            "tanh",
+            "clamp",
+            "clip",
+        ),
+        "the layer torch.nn.PReLU, torch.nn.ReLU or signbit.nn.RPReLU",
+    ),
+    "sub": "the addition of two maps; a batch norm's weight can hold the minus",
+    "neg": "the layer torch.nn.BatchNorm2d, whose weight can hold the minus",
+    **dict.fromkeys(
+        ("mul", "div", "truediv"),
+        "the layer torch.nn.BatchNorm2d for a factor a channel; two maps can only be added",
+    ),
+    **dict.fromkeys(
+        ("cat", "concat", "concatenate", "stack"),
+        "the addition of two maps of equal shape, x + y",
+    ),
+    **dict.fromkeys(
+        ("interpolate", "upsample", "pixel_shuffle"),
+        "maps of one size, or resize the image before the model",
+    ),
+    **dict.fromkeys(
+        ("permute", "transpose", "movedim", "contiguous", "to", "float"),
+        "example inputs that are float32 [N, C, H, W] already, and leave it out",
+    ),
+    **dict.fromkeys(
+        ("getitem", "chunk", "split"),
+        "one layer for each part, with that part's channels as its outputs",
+    ),
     "max_pool2d": "the layer torch.nn.MaxPool2d",
     "avg_pool2d": "the layer torch.nn.AvgPool2d",
     "adaptive_avg_pool2d": "the layer torch.nn.AdaptiveAvgPool2d(1)",
     "mean": "the layer torch.nn.AdaptiveAvgPool2d(1)",
+    "pad": "the padding of the layer behind it",
+    "softmax": "it outside of the model, on the program's outputs",
+    "log_softmax": "it outside of the model, on the program's outputs",
+    "squeeze": "torch.flatten(x, 1)",
     "view": "torch.flatten(x, 1)",
     "reshape": "torch.flatten(x, 1)",
     "sign": "the layer signbit.nn.Sign",
@@ -199,6 +245,15 @@ _INSTEAD = {
     "batch_norm": "the layer torch.nn.BatchNorm2d",
     "dropout": "the layer torch.nn.Dropout",
 }
+_CALLS = "x + y of two maps of equal shape and torch.flatten(x, 1) are all that can be called"
+
+
+def _way_out(name: str) -> str:
+    """What to write instead of a call of the function `name`."""
+    if name.strip("_") in ("add", "iadd"):
+        return f"{_CALLS}; a torch.nn.BatchNorm2d adds a number a channel"
+    use = _INSTEAD.get(name.strip("_"))
+    return f"use {use}" if use else f"{_CALLS}; build the rest from the layers {known_layers()}"
 
 
 class _Builder:
@@ -291,9 +346,12 @@ class _Builder:
         elif target in (torch.flatten, "flatten") and self._is_plain_flatten(fx_node):
             layer = Layer("flatten")
         if layer is None:
-            use = _INSTEAD.get(name.rstrip("_"))
-            reason = f"it calls {name}, which the compiler does not know"
-            self._refuse(path, owner, f"{reason}: use {use}" if use else reason)
+            reason = f"it calls {name}, which the compiler does not know: {_way_out(name)}"
+            if name.strip("_") in ("add", "iadd", "flatten"):
+                reason = (
+                    f"it calls {name} in a way that the compiler does not know: {_way_out(name)}"
+                )
+            self._refuse(path, owner, reason)
             layer = Layer("unsupported")
         self._append(
             fx_node, f"{path}.{name}".lstrip("."), layer, self._inputs(fx_node, path, owner)

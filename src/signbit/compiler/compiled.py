@@ -69,8 +69,8 @@ def compile(
         verify: check the engine against the graph and the graph against the model.
 
     Raises:
-        CompileError: layers that cannot be compiled, each with its path and what to use instead; or
-            numbers that are not finite.
+        CompileError: layers that cannot be compiled, each with its path and what to use instead;
+            numbers that are not finite; or metadata that the file cannot hold.
         VerifyError: the result does not do what the model does.
     """
     if isinstance(example_input, Tensor) and example_input.dtype != torch.float32:
@@ -79,6 +79,7 @@ def compile(
     graph = captured.graph
     graph.mean, graph.std = _preprocessing(preprocessing, graph.input.channels)
     graph.metadata = dict(metadata or {})
+    emit.check_metadata(graph)
     lowered = lower(graph)
     report = verify_graph(lowered, captured, example_input) if verify else None
     return CompiledModel(lowered, graph, report)

@@ -123,6 +123,11 @@ def save(graph: Graph, path: str | os.PathLike[str]) -> Path:
     return path
 
 
+def check_metadata(graph: Graph) -> None:
+    """Raise CompileError, naming the key, for metadata that a file cannot hold."""
+    _metadata(graph)
+
+
 def _metadata(graph: Graph) -> dict[str, str]:
     entries = {
         "format": "signbit",
@@ -133,7 +138,7 @@ def _metadata(graph: Graph) -> dict[str, str]:
     }
     for key, value in graph.metadata.items():
         if key in _RESERVED:
-            continue
+            raise CompileError(f"metadata {key!r} is the format's own: use another name")
         try:
             entries[key] = json.dumps(value, allow_nan=False)
         except (TypeError, ValueError) as error:

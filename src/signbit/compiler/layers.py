@@ -16,6 +16,8 @@ from torch import nn
 
 from signbit import nn as snn
 
+UNCALIBRATED = "its input range is not known: call signbit.calibrate(model, loader), or train first"
+
 
 @dataclass
 class Layer:
@@ -108,9 +110,7 @@ def _quant(module: snn.QuantLayer, op: str, attrs: dict[str, int | float]) -> La
     }
     layer = Layer(op, attrs, params)
     if not module.calibrated:
-        layer.refused.append(
-            "its input range is not known: call signbit.calibrate(model, loader), or train first"
-        )
+        layer.refused.append(UNCALIBRATED)
     return layer
 
 
@@ -262,6 +262,11 @@ def is_leaf(module: nn.Module) -> bool:
     return isinstance(module, tuple(_READERS)) or type(module).__module__.startswith("signbit.nn")
 
 
+def known_layers() -> str:
+    """The names of the layers that can be compiled."""
+    return ", ".join(sorted({kind.__name__ for kind in _READERS} - {"Conv2d", "Linear"}))
+
+
 def read_layer(module: nn.Module) -> Layer:
     """Read one leaf module. Never raises for a module that the compiler refuses."""
     for kind in type(module).__mro__:
@@ -275,6 +280,5 @@ def read_layer(module: nn.Module) -> Layer:
     elif isinstance(module, _NORMS):
         reason = "use torch.nn.BatchNorm2d"
     else:
-        names = ", ".join(sorted({kind.__name__ for kind in _READERS} - {"Conv2d", "Linear"}))
-        reason = f"the compiler knows {names}"
+        reason = f"the compiler knows {known_layers()}"
     return Layer("unsupported", refused=[f"this layer is not supported: {reason}"])

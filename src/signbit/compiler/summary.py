@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from signbit.compiler.capture import Capture, capture_leniently
 from signbit.compiler.ir import Graph, Node, Type, Value
+from signbit.compiler.layers import UNCALIBRATED
 from signbit.compiler.passes import lower
 from signbit.errors import CompileError
 from signbit.hardware.counts import Count, count_layers, total
@@ -21,6 +22,7 @@ BITS = {
     Type.I4: 4,
     Type.B1: 1,
 }
+_TO_CALIBRATE = "8-bit, calibrate first"
 _REAL_ONLY = ("conv2d", "linear", "unsupported")
 _RUNS = {
     "binary_conv2d": "binary",
@@ -48,8 +50,8 @@ class Row:
             stores, with its input's 8-bit form if it makes one; 0 where all is fused. Where the
             model cannot be lowered: of its output, as bits or float32.
         runs: `binary`, `8-bit`, `pooling`, `fused` (into what produces its input), `pointwise` (a
-            pass over memory of its own), `nothing to do`, or `refused`.
-        reasons: why it is refused.
+            pass over memory of its own), `nothing to do`, `8-bit, calibrate first`, or `refused`.
+        reasons: why it is refused, or what it lacks.
     """
 
     path: str
@@ -88,7 +90,7 @@ class Summary:
     @property
     def compiles(self) -> bool:
         """Whether the compiler takes the model as it is."""
-        return not self.problems and all(row.runs != "refused" for row in self.rows)
+        return not self.problems and not any(row.reasons for row in self.rows)
 
     def to_dict(self) -> dict[str, object]:
         """The summary as JSON can hold it."""
@@ -126,7 +128,7 @@ def summarize(model: nn.Module, example_input: Tensor) -> Summary:
                 node.outputs[0].shape,
                 count,
                 _memory(node, lowered),
-                "refused" if reasons or node.op in _REAL_ONLY else _runs(node, lowered),
+                _runs(node, lowered, reasons),
                 tuple(reasons),
             )
         )
@@ -181,7 +183,11 @@ def _memory(node: Node, lowered: Graph | None) -> float:
     return bits / 8
 
 
-def _runs(node: Node, lowered: Graph | None) -> str:
+def _runs(node: Node, lowered: Graph | None, reasons: list[str]) -> str:
+    if node.op in _REAL_ONLY or any(reason != UNCALIBRATED for reason in reasons):
+        return "refused"
+    if reasons:
+        return _TO_CALIBRATE
     if node.op in _RUNS:
         return _RUNS[node.op]
     alone = lowered is not None and any(
@@ -226,8 +232,18 @@ def _text(summary: Summary) -> str:
         f"parameters {_number(whole.weight_bytes)}B"
     )
     reasons = [
-        f"{row.path} ({row.type}): {reason}" for row in summary.rows for reason in row.reasons
+        f"{row.path} ({row.type}): {reason}"
+        for row in summary.rows
+        for reason in row.reasons
+        if reason != UNCALIBRATED
     ]
+    waiting = sum(UNCALIBRATED in row.reasons for row in summary.rows)
+    if waiting:
+        layers = "1 8-bit layer does" if waiting == 1 else f"{waiting} 8-bit layers do"
+        lines.append(
+            f"Note: {layers} not know the input's range yet: call "
+            "signbit.calibrate(model, loader), or train, before compiling"
+        )
     if reasons or summary.problems:
         lines += [
             "",
