@@ -71,11 +71,11 @@ def uninterrupted(tmp_path_factory):
 # Within the first stage, at the border of the stages, within the second.
 def test_resume_after_sigkill_equals_an_uninterrupted_run(tmp_path, uninterrupted):
     whole, expected = uninterrupted
-    process = start(tmp_path, pause_ms=400)
+    process = start(tmp_path, pause_ms=1000)
     for epochs in (1, 3, 5):
         kill_after_epochs(process, tmp_path, epochs)
         assert not (tmp_path / "model.pt").exists()
-        process = start(tmp_path, "resume", 0 if epochs == 5 else 400)
+        process = start(tmp_path, "resume", 0 if epochs == 5 else 1000)
     assert finish(process) == expected
     assert rows(tmp_path) == rows(whole)
     assert [row["epoch"] for row in rows(tmp_path)] == [str(i) for i in range(1, 8)]
