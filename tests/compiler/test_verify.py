@@ -17,6 +17,7 @@ from signbit.compiler.capture import capture
 from signbit.compiler.passes import lower
 from signbit.compiler.verify import verify
 from signbit.errors import SignbitError, VerifyError
+from signbit.quantizers import MeanAbsScale
 from tests.runtime.networks import make_awkward
 
 X = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
@@ -168,3 +169,21 @@ def test_compile_without_verification() -> None:
     assert compiled.report is None
     found = compiled.session(threads=1)(X.numpy())
     assert found.shape == (2, 5)
+
+
+def test_output_that_cancels_to_nothing_is_no_error() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(snn.QuantConv2d(3, 8, 3), nn.BatchNorm2d(8))
+    nn.init.constant_(model[1].weight, 1e-12)
+    report = signbit.compile(signbit.calibrate(model, [X]), X).report
+    assert report.float64_error < 1e-6
+
+
+def test_learned_scales_and_means_are_the_same_numbers_in_float64() -> None:
+    """A mean over weights rounds otherwise in float64; the check must not mistake that."""
+    torch.manual_seed(0)
+    layers = [snn.QuantConv2d(3, 8, 3), snn.Sign(), snn.BinaryConv2d(8, 8, 3)]
+    layers[2].weight_quantizer = MeanAbsScale()
+    layers += [snn.Sign(), snn.BinaryConv2d(8, 8, 3, weight_quantizer="learned")]
+    model = nn.Sequential(*layers)
+    assert signbit.compile(signbit.calibrate(model, [X]), X).report.float64_error < 1e-12

@@ -511,7 +511,7 @@ def _capture_by_hooks(
         for path, module in _layers(model)
     ]
     try:
-        model(on_device_of(model, example))
+        model(on_device_of(model, example).clone())
     except Exception as failure:  # whatever a model's own forward raises
         problems.insert(0, Problem("", type(model).__name__, f"it fails on the example: {failure}"))
     finally:
