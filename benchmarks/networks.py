@@ -18,6 +18,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
@@ -71,16 +72,26 @@ def calibration_batch(path: Path | None, size: int, count: int) -> np.ndarray:
     return np.stack(images)
 
 
-def signbit_runner(
-    name: str, width: float, calibration: torch.Tensor, threads: int, isa: str | None
-) -> tuple[str, Callable[[np.ndarray], object]]:
+@dataclass(frozen=True)
+class Contender:
+    """A network in an engine: `run` takes the input, `bytes` is the size of its file."""
+
+    name: str
+    run: Callable[[np.ndarray], object]
+    bytes: int
+
+
+def signbit_contender(
+    name: str, width: float, calibration: torch.Tensor, threads: int, isa: str | None, folder: Path
+) -> Contender:
     torch.manual_seed(0)
     model = signbit.create_model(name, num_classes=1000, width=width)
     signbit.calibrate(model, [calibration[:4]])
-    compiled = signbit.compile(model, calibration[:1], verify=False)
-    session = compiled.session(threads=threads, isa=isa)
+    compiled = signbit.compile(model, calibration[:1])  # verified, or it raises
+    file = compiled.save(folder / "model.signbit")
+    session = signbit.load(file, threads=threads, isa=isa)
     label = name if width == 1 else f"{name} width {width:g}"
-    return f"{label}, signbit {session.isa}", session
+    return Contender(f"{label}, signbit {session.isa}", session, file.stat().st_size)
 
 
 def onnx_files(calibration: np.ndarray, folder: Path) -> tuple[Path, Path]:
@@ -126,9 +137,7 @@ def onnx_files(calibration: np.ndarray, folder: Path) -> tuple[Path, Path]:
     return fp32, int8
 
 
-def rival_runners(
-    fp32: Path, int8: Path, threads: int
-) -> Iterator[tuple[str, Callable[[np.ndarray], object]]]:
+def rivals(fp32: Path, int8: Path, threads: int) -> Iterator[Contender]:
     import onnxruntime
     import openvino
 
@@ -138,11 +147,14 @@ def rival_runners(
             str(file), "CPU", {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY"}
         )
         request = compiled.create_infer_request()
-        yield f"ResNet-18 {name}, OpenVINO", lambda x, r=request: r.infer({0: x})
+        size = file.stat().st_size
+        yield Contender(f"ResNet-18 {name}, OpenVINO", lambda x, r=request: r.infer({0: x}), size)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
-        yield f"ResNet-18 {name}, ONNX Runtime", lambda x, s=session: s.run(None, {"x": x})
+        yield Contender(
+            f"ResNet-18 {name}, ONNX Runtime", lambda x, s=session: s.run(None, {"x": x}), size
+        )
     torch.manual_seed(0)
     model = signbit.create_model("resnet18", num_classes=1000).eval()
 
@@ -151,26 +163,24 @@ def rival_runners(
         with torch.inference_mode():
             return model(torch.from_numpy(x))
 
-    yield "ResNet-18 fp32, PyTorch", run_torch
+    yield Contender("ResNet-18 fp32, PyTorch", run_torch, fp32.stat().st_size)
 
 
-def measure(
-    runners: dict[str, Callable[[np.ndarray], object]], x: np.ndarray, rounds: int
-) -> dict[str, np.ndarray]:
+def measure(contenders: list[Contender], x: np.ndarray, rounds: int) -> dict[str, np.ndarray]:
     """ms of every run, (rounds,) for each contender."""
-    for run in runners.values():
+    for contender in contenders:
         for _ in range(3):
-            run(x)
-    times: dict[str, list[float]] = {name: [] for name in runners}
+            contender.run(x)
+    times: dict[str, list[float]] = {contender.name: [] for contender in contenders}
     for _ in range(rounds):
-        for name, run in runners.items():
+        for contender in contenders:
             # The other libraries' threads spin for a while after their work, on cores that the next
             # contender needs: let them fall asleep, then wake the contender's own.
             time.sleep(PAUSE)
-            run(x)
+            contender.run(x)
             start = time.perf_counter()
-            run(x)
-            times[name].append((time.perf_counter() - start) * 1e3)
+            contender.run(x)
+            times[contender.name].append((time.perf_counter() - start) * 1e3)
     return {name: np.array(values) for name, values in times.items()}
 
 
@@ -196,20 +206,32 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         fp32, int8 = onnx_files(calibration, Path(folder))
         for threads in dict.fromkeys(thread_counts):
-            runners = dict(
-                signbit_runner(name, width, torch.from_numpy(calibration), threads, options.isa)
+            images = torch.from_numpy(calibration)
+            contenders = [
+                signbit_contender(name, width, images, threads, options.isa, Path(folder))
                 for name, width in (("reactnet18", 1.0), ("bineal18", 1.0), ("bineal18", 1.5))
-            )
-            runners |= dict(rival_runners(fp32, int8, threads))
-            times = measure(runners, x, options.rounds)
+            ]
+            contenders += rivals(fp32, int8, threads)
+            times = measure(contenders, x, options.rounds)
+            size = {contender.name: contender.bytes for contender in contenders}
             table = Table(title=f"{cpu_name()}, {threads} thread(s), batch {options.batch}")
-            for column in ("network, engine", "median ms", "quartiles", "times OpenVINO int8"):
+            for column in (
+                "network, engine",
+                "median ms",
+                "quartiles",
+                "times OpenVINO int8",
+                "MB",
+            ):
                 table.add_column(column, justify="left" if column.startswith("net") else "right")
             for name, ms in times.items():
                 q1, median, q3 = np.percentile(ms, (25, 50, 75))
                 r1, ratio, r3 = np.percentile(times[BASELINE] / ms, (25, 50, 75))
                 table.add_row(
-                    name, f"{median:.2f}", f"{q1:.2f}-{q3:.2f}", f"{ratio:.2f} ({r1:.2f}-{r3:.2f})"
+                    name,
+                    f"{median:.2f}",
+                    f"{q1:.2f}-{q3:.2f}",
+                    f"{ratio:.2f} ({r1:.2f}-{r3:.2f})",
+                    f"{size[name] / 1e6:.1f}",
                 )
                 rows.append(
                     {
@@ -223,6 +245,7 @@ def main() -> None:
                         "speed_to_openvino_int8": round(float(ratio), 4),
                         "ratio_q1": round(float(r1), 4),
                         "ratio_q3": round(float(r3), 4),
+                        "file_bytes": size[name],
                         "rounds": options.rounds,
                         "cpu": cpu_name(),
                         "openvino": version("openvino"),
