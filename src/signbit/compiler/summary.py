@@ -202,17 +202,19 @@ _COLUMNS = (
     "layer",
     "type",
     "output",
-    "1-bit",
+    "params 1-bit",
     "8-bit",
     "32-bit",
     "MACs 1-bit",
-    "MACs 8-bit",
-    "MACs 32-bit",
+    "8-bit",
+    "32-bit",
+    "BOPs",
+    "FLOPs",
     "OPs",
     "memory",
     "runs",
 )
-_LEFT = (0, 1, 2, 11)
+_LEFT = (0, 1, 2, 13)
 
 
 def _text(summary: Summary) -> str:
@@ -227,9 +229,8 @@ def _text(summary: Summary) -> str:
     rule = "-" * max(map(len, lines))
     lines = [lines[0], rule, *lines[1:-1], rule, lines[-1], ""]
     lines.append(
-        f"BOPs {_number(whole.bops)}, FLOPs {_number(whole.flops)}, OPs = FLOPs + BOPs/64 "
-        f"{_number(whole.ops)}, CPU64 {_number(whole.cpu64)}, ACE {_number(whole.ace)}; "
-        f"parameters {_number(whole.weight_bytes)}B"
+        f"OPs = FLOPs + BOPs/64, a MAC counting 1; CPU64 {_number(whole.cpu64)}, "
+        f"ACE {_number(whole.ace)}; parameters {_number(whole.weight_bytes)}B"
     )
     reasons = [
         f"{row.path} ({row.type}): {reason}"
@@ -256,7 +257,8 @@ def _text(summary: Summary) -> str:
 def _cells(path: str, kind: str, shape: str, count: Count, memory: float, runs: str) -> list[str]:
     params = [_number(count.params[bits]) for bits in (1, 8, 32)]
     macs = [_number(count.macs[bits]) for bits in (1, 8, 32)]
-    return [path, kind, shape, *params, *macs, _number(count.ops), f"{_number(memory)}B", runs]
+    operations = [_number(n) for n in (count.bops, count.flops, count.ops)]
+    return [path, kind, shape, *params, *macs, *operations, f"{_number(memory)}B", runs]
 
 
 def _aligned(table: list[list[str]]) -> list[str]:
