@@ -393,6 +393,12 @@ def test_doctor_reports_what_is_there(capsys, monkeypatch):
     assert any("SIGNBIT_ISA=scalar" in line for line in report["advice"])
 
 
+def test_doctor_names_the_extra_to_install(capsys, monkeypatch):
+    monkeypatch.setattr("signbit.cli.doctor._version", lambda name: None)
+    _, out, _ = call(capsys, "doctor")
+    assert "pip install 'signbit[train]'" in out
+
+
 def test_doctor_survives_a_missing_engine(capsys, monkeypatch):
     def missing():
         raise SignbitError("no library")

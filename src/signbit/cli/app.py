@@ -71,7 +71,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _fail(message: str) -> None:
-    stderr().print(
-        f"error: {message}", style="bold red", markup=False, highlight=False, soft_wrap=True
-    )
+    stderr().print(f"error: {message}", style="bold red", highlight=False, soft_wrap=True)
     raise SystemExit(2)

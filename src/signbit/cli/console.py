@@ -15,12 +15,12 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print only JSON on std
 
 def stdout() -> Console:
     """The console for results."""
-    return Console(file=sys.stdout)
+    return Console(file=sys.stdout, markup=False)  # brackets are words of ours: [train], [N, C]
 
 
 def stderr() -> Console:
     """The console for progress and errors."""
-    return Console(file=sys.stderr)
+    return Console(file=sys.stderr, markup=False)
 
 
 def print_json(value: Any) -> None:

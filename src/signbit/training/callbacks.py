@@ -10,6 +10,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 from rich.console import Console
+from rich.markup import escape
 
 from signbit.training.checkpoint import save_tensors
 from signbit.training.files import write_text
@@ -65,10 +66,11 @@ class History(pl.Callback):
     def _print(self, row: dict[str, Any], epochs: int) -> None:
         left = (epochs - row["epoch"]) * row["seconds"]
         self.console.print(
-            f"epoch {row['epoch']:>3}/{epochs} [cyan]{row['stage']}[/]  "
+            f"epoch {row['epoch']:>3}/{epochs} [cyan]{escape(row['stage'])}[/]  "
             f"train loss {row['train_loss']:.3f} acc {row['train_accuracy']:6.2%}  "
             f"val loss {row['val_loss']:.3f} acc [bold]{row['val_accuracy']:6.2%}[/]  "
             f"lr {row['lr']:.1e}  {row['seconds']:.1f} s, about {left / 60:.1f} min left",
+            markup=True,
             highlight=False,
             soft_wrap=True,
         )
