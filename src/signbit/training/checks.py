@@ -5,13 +5,12 @@ Apart from the recipe's own checks, which need no PyTorch.
 
 from __future__ import annotations
 
-import difflib
 from importlib import util
 
 import torch
 
 from signbit.errors import RecipeError
-from signbit.training.recipe import ModelRecipe, Recipe
+from signbit.training.recipe import ModelRecipe, Recipe, nearest
 
 
 def check_model(recipe: ModelRecipe) -> None:
@@ -24,8 +23,8 @@ def check_model(recipe: ModelRecipe) -> None:
     from signbit.models.registry import model_arguments
 
     if recipe.name not in list_models():
-        hint = _hint(recipe.name, list_models())
-        raise RecipeError(f"model.name: no model {recipe.name!r}; {hint}")
+        hint = nearest(recipe.name, list_models(), 0.4)
+        raise RecipeError(f"model.name: no model {recipe.name!r}{hint}")
     known = model_arguments(recipe.name)
     if known is None:
         return
@@ -33,8 +32,8 @@ def check_model(recipe: ModelRecipe) -> None:
     free = [name for name in known if name not in given]
     for option in recipe.options:
         if option not in free:
-            hint = _hint(option, free)
-            raise RecipeError(f"model.options.{option}: {recipe.name} has no such option; {hint}")
+            hint = nearest(option, free, 0.4) or "; it has none"
+            raise RecipeError(f"model.options.{option}: {recipe.name} has no such option{hint}")
 
 
 def check_machine(recipe: Recipe) -> None:
@@ -49,10 +48,3 @@ def check_machine(recipe: Recipe) -> None:
         raise RecipeError("accelerator: PyTorch finds no GPU here; use 'auto' or 'cpu'")
     if recipe.tensorboard and not any(map(util.find_spec, ("tensorboard", "tensorboardX"))):
         raise RecipeError("tensorboard: true needs the tensorboard package")
-
-
-def _hint(word: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(word, known, 1, 0.4)
-    if close:
-        return f"did you mean {close[0]!r}?"
-    return f"known: {', '.join(known)}" if known else "it has none"

@@ -270,20 +270,21 @@ def _describe(problem: Any) -> str:
     location = tuple(problem["loc"])
     path = ".".join(str(part) for part in location) or "recipe"
     if problem["type"] == "extra_forbidden":
-        return f"{path}: unknown key{_nearest(str(location[-1]), _fields_at(location[:-1]))}"
+        return f"{path}: unknown key{nearest(str(location[-1]), _fields_at(location[:-1]))}"
     if problem["type"] == "missing":
         return f"{path}: missing"
     if problem["type"] == "literal_error":
         expected = re.findall(r"'([^']*)'", problem["ctx"]["expected"])
-        hint = _nearest(str(problem["input"]), expected)
+        hint = nearest(str(problem["input"]), expected)
         return f"{path}: {problem['input']!r} is not one of {', '.join(expected)}{hint}"
     if problem["type"] == "value_error":
         return f"{path}: {problem['ctx']['error']}"
     return f"{path}: {problem['msg'].lower()}, got {problem['input']!r}"
 
 
-def _nearest(word: str, candidates: Sequence[str]) -> str:
-    close = difflib.get_close_matches(word, candidates, 1, 0.5)
+def nearest(word: str, candidates: Sequence[str], cutoff: float = 0.5) -> str:
+    """The end of an error: the nearest right name, else all of them, or nothing without any."""
+    close = difflib.get_close_matches(word, candidates, 1, cutoff)
     if close:
         return f"; did you mean {close[0]!r}?"
     return f"; known: {', '.join(candidates)}" if candidates else ""
