@@ -7,6 +7,18 @@
 
 namespace signbit {
 
+// Arithmetic of layouts, for the planner's sources alone.
+inline size_t round_up(size_t x, size_t to) { return (x + to - 1) / to * to; }
+inline int ceil_div(int a, int b) { return (a + b - 1) / b; }
+inline int floor_div(int a, int b) { return a >= 0 ? a / b : -((-a + b - 1) / b); }
+
+inline std::string dimensions(int channels, int height, int width) {
+  return std::to_string(channels) + "x" + std::to_string(height) + "x" + std::to_string(width);
+}
+
+// Maps of four channels a byte or dword, which filter taps may read.
+inline bool in_quads(Type type) { return type == Type::kB1 || type == Type::kU8; }
+
 class Planner {
  public:
   explicit Planner(Session* session) : s_(*session), program_(*session->program_) {}
@@ -77,5 +89,13 @@ class Planner {
   std::vector<Repack*> repack_of_;  // of each node, or null where it reads its input directly
   std::map<std::vector<int64_t>, const void*> valid_;
 };
+
+template <typename T>
+T* Planner::keep(size_t count) {
+  s_.storage_.emplace_back(count * sizeof(T) + 64);
+  uint8_t* p = s_.storage_.back().data();
+  p += (64 - reinterpret_cast<uintptr_t>(p) % 64) % 64;
+  return reinterpret_cast<T*>(p);
+}
 
 }  // namespace signbit
