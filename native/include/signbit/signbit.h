@@ -44,7 +44,8 @@ typedef struct signbit_session_options {
   int32_t height;  /* pixels, 1 to 2^20 */
   int32_t width;   /* pixels, 1 to 2^20 */
   int32_t threads; /* 1 to 1024 */
-  const char* isa; /* "avx512", "avx2", "scalar": the best set allowed; NULL for the best there is */
+  const char* isa; /* "avx512", "avx2", "neon", "scalar": the best set allowed; NULL for the best there is */
+  uint64_t memory_limit; /* most bytes that maps, tables and packed weights may take together; 0 for no limit */
 } signbit_session_options;
 
 /* Version of the library, e.g. "0.1.0". */
@@ -66,6 +67,12 @@ SIGNBIT_API const char* signbit_model_metadata(const signbit_model* model);
 SIGNBIT_API int32_t signbit_model_input_channels(const signbit_model* model);
 /* 1 where the file knows how to normalise uint8 pixels. */
 SIGNBIT_API int32_t signbit_model_accepts_pixels(const signbit_model* model);
+/* Channels, height and width that the file was compiled for; other heights and widths may be opened. */
+SIGNBIT_API signbit_status signbit_model_input_shape(const signbit_model* model, int32_t shape[3]);
+/* Names of the classes, where the file holds them: how many, and one in UTF-8, owned by the model (NULL where
+ * there is none). */
+SIGNBIT_API int32_t signbit_model_class_count(const signbit_model* model);
+SIGNBIT_API const char* signbit_model_class_name(const signbit_model* model, int32_t index);
 
 /* Open a session: infers every shape, plans the memory, packs the weights for the kernels chosen. */
 SIGNBIT_API signbit_status signbit_session_open(const signbit_model* model,
@@ -91,8 +98,12 @@ SIGNBIT_API signbit_status signbit_session_run(signbit_session* session, const v
                                                signbit_input_kind kind, float* const* outputs,
                                                char* error, size_t error_size);
 
+/* While on, a run fails with SIGNBIT_ERROR_ARGUMENT at the first layer that reads or gives NaN or infinity, and
+ * names that layer and where. Slower: every real-valued map is read once more. */
+SIGNBIT_API void signbit_session_set_checking(signbit_session* session, int32_t on);
+
 /* Per-step timings of the last run made while profiling was on, as JSON text owned by the session:
- * a list of {"name", "op", "kernel", "isa", "shape", "ms", "bytes", "macs_b1", "macs_q8"}. */
+ * a list of {"name", "op", "kernel", "isa", "shape", "layout", "ms", "bytes", "macs_b1", "macs_q8"}. */
 SIGNBIT_API void signbit_session_set_profiling(signbit_session* session, int32_t on);
 SIGNBIT_API const char* signbit_session_profile(signbit_session* session);
 

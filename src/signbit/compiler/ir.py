@@ -58,7 +58,8 @@ class Value:
 class Step:
     """One step of an epilogue. `params` are per-channel arrays, `attrs` scalars.
 
-    `value` is the tensor that `add` reads, or the one that a storing step writes.
+    `value` is the tensor that a reading step (`READING`) reads, or the one that a storing step
+    writes.
     """
 
     kind: str
@@ -128,14 +129,27 @@ LOWERED_OPS: dict[str, OpSpec] = {
     # u8 -> sum of (q - zero_point) * w (i32) -> epilogue. weight: int8, (O, I/g, KH, KW).
     "conv_q8": OpSpec(2, (*_CONV, "zero_point"), ("weight",), epilogue=True),
     # f32 -> f32 or b1 -> b1 (where +1 wins). flip: uint8 (C,), optional: 1 inverts that
-    # channel's bits after pooling.
-    "max_pool": OpSpec(3, _WINDOW, ("flip",)),
-    # f32 -> f32: window sum row by row from its top left, times float32(1 / taps). No padding.
-    "avg_pool": OpSpec(4, _WINDOW),
+    # channel's bits after pooling. ceil_mode: the last window may stand over the edge.
+    "max_pool": OpSpec(3, (*_WINDOW, "dilation_h", "dilation_w", "ceil_mode"), ("flip",)),
+    # f32 -> f32: window sum row by row from its top left, times float32(1 / taps).
+    # count_include_pad: taps in the padding (not those behind it, where ceil_mode leads) count.
+    "avg_pool": OpSpec(4, (*_WINDOW, "ceil_mode", "count_include_pad")),
     # f32 or b1 -> f32 (C, 1, 1): sum in the order of docs/numerics.md, divided by H * W.
     "global_avg_pool": OpSpec(5),
-    # f32 -> epilogue.
+    # f32, or b1 as -1.0 and +1.0 -> epilogue.
     "pointwise": OpSpec(6, epilogue=True),
+    # One or more maps of one type (f32 or b1) and one size -> the same type: channel i is channel
+    # index[i] of all the inputs' channels, one input behind the other. index: int32 (C_out,).
+    "channels": OpSpec(7, (), ("index",)),
+    # f32, or b1 where mode is 0 -> the same type. mode: 0 nearest, 1 bilinear. The size is that of
+    # the second input where there is one (of any type, read for its size only), else
+    # (scale_h * H, scale_w * W) where these are not 0, else (out_h, out_w).
+    "resize": OpSpec(8, ("mode", "align_corners", "scale_h", "scale_w", "out_h", "out_w")),
+    # f32 or b1 -> the same type: (C, H, W) to (C / f^2, f * H, f * W), torch.nn.PixelShuffle.
+    "pixel_shuffle": OpSpec(9, ("factor",)),
+    # f32 -> f32 (C, out_h, out_w): window i of n reaches from floor(i * size / n) to
+    # ceil((i + 1) * size / n). take_max: its maximum, else its mean.
+    "adaptive_pool": OpSpec(10, ("out_h", "out_w", "take_max")),
 }
 
 # Steps of an epilogue. `v` is the running value: int (a convolution's sum) or float32. All arrays
@@ -143,7 +157,8 @@ LOWERED_OPS: dict[str, OpSpec] = {
 STEPS: dict[str, OpSpec] = {
     # v = float32(v) * scale + bias, two roundings. float32 arrays.
     "affine": OpSpec(1, (), ("scale", "bias")),
-    # v = v + value: f32 to f32, or i4 to int.
+    # v = v + value: f32 to f32, or i4 to int. An f32 value may have one channel, or one pixel: it
+    # is then the same for all channels, or for all pixels of an image.
     "add": OpSpec(2),
     # u = v + shift_in; v = (u >= 0 ? u : slope * u) + shift_out. float32 arrays.
     "rprelu": OpSpec(3, (), ("shift_in", "slope", "shift_out")),
@@ -162,10 +177,19 @@ STEPS: dict[str, OpSpec] = {
     "sign": OpSpec(9, (), ("cut",)),
     # f32: q = clip(rint(v * inv_scale) + zero_point, 0, 255), write to `value` (u8).
     "quant8": OpSpec(10, ("inv_scale", "zero_point")),
+    # v = v * value, both f32; the value's shape as for `add`.
+    "mul": OpSpec(11),
+    # f32: v = v < minimum ? minimum : v; v = v > maximum ? maximum : v. Both finite or infinite.
+    "clip": OpSpec(12, ("minimum", "maximum")),
+    # f32: v = 1 / (1 + exp(-v)) as docs/numerics.md computes it.
+    "sigmoid": OpSpec(13),
 }
 
+# steps that read a value, which stands among the node's inputs
+READING = ("add", "mul")
+
 # attrs that hold a float32 (stored as its bits); every other one is an int32
-FLOAT_ATTRS = frozenset({"inv_scale"})
+FLOAT_ATTRS = frozenset({"inv_scale", "minimum", "maximum"})
 
 MAX_STEPS = 12  # of an epilogue
 
@@ -194,9 +218,9 @@ _QUANT = ("zero_point", "inv_input_scale")
 # The last three have no lowering: they stand for what the compiler refuses, so that counts and
 # summaries work on models that cannot be compiled yet.
 CAPTURED_OPS: dict[str, CapturedSpec] = {
-    # dot of +-1 with +-1, times scale. weight: int8 +-1, (O, I/g, KH, KW) or (O, I).
-    "binary_conv2d": CapturedSpec((*_CONV, "pad_value"), ("weight", "scale"), 1),
-    "binary_linear": CapturedSpec(_LINEAR, ("weight", "scale"), 1),
+    # dot of +-1 with +-1, times scale, plus bias. weight: int8 +-1, (O, I/g, KH, KW) or (O, I).
+    "binary_conv2d": CapturedSpec((*_CONV, "pad_value"), ("weight", "scale", "bias?"), 1),
+    "binary_linear": CapturedSpec(_LINEAR, ("weight", "scale", "bias?"), 1),
     # sum of (q - zero_point) * weight, times scale (float32 products of both scales), plus bias.
     "quant_conv2d": CapturedSpec((*_CONV, *_QUANT), ("weight", "scale", "bias?"), 8),
     "quant_linear": CapturedSpec((*_LINEAR, *_QUANT), ("weight", "scale", "bias?"), 8),
@@ -210,9 +234,19 @@ CAPTURED_OPS: dict[str, CapturedSpec] = {
     "add": CapturedSpec(),
     # (clip(rint(a / step), -8, 7) + clip(rint(b / step), -8, 7)) * step
     "int4_add": CapturedSpec(("step",)),
-    "max_pool": CapturedSpec(_WINDOW),
-    "avg_pool": CapturedSpec(_WINDOW),
+    "max_pool": CapturedSpec((*_WINDOW, "dilation_h", "dilation_w", "ceil_mode")),
+    "avg_pool": CapturedSpec((*_WINDOW, "ceil_mode", "count_include_pad")),
     "global_avg_pool": CapturedSpec(),
+    "adaptive_pool": CapturedSpec(("out_h", "out_w", "take_max")),
+    # maps are added and multiplied with the broadcasting of the steps of that name
+    "mul": CapturedSpec(),
+    # x * scale + bias, constants a channel
+    "affine": CapturedSpec((), ("scale", "bias")),
+    "clip": CapturedSpec(("minimum", "maximum")),
+    "sigmoid": CapturedSpec(),
+    "channels": CapturedSpec((), ("index",)),
+    "resize": CapturedSpec(("mode", "align_corners", "scale_h", "scale_w", "out_h", "out_w")),
+    "pixel_shuffle": CapturedSpec(("factor",)),
     # (C, H, W) -> (C * H * W, 1, 1)
     "flatten": CapturedSpec(),
     "identity": CapturedSpec(),
