@@ -42,7 +42,7 @@ $(STAMP): pyproject.toml constraints.txt
 	  -C cmake.define.SIGNBIT_BUILD_TESTS=ON -e '.[train,dev]'
 	touch $@
 
-NATIVE_SOURCES := CMakeLists.txt $(shell find native -name '*.cpp' -o -name '*.h' -o -name CMakeLists.txt)
+NATIVE_SOURCES := CMakeLists.txt $(shell find native -type f)
 
 # A change of a native source builds again; Python sources are used where they lie.
 $(LIBRARY): $(STAMP) $(NATIVE_SOURCES)
