@@ -8,6 +8,9 @@ namespace signbit {
 const KernelTable* avx2_kernels() { return nullptr; }
 const KernelTable* avx512_kernels() { return nullptr; }
 #endif
+#if !defined(SIGNBIT_HAS_ARM_KERNELS)
+const KernelTable* neon_kernels() { return nullptr; }
+#endif
 
 namespace {
 
@@ -41,6 +44,7 @@ std::vector<const KernelTable*> available_kernels() {
   std::vector<const KernelTable*> tables;
   if (cpu_has_avx512() && avx512_kernels()) tables.push_back(avx512_kernels());
   if (cpu_has_avx2() && avx2_kernels()) tables.push_back(avx2_kernels());
+  if (neon_kernels()) tables.push_back(neon_kernels());  // part of every 64-bit ARM CPU
   tables.push_back(scalar_kernels());
   return tables;
 }
@@ -50,7 +54,7 @@ const KernelTable* select_kernels(const std::string& cap) {
   if (cap.empty()) return tables.front();
   for (const KernelTable* table : tables)
     if (cap == table->isa) return table;
-  const bool known = cap == "avx512" || cap == "avx2";
+  const bool known = cap == "avx512" || cap == "avx2" || cap == "neon";
   throw UnsupportedError("instruction set \"" + cap + "\" " +
                          (known ? "is not available on this CPU or in this build" : "is not known") +
                          "; available: " + names(tables));

@@ -131,7 +131,8 @@ struct PairTable {
 extern const PairTable kPairTable;
 
 const KernelTable* scalar_kernels();
-const KernelTable* avx2_kernels();    // null where the build has none
+const KernelTable* avx2_kernels();    // null where the build has none, as are the next ones
 const KernelTable* avx512_kernels();
+const KernelTable* neon_kernels();
 
 }  // namespace signbit

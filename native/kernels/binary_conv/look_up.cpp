@@ -90,12 +90,12 @@ static inline void finish(const BinaryConv& c, const Epilogue& e, int channel, s
   }
 }
 
-#if defined(SIGNBIT_BUILD_AVX512)
+#if defined(SIGNBIT_BUILD_AVX512) || defined(SIGNBIT_BUILD_NEON)
 constexpr int kVectors = 2, kPairsAtOnce = 4;  // 32 registers: 24 sums, 2 activations, a table
 #else
 constexpr int kVectors = 2, kPairsAtOnce = 2;  // 16 registers
 #endif
-constexpr int kPositions = kVectors * kBytes;  // 128, 64 or 32
+constexpr int kPositions = kVectors * kBytes;  // 128, 64 or 32: less than a tile is computed in parts
 
 template <int V>
 static inline void tile_matches(const BinaryConv& c, const uint8_t* in, const uint8_t* w,

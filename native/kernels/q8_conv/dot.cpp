@@ -13,7 +13,7 @@ namespace SIGNBIT_NS {
 #if defined(SIGNBIT_BUILD_AVX512)
 constexpr int kDotVectors = 4;  // times 4 channels: 16 sums in 32 registers
 #else
-constexpr int kDotVectors = 2;  // 8 sums in 16 registers
+constexpr int kDotVectors = 2;  // 8 sums in 16 registers (NEON: of two registers each, in 32)
 #endif
 
 void q8_conv(const Q8Conv& c, const Epilogue& e, int64_t begin, int64_t end) {
