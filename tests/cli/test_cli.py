@@ -40,9 +40,6 @@ class FakeSession:
         axes = (1, 2) if x.dtype == np.uint8 else (2, 3)
         return x.mean(axes).astype(np.float32)
 
-    def profile(self, x):
-        return [{"name": "stem", "op": "conv", "kernel": "q8", "isa": "scalar", "ms": 2.0}]
-
 
 @pytest.fixture
 def fake_engine(monkeypatch):
@@ -70,7 +67,19 @@ def test_light_verbs_import_no_torch(arguments):
 def test_every_verb_has_help(capsys):
     status, out, _ = call(capsys, "--help")
     assert status == 0
-    for verb in ("demo", "train", "eval", "compile", "run", "bench", "summary", "doctor"):
+    verbs = [
+        "demo",
+        "train",
+        "eval",
+        "compile",
+        "run",
+        "bench",
+        "profile",
+        "inspect",
+        "summary",
+        "doctor",
+    ]
+    for verb in verbs:
         assert verb in out
         status, text, _ = call(capsys, verb, "--help")
         assert status == 0
@@ -359,14 +368,12 @@ def test_run_without_pillow(tmp_path):
 
 def test_bench_times_every_number_of_threads(capsys, fake_engine):
     arguments = ("bench", "m.signbit", "--threads", 1, "--threads", 2, "--rounds", 3, "--batch", 4)
-    _, out, _ = call(capsys, *arguments, "--profile", "--json")
+    _, out, _ = call(capsys, *arguments, "--json")
     report = json.loads(out)
     assert [t["threads"] for t in report["timings"]] == [1, 2]
     assert all(0 < t["p10_ms"] <= t["median_ms"] <= t["p90_ms"] for t in report["timings"])
-    assert report["layers"][0]["name"] == "stem"
-    _, out, _ = call(capsys, *arguments, "--profile")
+    _, out, _ = call(capsys, *arguments)
     assert "median ms" in out
-    assert "stem" in out
 
 
 def test_bench_times_files_that_take_no_pixels(capsys, monkeypatch, fake_engine):

@@ -20,9 +20,12 @@ HISTORY = [
     for i in range(4)
 ]  # fmt: skip
 PROFILE = [
-    {"name": f"stages.{i}.conv", "ms": 0.1 * (i + 1), "kernel": "bconv" if i % 2 else "q8"}
+    {
+        "name": f"stages.{i}.conv", "op": "conv_b1" if i % 2 else "repack", "ms": 0.1 * (i + 1),
+        "kernel": "bconv" if i % 2 else "q8",
+    }
     for i in range(6)
-]
+]  # fmt: skip
 
 
 def pixels(png):

@@ -14,6 +14,8 @@ from signbit.cli.console import stderr
 from signbit.cli.demo import demo
 from signbit.cli.doctor import doctor
 from signbit.cli.evaluate import evaluate
+from signbit.cli.inspect import inspect
+from signbit.cli.profile import profile
 from signbit.cli.run import run
 from signbit.cli.summary import summary
 from signbit.cli.train import train
@@ -34,6 +36,8 @@ app.command("eval")(evaluate)
 app.command("compile")(compile_)
 app.command()(run)
 app.command()(bench)
+app.command()(profile)
+app.command()(inspect)
 app.command()(summary)
 app.command()(doctor)
 

@@ -1,13 +1,30 @@
-"""Images for the engine from files: pictures, folders of them, and NumPy arrays."""
+"""Images for the engine: pictures, folders of them, NumPy arrays, and random ones."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from signbit.errors import DataError
+
+if TYPE_CHECKING:
+    from signbit.runtime import Session
+
+
+def random_images(session: Session, batch: int, size: tuple[int, int] | None = None) -> np.ndarray:
+    """What the session takes: uint8 pixels, or float32 where the file cannot normalise them.
+
+    ``size`` is (height, width), by default what the file was compiled for.
+    """
+    channels, *compiled = session.input_shape
+    height, width = size or compiled
+    generator = np.random.default_rng(0)
+    if session.accepts_pixels:
+        return generator.integers(0, 256, (batch, height, width, channels), np.uint8)
+    return generator.standard_normal((batch, channels, height, width), np.float32)
 
 
 def read_inputs(path: Path, shape: tuple[int, int, int]) -> Iterator[tuple[str, np.ndarray]]:

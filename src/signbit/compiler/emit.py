@@ -263,7 +263,7 @@ def read_graph(source: str | os.PathLike[str] | bytes) -> Graph:
     Raises FormatError, naming the field, for anything that is not exactly such a file.
     """
     data = source if isinstance(source, bytes) else Path(source).read_bytes()
-    metadata, names, start = _read_container(data)
+    metadata, names, start = read_container(data)
     return _Reader(data[start:], names, metadata).graph()
 
 
@@ -272,7 +272,7 @@ def _need(condition: bool, message: str) -> None:
         raise FormatError(message)
 
 
-def _read_container(data: bytes) -> tuple[dict[str, str], dict[str, dict], int]:
+def read_container(data: bytes) -> tuple[dict[str, str], dict[str, dict], int]:
     """Metadata, tensor entries, and where the data starts."""
     _need(len(data) >= 8, "not a signbit file: shorter than its first field")
     (length,) = struct.unpack_from("<Q", data)

@@ -17,7 +17,7 @@ def plot_profile(
     """Draw the time of every operation.
 
     Args:
-        profile: rows of ``Session.profile``: ``name``, ``ms`` and ``kernel`` are used.
+        profile: rows of ``Session.profile``: ``name``, ``op``, ``ms`` and ``kernel`` are used.
         path: where to save the PNG, if anywhere.
         title: written above.
 
@@ -42,7 +42,7 @@ def plot_profile(
         [row["ms"] for row in profile],
         color=[colours[str(row["kernel"])] for row in profile],
     )
-    axes.set_yticks(range(len(profile)), [str(row["name"]) for row in profile], fontsize=7)
+    axes.set_yticks(range(len(profile)), [_label(row) for row in profile], fontsize=7)
     axes.invert_yaxis()
     axes.set_xlabel("ms")
     axes.grid(axis="x", alpha=0.25)
@@ -54,3 +54,8 @@ def plot_profile(
     axes.legend(handles=handles, frameon=False, fontsize=7)
     axes.set_title(title or f"{sum(totals.values()):.3f} ms in {len(profile)} operations")
     return finish(figure, path)
+
+
+def _label(row: Mapping[str, Any]) -> str:
+    """The layer; a copy into another layout says so."""
+    return f"{row['name']} (repack)" if row["op"] == "repack" else str(row["name"])

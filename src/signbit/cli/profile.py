@@ -1,0 +1,90 @@
+"""``signbit profile``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from signbit.cli.console import JsonOption, bytes_text, print_json, stderr, stdout
+from signbit.cli.inputs import random_images
+from signbit.cli.networks import parse_size
+
+
+def profile(
+    file: Annotated[Path, typer.Argument(help="A .signbit file.")],
+    size: Annotated[
+        str | None,
+        typer.Option("--input-size", help="Pixels: 224 or 224x320; default: as compiled."),
+    ] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Images a run.")] = 1,
+    threads: Annotated[int, typer.Option(min=1, help="Threads.")] = 1,
+    isa: Annotated[
+        str | None, typer.Option(help="Cap the instruction set: scalar, avx2 ...")
+    ] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="Runs; each step's median counts.")] = 30,
+    plot: Annotated[
+        Path | None, typer.Option(help="Also draw the times into this PNG file.")
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Time every step of a compiled network: kernel, layout, bytes, MACs, milliseconds, repacks."""
+    from signbit.runtime import load
+
+    session = load(file, threads=threads, isa=isa)
+    steps = session.profile(random_images(session, batch, parse_size(size)), rounds=rounds)
+    title = f"{file.name}: {_milliseconds(steps):.3f} ms, batch {batch}, {threads} thread(s)"
+    if plot is not None:
+        from signbit.plots import plot_profile
+
+        plot_profile(steps, plot, f"{title}, {session.isa}")
+        stderr().print(f"drawn: {plot}", highlight=False)
+    if json:
+        facts = {"file": str(file), "isa": session.isa, "threads": threads, "batch": batch}
+        print_json(facts | {"rounds": rounds, "memory": session.memory, "steps": steps})
+        return
+    stdout().print(_table(steps, title))
+    stdout().print(_closing(steps, session.memory), highlight=False)
+
+
+def _milliseconds(steps: list[dict[str, Any]]) -> float:
+    return sum(step["ms"] for step in steps)
+
+
+def _table(steps: list[dict[str, Any]], title: str) -> Any:
+    from rich.table import Table
+
+    total = _milliseconds(steps)
+    table = Table(title=title, title_justify="left")
+    for name in ("layer", "operation", "kernel", "isa", "output", "layout"):
+        table.add_column(name)
+    for name in ("bytes", "MACs 1-bit", "8-bit", "GMAC/s", "ms", "share"):
+        table.add_column(name, justify="right")
+    for step in steps:
+        macs = step["macs_b1"] + step["macs_q8"]
+        table.add_row(
+            step["name"], step["op"], step["kernel"], step["isa"], step["shape"], step["layout"],
+            bytes_text(step["bytes"]) if step["bytes"] else "",
+            _count(step["macs_b1"]), _count(step["macs_q8"]),
+            f"{macs / step['ms'] / 1e6:.1f}" if macs and step["ms"] else "",
+            f"{step['ms']:.4f}", f"{step['ms'] / total:.1%}" if total else "",
+        )  # fmt: skip
+    return table
+
+
+def _count(macs: int) -> str:
+    return f"{macs / 1e6:.2f}M" if macs else ""
+
+
+def _closing(steps: list[dict[str, Any]], memory: dict[str, int]) -> str:
+    total = _milliseconds(steps)
+    repacks = [step for step in steps if step["op"] == "repack"]
+    spent = _milliseconds(repacks)
+    binary, bytes_ = (sum(step[key] for step in steps) for key in ("macs_b1", "macs_q8"))
+    return (
+        f"{total:.3f} ms in {len(steps)} steps, {len(repacks)} of them repacks "
+        f"({spent:.3f} ms, {spent / total if total else 0:.1%}); MACs: {binary / 1e6:.1f}M 1-bit, "
+        f"{bytes_ / 1e6:.1f}M 8-bit; working memory {bytes_text(memory['arena'])}, packed weights "
+        f"{bytes_text(memory['weights'])}"
+    )

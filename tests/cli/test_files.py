@@ -1,0 +1,71 @@
+"""Verbs that look into a compiled file: inspect and profile."""
+
+import json
+
+import pytest
+
+from signbit import load
+from tests.runtime.networks import compiled_network
+
+from .test_cli import call
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory):
+    return compiled_network("bineal18", "cifar").save(
+        tmp_path_factory.mktemp("files") / "model.signbit"
+    )
+
+
+def test_inspect_shows_the_program(capsys, file, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    status, out, _ = call(capsys, "inspect", file)
+    assert status == 0
+    for text in ("sha256", "3x32x32", "uint8 pixels", "conv_b1", "3x3 p1", "1-bit weights"):
+        assert text in out
+    _, out, _ = call(capsys, "inspect", file, "--json")
+    report = json.loads(out)
+    assert report["size"] == file.stat().st_size == sum(report["sections"].values())
+
+
+def test_inspect_names_what_is_wrong_with_a_file(capsys, file, tmp_path):
+    damaged = tmp_path / "damaged.signbit"
+    damaged.write_bytes(file.read_bytes()[:-64])
+    status, _, err = call(capsys, "inspect", damaged)
+    assert status == 2
+    assert "damaged" in err or "bytes" in err
+    status, _, err = call(capsys, "inspect", tmp_path / "none.signbit")
+    assert status == 2
+    assert "none.signbit" in err
+
+
+def test_profile_has_a_line_a_step(capsys, file, tmp_path):
+    picture = tmp_path / "profile.png"
+    arguments = ("profile", file, "--rounds", 2, "--isa", "scalar", "--batch", 2)
+    status, out, _ = call(capsys, *arguments, "--json", "--plot", picture)
+    report = json.loads(out)
+    assert status == 0
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert report["isa"] == "scalar"
+    session = load(file, threads=1, isa="scalar")
+    assert report["memory"].keys() == session.memory.keys()
+    convolutions = [step for step in report["steps"] if step["op"] == "conv_b1"]
+    assert all(step["macs_b1"] and step["bytes"] and step["layout"] for step in convolutions)
+    assert any(step["op"] == "repack" for step in report["steps"])
+
+
+def test_profile_of_another_size_counts_its_macs(capsys, file):
+    def macs(*more):
+        _, out, _ = call(capsys, "profile", file, "--rounds", 1, "--json", *more)
+        return sum(step["macs_b1"] for step in json.loads(out)["steps"])
+
+    assert macs("--input-size", "64") == 4 * macs()
+    assert macs("--batch", 3) == 3 * macs()
+
+
+def test_profile_prints_repacks_and_totals(capsys, file, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "240")
+    status, out, _ = call(capsys, "profile", file, "--rounds", 1)
+    assert status == 0
+    for text in ("layout", "GMAC/s", "repacks (", "working memory", "conv_b1", "look_up"):
+        assert text in out
