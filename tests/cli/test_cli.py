@@ -67,7 +67,9 @@ def test_light_verbs_import_no_torch(arguments):
 def test_every_verb_has_help(capsys):
     status, out, _ = call(capsys, "--help")
     assert status == 0
-    verbs = [
+    verbs = (
+        "demo", "train", "eval", "compile", "run", "bench", "profile", "inspect", "summary", "doctor",
+    )  # fmt: skip
         "demo",
         "train",
         "eval",
