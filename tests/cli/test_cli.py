@@ -67,21 +67,8 @@ def test_light_verbs_import_no_torch(arguments):
 def test_every_verb_has_help(capsys):
     status, out, _ = call(capsys, "--help")
     assert status == 0
-    verbs = (
-        "demo", "train", "eval", "compile", "run", "bench", "profile", "inspect", "summary", "doctor",
-    )  # fmt: skip
-        "demo",
-        "train",
-        "eval",
-        "compile",
-        "run",
-        "bench",
-        "profile",
-        "inspect",
-        "summary",
-        "doctor",
-    ]
-    for verb in verbs:
+    verbs = ["demo", "train", "eval", "compile", "run", "bench", "profile", "inspect", "summary"]
+    for verb in [*verbs, "doctor"]:
         assert verb in out
         status, text, _ = call(capsys, verb, "--help")
         assert status == 0
