@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 NATIVE := build/editable
 LIBRARY := src/signbit/runtime/libsignbit.so
 
-.PHONY: demo test test-all test-native lint bench docs native clean
+.PHONY: demo test test-all test-native test-arm test-x86-baseline lint bench docs native clean
 
 demo: $(LIBRARY)
 	$(BIN)/signbit demo
@@ -15,11 +15,50 @@ demo: $(LIBRARY)
 test: test-native
 	$(BIN)/python -m pytest -n 2 -m "not slow"
 
-test-all: test-native
+test-all: test-native test-arm test-x86-baseline
 	$(BIN)/python -m pytest -n 2
 
 test-native: $(LIBRARY)
 	$(BIN)/ctest --test-dir $(NATIVE) --output-on-failure
+
+# The native tests, then whole networks, on CPUs that this machine does not have, emulated by QEMU. One core without
+# the 8-bit dot product and one with all that QEMU knows: 2.5 minutes. CPUs without AVX, without AVX2, and without
+# AVX-512: 4 minutes.
+test-arm: $(LIBRARY)
+	$(call need,qemu-aarch64)
+	$(call build_emulated,arm,aarch64-linux-gnu)
+	$(call test_emulated,arm,cortex-a53,neon$(comma)scalar)
+	$(call test_emulated,arm,max,neon$(comma)scalar)
+	$(call run_emulated,arm,qemu-aarch64 -cpu max -L /usr/aarch64-linux-gnu,neon$(comma)scalar)
+
+test-x86-baseline: $(LIBRARY)
+	$(call need,qemu-x86_64)
+	$(call build_emulated,x86-emulated,x86-64-emulated)
+	$(call test_emulated,x86-emulated,Opteron_G1,scalar)
+	$(call test_emulated,x86-emulated,SandyBridge,scalar)
+	$(call test_emulated,x86-emulated,Haswell,avx2$(comma)scalar)
+	$(call run_emulated,x86-emulated,qemu-x86_64 -cpu Opteron_G1,scalar)
+	$(call run_emulated,x86-emulated,qemu-x86_64 -cpu Haswell,avx2$(comma)scalar)
+
+comma := ,
+# $(1): a program
+need = @command -v $(1) >/dev/null || { echo "$(1) is missing: apt-get install g++-aarch64-linux-gnu qemu-user"; exit 1; }
+# $(1): folder below build/, $(2): toolchain file
+define build_emulated
+	$(BIN)/cmake -S native -B build/$(1) -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN))/ninja \
+	  -DCMAKE_TOOLCHAIN_FILE=$(abspath native/cmake/$(2).cmake) -DSIGNBIT_BUILD_TESTS=ON
+	$(BIN)/cmake --build build/$(1)
+endef
+# $(1): folder, $(2): CPU, $(3): the instruction sets that must be found there
+define test_emulated
+	$(BIN)/cmake -DSIGNBIT_QEMU_CPU=$(2) -DSIGNBIT_TEST_SETS=$(3) -DSIGNBIT_TEST_CASES=100 build/$(1) >/dev/null
+	$(BIN)/ctest --test-dir build/$(1) --output-on-failure
+endef
+# $(1): folder, $(2): emulator, $(3): the instruction sets to run
+define run_emulated
+	SIGNBIT_RUN_FILE="$(2) build/$(1)/tests/run_file" SIGNBIT_RUN_SETS=$(3) \
+	  $(BIN)/python -m pytest tests/runtime/test_emulated.py
+endef
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

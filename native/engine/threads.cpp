@@ -19,6 +19,8 @@ constexpr int kChunksAThread = 4; // a late thread leaves at most a quarter of i
 void relax() {
 #if defined(__x86_64__)
   _mm_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
 #endif
 }
 

@@ -1,0 +1,24 @@
+// Which kernels this CPU gets: test_select [SETS], SETS being what must be found ("avx2,scalar"), where known.
+#include "select.h"
+
+#include "check.h"
+#include "error.h"
+#include "signbit/signbit.h"
+
+using signbit::select_kernels;
+using signbit::UnsupportedError;
+
+int main(int argc, char** argv) {
+  const std::string found = signbit_instruction_sets();
+  if (argc > 1) check::that(found == argv[1], "found \"" + found + "\", expected \"" + argv[1] + "\"");
+  const auto tables = signbit::available_kernels();
+  check::that(std::string(tables.back()->isa) == "scalar", "plain C++ is always there, and last");
+  check::that(select_kernels("") == tables.front(), "the best without a cap");
+  for (const auto* table : tables) check::that(select_kernels(table->isa) == table, table->isa);
+
+  check::throws<UnsupportedError>([] { select_kernels("sse9"); }, "\"sse9\" is not known; available: ");
+  for (const char* known : {"avx512", "avx2", "neon"})
+    if (("," + found + ",").find("," + std::string(known) + ",") == std::string::npos)
+      check::throws<UnsupportedError>([&] { select_kernels(known); }, "is not available on this CPU or in this build");
+  return check::report();
+}
