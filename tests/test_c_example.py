@@ -141,6 +141,29 @@ def test_pkg_config(prefix: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_the_program_in_the_documentation(prefix: Path, tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "c-api.md").read_text()
+    program = text.split("```c\n")[1].split("```")[0]
+    (tmp_path / "minimal.c").write_text(program)
+    (tmp_path / "CMakeLists.txt").write_text(
+        "cmake_minimum_required(VERSION 3.18)\n"
+        "project(mine LANGUAGES C CXX)\n"
+        "find_package(signbit 0.1 REQUIRED)\n"
+        "add_executable(minimal minimal.c)\n"
+        "target_compile_options(minimal PRIVATE -std=c99 -Wall -Wextra -pedantic -Werror)\n"
+        "target_link_libraries(minimal PRIVATE signbit::signbit)\n"
+    )
+    build = tmp_path / "build"
+    succeed(cmake(), "-S", tmp_path, "-B", build, f"-DCMAKE_PREFIX_PATH={prefix}")
+    succeed(cmake(), "--build", build)
+    image = pictures(1, 32, 32)[0]
+    (tmp_path / "pixels").write_bytes(image.tobytes())
+    with (tmp_path / "pixels").open("rb") as pixels:
+        output = succeed(build / "minimal", MODEL, stdin=pixels)
+    assert output.strip() == expected_classes(image)[0]
+
+
+@pytest.mark.slow
 def test_errors_say_what_is_wrong(classify: Path, tmp_path: Path) -> None:
     good = write_ppm(tmp_path / "good.ppm", pictures(1, 32, 32)[0])
     bad = tmp_path / "bad.ppm"
