@@ -177,8 +177,11 @@ static int run(const char* model_path, const char* picture_path, int threads) {
   picture from = {0}, to = {0};
   int32_t shape[3] = {0, 0, 0};
   int good = 0;
-  if (signbit_model_open(model_path, &model, error, sizeof error) != SIGNBIT_OK) {
+  const signbit_status opened = signbit_model_open(model_path, &model, error, sizeof error);
+  if (opened == SIGNBIT_ERROR_IO) { /* these messages name the path themselves */
     fprintf(stderr, "classify: %s\n", error);
+  } else if (opened != SIGNBIT_OK) {
+    fprintf(stderr, "classify: %s: %s\n", model_path, error);
   } else if (signbit_model_input_shape(model, shape) != SIGNBIT_OK) {
     fprintf(stderr, "classify: %s: the file does not say what size it was compiled for\n", model_path);
   } else if (!signbit_model_accepts_pixels(model) || (shape[0] != 1 && shape[0] != 3)) {
