@@ -1,4 +1,6 @@
 // Convolutions: repacked inputs, valid taps, weights in the order of the kernels.
+#include <unistd.h>
+
 #include <algorithm>
 #include <cstring>
 
@@ -114,15 +116,48 @@ void Planner::make_valid(const NodeInfo& n, bool narrow, BinaryConv* conv) {
   conv->valid32 = narrow ? nullptr : static_cast<const int32_t*>(made);
 }
 
-// What binary and 8-bit convolutions share; `weights` is left to them.
-Conv Planner::make_conv(int index) {
-  const NodeInfo& n = node(index);
-  const Window& w = n.window;
+namespace {
+
+// The input channels that some output channels read: those of their groups.
+struct Reads {
+  int first, end;
+  int plane() const { return first / 4; }
+  int planes() const { return (end + 3) / 4 - first / 4; }
+};
+
+Reads reads_of(const Window& w, int channel, int channels) {
+  const int in_group = w.in_channels / w.groups, out_group = w.out_channels / w.groups;
+  return {channel / out_group * in_group, ((channel + channels - 1) / out_group + 1) * in_group};
+}
+
+// Of each plane that `r` reaches, the channels that it holds.
+std::vector<uint8_t> plane_masks(const Reads& r) {
+  std::vector<uint8_t> masks(size_t(r.planes()), 0);
+  for (int channel = r.first; channel < r.end; channel++)
+    masks[size_t(channel / 4 - r.plane())] |= uint8_t(1 << channel % 4);
+  return masks;
+}
+
+// What a band of positions may take of the second-level cache, which weights and outputs pass through too.
+size_t band_bytes() {
+  constexpr size_t kUsual = size_t(512) << 10;  // where the system does not say
+  long bytes = 0;
+#if defined(_SC_LEVEL2_CACHE_SIZE)
+  bytes = sysconf(_SC_LEVEL2_CACHE_SIZE);
+#endif
+  return (bytes > 0 ? size_t(bytes) : kUsual) / 4;
+}
+
+}  // namespace
+
+// Where the taps over a number of neighbouring planes lie, in bytes from the first plane: [tap][plane].
+const int32_t* Planner::tap_offsets(int index, int planes) {
+  const Window& w = node(index).window;
   const Repack* repack = repack_of_[size_t(index)];
-  const Map& in = repack ? repack->map : map(n.inputs[0]);
-  const Geometry& g = *geometry(size(n.outputs[0]));
-  const int quads = (w.in_channels / w.groups + 3) / 4, steps = w.kernel_h * w.kernel_w * quads;
-  int32_t* offset = keep<int32_t>(size_t(steps));
+  const Map& in = input_of(index);
+  const Geometry& g = *in.geometry;
+  int32_t* offset = keep<int32_t>(size_t(w.kernel_h) * size_t(w.kernel_w) * size_t(planes));
+  int32_t* next = offset;
   for (int ky = 0; ky < w.kernel_h; ky++)
     for (int kx = 0; kx < w.kernel_w; kx++) {
       const int dy = ky * w.dilation_h - w.pad_h, dx = kx * w.dilation_w - w.pad_w;
@@ -132,18 +167,68 @@ Conv Planner::make_conv(int index) {
         const int phase = (dy - oy * w.stride_h) * w.stride_w + dx - ox * w.stride_w;
         at += int64_t(repack->slot[size_t(phase)]) * in.planes * int64_t(in.plane_bytes);
       }
-      for (int q = 0; q < quads; q++)
-        offset[(ky * w.kernel_w + kx) * quads + q] = int32_t(at + q * int64_t(in.plane_bytes));
+      for (int q = 0; q < planes; q++) *next++ = int32_t(at + q * int64_t(in.plane_bytes));
     }
-  Conv c = {};
-  c.input = in.body;
-  c.group_stride = size_t(quads) * in.plane_bytes;
-  c.offset = offset;
-  c.steps = steps;
-  c.groups = w.groups;
-  c.group_channels = w.out_channels / w.groups;
-  c.body = g.body;
-  return c;
+  return offset;
+}
+
+// The work of a convolution but for its weights: blocks of output channels, cut into segments where `one_group` asks
+// that none reaches over several groups.
+std::vector<ConvSegment> Planner::make_segments(int index, int block_channels, bool one_group,
+                                                std::vector<int32_t>* first) {
+  const Window& w = node(index).window;
+  const Map& in = input_of(index);
+  const int taps = w.kernel_h * w.kernel_w, out_group = w.out_channels / w.groups;
+  const bool masked = one_group && w.groups > 1 && w.in_channels / w.groups % 4;
+  std::map<int, const int32_t*> offsets;  // by planes
+  std::map<int, const uint8_t*> masks;    // by where in a nibble the group starts
+  std::vector<ConvSegment> segments;
+  for (int block = 0; block < w.out_channels; block += block_channels) {
+    first->push_back(int32_t(segments.size()));
+    const int block_end = std::min(block + block_channels, w.out_channels);
+    for (int channel = block, end; channel < block_end; channel = end) {
+      end = one_group ? std::min(block_end, (channel / out_group + 1) * out_group) : block_end;
+      const Reads reads = reads_of(w, channel, end - channel);
+      const int32_t*& offset = offsets[reads.planes()];
+      if (!offset) offset = tap_offsets(index, reads.planes());
+      ConvSegment s = {};
+      s.input = in.body + size_t(reads.plane()) * in.plane_bytes;
+      s.offset = offset;
+      s.steps = taps * reads.planes();
+      s.channel = channel;
+      s.channels = end - channel;
+      if (masked) {
+        const uint8_t*& mask = masks[reads.first % 4];
+        if (!mask) {
+          std::vector<uint8_t> of_taps, of_planes = plane_masks(reads);
+          for (int t = 0; t < taps; t++) of_taps.insert(of_taps.end(), of_planes.begin(), of_planes.end());
+          mask = keep_copy(of_taps);
+        }
+        s.mask = mask;
+      }
+      segments.push_back(s);
+    }
+  }
+  first->push_back(int32_t(segments.size()));
+  return segments;
+}
+
+// Tiles of positions a band: as many as keep what a block of channels reads of them, and of the rows around them, in
+// cache until the last block has read it. One band where no two blocks read the same planes, or all of it fits.
+int64_t Planner::band_tiles(int index, const std::vector<ConvSegment>& segments, int64_t tile) const {
+  const NodeInfo& n = node(index);
+  const Window& w = n.window;
+  const Repack* repack = repack_of_[size_t(index)];
+  const Map& in = input_of(index);
+  const int64_t tiles = (int64_t(in.geometry->body) + tile - 1) / tile;
+  int planes = 1;
+  for (const ConvSegment& s : segments) planes = std::max(planes, reads_of(w, s.channel, s.channels).planes());
+  if (w.out_channels / w.groups <= segments[0].channels) return tiles;
+  const int64_t slots = repack ? std::count(repack->used.begin(), repack->used.end(), true) : 1;
+  const Reach r = reach_of(n);
+  const int64_t around = int64_t(r.high_y - r.low_y) * in.geometry->row_stride;
+  const int64_t held = int64_t(band_bytes()) / (slots * planes * int64_t(in.element));
+  return std::min(tiles, std::max<int64_t>(1, std::max(held - around, around) / tile));
 }
 
 int64_t Planner::macs(const NodeInfo& n) const {
@@ -153,31 +238,39 @@ int64_t Planner::macs(const NodeInfo& n) const {
          (w.in_channels / w.groups);
 }
 
+void Planner::finish_conv(int index, int64_t tile, const std::vector<ConvSegment>& segments,
+                          const std::vector<int32_t>& first, Conv* conv) {
+  conv->segments = keep_copy(segments);
+  conv->first = keep_copy(first);
+  conv->blocks = int64_t(first.size()) - 1;
+  conv->band = band_tiles(index, segments, tile);
+  conv->body = input_of(index).geometry->body;
+}
+
 namespace {
 
-// Weights in the order in which a kernel reads them: for each block of channels all steps, for each step the
-// block's `lanes`, each of `lane_bytes`.
-class WeightBlocks {
+// Packed weights of a binary convolution, as a file has them: docs/format.md.
+class FileBits {
  public:
-  WeightBlocks(const Conv& c, int block_channels, int lanes, size_t lane_bytes)
-      : c_(c), block_channels_(block_channels), lanes_(lanes), lane_bytes_(lane_bytes),
-        blocks_(ceil_div(c.group_channels, block_channels)) {}
+  FileBits(const Window& w, const uint8_t* data)
+      : data_(data), quads_((w.in_channels / w.groups + 3) / 4), taps_(w.kernel_h * w.kernel_w) {}
 
-  int64_t blocks() const { return int64_t(blocks_) * c_.groups; }
-  size_t bytes() const { return size_t(blocks()) * size_t(c_.steps) * size_t(lanes_) * lane_bytes_; }
-  // Where the weights of an output channel for a step lie.
-  size_t at(int channel, int step) const {
-    const int group = channel / c_.group_channels, first = channel % c_.group_channels;
-    const size_t block = size_t(group * blocks_ + first / block_channels_);
-    const size_t lane = size_t(first % block_channels_) * size_t(lanes_) / size_t(block_channels_);
-    return ((block * size_t(c_.steps) + size_t(step)) * size_t(lanes_) + lane) * lane_bytes_;
+  // Weights of an output channel for a tap, of the four channels of its group's plane `plane`, where the group starts
+  // at channel `shift` of plane 0. Other groups' channels have bits 1.
+  int nibble(int channel, int tap, int plane, int shift) const {
+    if (shift == 0) return at(channel, tap, plane);
+    return (at(channel, tap, plane) << shift | at(channel, tap, plane - 1) >> (4 - shift)) & 15;
   }
 
  private:
-  const Conv& c_;
-  int block_channels_, lanes_;
-  size_t lane_bytes_;
-  int blocks_;
+  int at(int channel, int tap, int quad) const {
+    if (quad < 0 || quad >= quads_) return 15;
+    const size_t row = size_t(channel / 2) * size_t(taps_) + size_t(tap);
+    return data_[row * size_t(quads_) + size_t(quad)] >> 4 * (channel % 2) & 15;
+  }
+
+  const uint8_t* data_;
+  int quads_, taps_;
 };
 
 }  // namespace
@@ -185,25 +278,40 @@ class WeightBlocks {
 void Planner::add_binary_conv(int index) {
   const NodeInfo& n = node(index);
   const Window& w = n.window;
+  std::vector<int32_t> first;
+  std::vector<ConvSegment> segments = make_segments(index, kBinaryChannels, true, &first);
+  size_t bytes = 0;
+  for (ConvSegment& s : segments) {
+    s.pairs = s.channels > 4 ? 4 : s.channels > 2 ? 2 : 1;
+    bytes += size_t(s.steps) * size_t(s.pairs);
+  }
+  uint8_t* packed = keep<uint8_t>(bytes);
+  const FileBits file(w, program_.tensors[size_t(n.params[0])].data);
+  for (ConvSegment& s : segments) {
+    s.weights = packed;
+    const Reads reads = reads_of(w, s.channel, s.channels);
+    const int planes = reads.planes();
+    for (int k = 0; k < s.steps; k++)
+      for (int j = 0; j < s.pairs; j++) {
+        int pair = 0;
+        for (int half = 0; half < 2; half++)
+          if (2 * j + half < s.channels)
+            pair |= file.nibble(s.channel + 2 * j + half, k / planes, k % planes, reads.first % 4) << 4 * half;
+        *packed++ = uint8_t(pair);
+      }
+  }
   BinaryConv c = {};
-  static_cast<Conv&>(c) = make_conv(index);
-  const WeightBlocks blocks(c, kBinaryChannels, kBinaryChannels / 2, 1);
-  const uint8_t* from = program_.tensors[size_t(n.params[0])].data;
-  uint8_t* packed = keep<uint8_t>(blocks.bytes());
-  for (int channel = 0; channel < w.out_channels; channel += 2)
-    for (int k = 0; k < c.steps; k++)
-      packed[blocks.at(channel, k)] = from[size_t(channel / 2) * size_t(c.steps) + size_t(k)];
-  c.weights = packed;
+  const KernelTable* kernels = s_.kernels_;
+  const int64_t tile = kernels->binary_tile;
+  finish_conv(index, tile, segments, first, &c);
   const bool narrow = w.kernel_h * w.kernel_w * (w.in_channels / w.groups) <= 32766;
   make_valid(n, narrow, &c);
   const Epilogue e = make_epilogue(n, narrow);
-  const KernelTable* kernels = s_.kernels_;
-  const int64_t tile = kernels->binary_tile;
-  PlanStep& step = new_step(n, "conv_b1", "look_up");
+  PlanStep& step = new_step(n, "conv_b1", segments[0].mask ? "look_up_masked" : "look_up");
   step.macs_b1 = macs(n);
-  step.bytes += blocks.bytes();
-  s_.weight_bytes_ += blocks.bytes();
-  step.run = parallel(n, blocks.blocks() * ((int64_t(c.body) + tile - 1) / tile),
+  step.bytes += bytes;
+  s_.weight_bytes_ += bytes;
+  step.run = parallel(n, c.blocks * ((int64_t(c.body) + tile - 1) / tile),
                       [=](int64_t begin, int64_t end, int) { kernels->binary_conv(c, e, begin, end); });
 }
 
@@ -211,28 +319,42 @@ void Planner::add_q8_conv(int index) {
   const NodeInfo& n = node(index);
   const Window& w = n.window;
   const KernelTable* kernels = s_.kernels_;
-  Q8Conv c = {};
-  static_cast<Conv&>(c) = make_conv(index);
-  const WeightBlocks blocks(c, kQ8Channels, kQ8Channels, size_t(kernels->q8_quad_bytes));
-  const int8_t* from = reinterpret_cast<const int8_t*>(program_.tensors[size_t(n.params[0])].data);
-  uint8_t* packed = keep<uint8_t>(blocks.bytes());
+  std::vector<int32_t> first;
+  std::vector<ConvSegment> segments = make_segments(index, kQ8Channels, false, &first);
+  const size_t quad_bytes = size_t(kernels->q8_quad_bytes);
+  size_t bytes = 0;
+  for (const ConvSegment& s : segments) bytes += size_t(s.steps) * size_t(kQ8Channels) * quad_bytes;
+  const int8_t* file = reinterpret_cast<const int8_t*>(program_.tensors[size_t(n.params[0])].data);
+  uint8_t* packed = keep<uint8_t>(bytes);
   int32_t* correction = keep<int32_t>(size_t(w.out_channels));
-  for (int channel = 0; channel < w.out_channels; channel++) {
-    int32_t sum = 0;
-    for (int k = 0; k < c.steps; k++, from += 4) {
-      kernels->pack_q8_quad(from, packed + blocks.at(channel, k));
-      sum += from[0] + from[1] + from[2] + from[3];
-    }
-    correction[channel] = sum * w.zero_point;
+  const int in_group = w.in_channels / w.groups, in_file = (in_group + 3) / 4 * 4, taps = w.kernel_h * w.kernel_w;
+  for (ConvSegment& s : segments) {
+    s.weights = packed;
+    const Reads reads = reads_of(w, s.channel, s.channels);
+    const int planes = reads.planes();
+    for (int k = 0; k < s.steps; k++)
+      for (int j = 0; j < kQ8Channels; j++, packed += quad_bytes) {
+        int8_t quad[4] = {0, 0, 0, 0};
+        if (j < s.channels) {
+          const int channel = s.channel + j;
+          const int8_t* row = file + (size_t(channel) * size_t(taps) + size_t(k / planes)) * size_t(in_file);
+          // the quad's first channel, counted from the first of the channel's own group
+          const int own = 4 * (reads.plane() + k % planes) - reads_of(w, channel, 1).first;
+          for (int b = std::max(0, -own); b < 4 && own + b < in_group; b++) quad[b] = row[own + b];
+          correction[channel] += (quad[0] + quad[1] + quad[2] + quad[3]) * w.zero_point;
+        }
+        kernels->pack_q8_quad(quad, packed);
+      }
   }
-  c.weights = packed;
+  Q8Conv c = {};
+  finish_conv(index, kTile, segments, first, &c);
   c.correction = correction;
   const Epilogue e = make_epilogue(n, false);
   PlanStep& step = new_step(n, "conv_q8", "dot");
   step.macs_q8 = macs(n);
-  step.bytes += blocks.bytes();
-  s_.weight_bytes_ += blocks.bytes();
-  step.run = parallel(n, blocks.blocks() * int64_t(c.body / kTile),
+  step.bytes += bytes;
+  s_.weight_bytes_ += bytes;
+  step.run = parallel(n, c.blocks * int64_t(c.body / kTile),
                       [=](int64_t begin, int64_t end, int) { kernels->q8_conv(c, e, begin, end); });
 }
 

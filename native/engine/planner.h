@@ -1,6 +1,7 @@
 // Turns a program into a session's plan.
 #pragma once
 
+#include <cstring>
 #include <tuple>
 
 #include "session.h"
@@ -74,12 +75,24 @@ class Planner {
   // A step's run: clears margins of the maps that `n` writes, then shares the items out to the threads.
   std::function<void()> parallel(const NodeInfo& n, int64_t items,
                                  std::function<void(int64_t, int64_t, int)> work);
-  Conv make_conv(int index);
+  // What a convolution reads: its input, or a repacked copy.
+  const Map& input_of(int index) const {
+    const Repack* repack = repack_of_[size_t(index)];
+    return repack ? repack->map : s_.maps_[size_t(node(index).inputs[0])];
+  }
+  const int32_t* tap_offsets(int index, int planes);
+  std::vector<ConvSegment> make_segments(int index, int block_channels, bool one_group,
+                                         std::vector<int32_t>* first);
+  int64_t band_tiles(int index, const std::vector<ConvSegment>& segments, int64_t tile) const;
+  void finish_conv(int index, int64_t tile, const std::vector<ConvSegment>& segments,
+                   const std::vector<int32_t>& first, Conv* conv);
   int64_t macs(const NodeInfo& n) const;
   const int16_t* clipped(const int32_t* from, size_t count);
   void make_valid(const NodeInfo& n, bool narrow, BinaryConv* conv);
   template <typename T>
   T* keep(size_t count);
+  template <typename T>
+  const T* keep_copy(const std::vector<T>& from);
 
   Session& s_;
   const Program& program_;
@@ -96,6 +109,11 @@ T* Planner::keep(size_t count) {
   uint8_t* p = s_.storage_.back().data();
   p += (64 - reinterpret_cast<uintptr_t>(p) % 64) % 64;
   return reinterpret_cast<T*>(p);
+}
+
+template <typename T>
+const T* Planner::keep_copy(const std::vector<T>& from) {
+  return static_cast<const T*>(std::memcpy(keep<T>(from.size()), from.data(), from.size() * sizeof(T)));
 }
 
 }  // namespace signbit

@@ -301,9 +301,7 @@ class Reader {
       fail(name + ": input has a wrong type or channels");
     const int g = window.groups;
     if (window.in_channels % g || window.out_channels % g) fail(name + ": groups do not divide the channels");
-    const int in_group = window.in_channels / g, out_group = window.out_channels / g;
-    if (g > 1 && (in_group % 4 || out_group % 4))
-      fail(name + ": channels a group are not multiples of 4");
+    const int in_group = window.in_channels / g;
     const int64_t taps = int64_t(window.kernel_h) * window.kernel_w;
     const int64_t quads = (in_group + 3) / 4;
     if (taps * in_group > kMaxTaps) fail(name + ": more than 65535 taps a sum");

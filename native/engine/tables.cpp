@@ -17,9 +17,20 @@ constexpr PairTable make_table() {
   return table;
 }
 
+constexpr MaskTable make_masks() {
+  MaskTable table = {};
+  for (int mask = 0; mask < 16; mask++)
+    for (int i = 0; i < 16; i++) table.entry[mask][i] = uint8_t(kOutside | mask);
+  return table;
+}
+
+// computed by the compiler, not at start-up
+constexpr PairTable kTable = make_table();
+constexpr MaskTable kMasks = make_masks();
+
 }  // namespace
 
-constexpr PairTable kTable = make_table();  // computed by the compiler, not at start-up
 const PairTable kPairTable = kTable;
+const MaskTable kMaskTable = kMasks;
 
 }  // namespace signbit

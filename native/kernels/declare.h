@@ -6,28 +6,19 @@
 namespace signbit {
 namespace SIGNBIT_NS {
 
-// What a work item of a convolution is: a tile of positions of a block of channels.
+// What a work item of a convolution is: a tile of positions of a block's segments.
 struct ConvItem {
   size_t position;
-  int channel, channels;   // first output channel, and how many there are of a block's
-  const uint8_t* input;    // of the item's group, at `position`
-  const uint8_t* weights;  // of the block
+  const ConvSegment* begin;
+  const ConvSegment* end;
 };
 
-// Items run over positions first, so that a block's weights stay in cache.
-static inline ConvItem find_item(const Conv& c, int64_t item, int block_channels, size_t tile,
-                                 size_t position_bytes, size_t step_bytes) {
+static inline ConvItem find_item(const Conv& c, int64_t item, size_t tile) {
   const int64_t tiles = int64_t((c.body + tile - 1) / tile);
-  const int blocks = (c.group_channels + block_channels - 1) / block_channels;
-  const int block = int(item / tiles), group = block / blocks;  // blocks of all groups
-  const int first = (block % blocks) * block_channels, left = c.group_channels - first;
-  ConvItem found;
-  found.position = size_t(item % tiles) * tile;
-  found.channel = group * c.group_channels + first;
-  found.channels = left < block_channels ? left : block_channels;
-  found.input = c.input + size_t(group) * c.group_stride + found.position * position_bytes;
-  found.weights = c.weights + size_t(block) * size_t(c.steps) * step_bytes;
-  return found;
+  const int64_t start = item / (c.band * c.blocks) * c.band;  // the band's first tile
+  const int64_t width = tiles - start < c.band ? tiles - start : c.band;
+  const int64_t within = item - start * c.blocks, block = within / width;
+  return {size_t(start + within % width) * tile, c.segments + c.first[block], c.segments + c.first[block + 1]};
 }
 
 void binary_conv(const BinaryConv&, const Epilogue&, int64_t begin, int64_t end);

@@ -12,8 +12,8 @@ namespace signbit {
 constexpr int kTile = 64;
 constexpr int kMaxTile = 128;
 constexpr int kMaxSteps = 12;
-// Channels that one call of a convolution kernel computes. Both are multiples of 4: a nibble plane, and an
-// 8-bit quad, is written by one call alone.
+// Output channels of a work item of a convolution. Both are multiples of 4: a nibble plane, and an 8-bit quad, is
+// written by one call alone, and in order.
 constexpr int kBinaryChannels = 8;
 constexpr int kQ8Channels = 4;
 // A byte with this bit looks up 0 in every table: a tap outside the image matches nothing.
@@ -66,26 +66,37 @@ struct Epilogue {
   EpilogueStep steps[kMaxSteps];
 };
 
-// A convolution, brought to stride 1: output position p reads its input at `offset[k]` bytes from that of p, for
-// every step k = (tap, four channels).
-struct Conv {
-  const uint8_t* input;      // body of the (possibly repacked) input, group 0
-  size_t group_stride;       // bytes from one group's planes to the next
+// Output channels of a convolution that one pass over the taps computes. Step k = (tap, plane) reads four input
+// channels: output position p finds them `offset[k]` bytes from its own place in `input`.
+struct ConvSegment {
+  const uint8_t* input;      // body of the first plane read, of the (possibly repacked) input
   const int32_t* offset;     // [steps] in bytes
+  const uint8_t* mask;       // [steps]: which of a nibble's channels belong to the group; null: all (binary)
+  const uint8_t* weights;    // [steps], then as the kernel wants them
   int32_t steps;
-  const uint8_t* weights;    // [groups][blocks of channels][steps], then as the kernel wants them
-  int32_t groups;
-  int32_t group_channels;    // output channels a group
+  int32_t channel, channels; // output channels: the first, and how many
+  int32_t pairs;             // of channels that a step has weights for: 1, 2 or 4 (binary)
+};
+
+// A convolution, brought to stride 1. A block of output channels is computed by one call, whose segments follow one
+// another; work items are numbered by band of positions, then block, then tile, so that a band's input stays
+// in cache for all blocks, and a block's weights for all tiles of the band.
+struct Conv {
+  const ConvSegment* segments;
+  const int32_t* first;      // [blocks + 1]: where each block's segments start
+  int64_t blocks;
+  int64_t band;              // tiles of positions
   size_t body;
 };
 
-// Weights of a step: [4], two channels a byte.
+// Blocks of kBinaryChannels, a segment for each group in it. Weights of a step: [pairs], two channels a byte.
 struct BinaryConv : Conv {
   const int16_t* valid16;    // [body]: valid taps times channels; null when sums need 32 bits
   const int32_t* valid32;
 };
 
-// Weights of a step: [4 channels][quad_bytes].
+// Blocks of kQ8Channels, one segment each; it reads the planes of all groups in it, with weights of 0 where channel
+// and group differ. Weights of a step: [4 channels][quad_bytes].
 struct Q8Conv : Conv {
   const int32_t* correction; // [channels]: zero_point * sum of the channel's weights, subtracted
 };
@@ -108,9 +119,9 @@ struct KernelTable {
   const char* isa;
   int32_t binary_tile;       // positions a work item of binary_conv covers
   int32_t q8_quad_bytes;     // bytes that pack_q8_quad writes for four weights
-  // item: (block of 8 output channels) * tiles + tile, tiles = ceil(body / binary_tile)
+  // item: a tile of binary_tile positions of a block of output channels, numbered as Conv says
   void (*binary_conv)(const BinaryConv&, const Epilogue&, int64_t begin, int64_t end);
-  // item: (block of 4 output channels) * tiles + tile, tiles = body / kTile
+  // item: the same with tiles of kTile positions
   void (*q8_conv)(const Q8Conv&, const Epilogue&, int64_t begin, int64_t end);
   void (*pack_q8_quad)(const int8_t* weights, uint8_t* packed);
   // item: (block of 4 channels) * tiles + tile
@@ -129,6 +140,12 @@ struct PairTable {
   alignas(64) uint8_t entry[256][16];
 };
 extern const PairTable kPairTable;
+
+// Sixteen times the byte that keeps a nibble's channels of a mask, and kOutside.
+struct MaskTable {
+  alignas(64) uint8_t entry[16][16];
+};
+extern const MaskTable kMaskTable;
 
 const KernelTable* scalar_kernels();
 const KernelTable* avx2_kernels();    // null where the build has none, as are the next ones

@@ -22,6 +22,7 @@ static inline Bytes load_table(const uint8_t* table) {
 }
 static inline Bytes look_up(Bytes table, Bytes index) { return _mm256_shuffle_epi8(table, index); }
 static inline Bytes add_bytes(Bytes x, Bytes y) { return _mm256_add_epi8(x, y); }
+static inline Bytes and_bytes(Bytes x, Bytes y) { return _mm256_and_si256(x, y); }
 static inline Bytes low_fields(Bytes x) { return _mm256_and_si256(x, _mm256_set1_epi8(15)); }
 static inline Bytes high_fields(Bytes x) {
   return _mm256_and_si256(_mm256_srli_epi16(x, 4), _mm256_set1_epi8(15));

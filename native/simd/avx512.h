@@ -20,6 +20,7 @@ static inline Bytes load_table(const uint8_t* table) {
 }
 static inline Bytes look_up(Bytes table, Bytes index) { return _mm512_shuffle_epi8(table, index); }
 static inline Bytes add_bytes(Bytes x, Bytes y) { return _mm512_add_epi8(x, y); }
+static inline Bytes and_bytes(Bytes x, Bytes y) { return _mm512_and_si512(x, y); }
 static inline Bytes low_fields(Bytes x) { return _mm512_and_si512(x, _mm512_set1_epi8(15)); }
 static inline Bytes high_fields(Bytes x) {
   return _mm512_and_si512(_mm512_srli_epi16(x, 4), _mm512_set1_epi8(15));

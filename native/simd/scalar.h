@@ -36,6 +36,11 @@ static inline Bytes add_bytes(const Bytes& x, const Bytes& y) {
   for (int i = 0; i < kBytes; i++) r.b[i] = uint8_t(x.b[i] + y.b[i]);
   return r;
 }
+static inline Bytes and_bytes(const Bytes& x, const Bytes& y) {
+  Bytes r;
+  for (int i = 0; i < kBytes; i++) r.b[i] = x.b[i] & y.b[i];
+  return r;
+}
 static inline Bytes low_fields(const Bytes& x) {
   Bytes r;
   for (int i = 0; i < kBytes; i++) r.b[i] = x.b[i] & 15;

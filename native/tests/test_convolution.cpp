@@ -1,5 +1,15 @@
-// Binary and 8-bit convolutions against naive loops, over kernels, strides, padding, dilation, groups, padding
-// values, odd channel counts, batches and threads, on every instruction set of this machine.
+// Binary and 8-bit convolutions against naive loops: random configurations over kernels, strides, padding, dilation
+// (each of them apart for height and width), groups, padding values, odd channel counts, batches, threads and
+// epilogues, on every instruction set of this machine.
+//
+//   test_convolution [configurations [seed]]
+//
+// Configuration i is drawn from seed + i, which a mismatch prints: `test_convolution 1 SEED` runs it alone.
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstdlib>
+#include <memory>
 #include <random>
 
 #include "builder.h"
@@ -9,127 +19,457 @@
 
 namespace {
 
-constexpr uint32_t kF32 = 0, kU8 = 4, kB1 = 6;
+constexpr uint32_t kF32 = 0, kU8 = 4, kI4 = 5, kB1 = 6, kNoValue = 0xFFFFFFFF;
 
-struct Case {
-  int channels, out, kernel_h, kernel_w, stride, pad, dilation, groups, pad_value, height, width, batch, threads;
+using Random = std::mt19937;
+int pick(Random& rng, int low, int high) { return std::uniform_int_distribution<int>(low, high)(rng); }
+
+enum class Ending {
+  kSums,    // float32 of the sums
+  kBits,    // thresholds -> bits -> a second convolution
+  kBytes,   // scaled and quantised to 8 bits -> a second convolution
+  kFourBits // two convolutions of one input, quantised to 4 bits and added
 };
 
-std::mt19937 rng(1);
+struct Case {
+  naive::Conv conv;
+  bool binary;
+  int zero_point;  // of an 8-bit input
+  Ending ending;
+  int height, width, batch, threads;
+};
 
-int pick(int low, int high) { return std::uniform_int_distribution<int>(low, high)(rng); }
-
-naive::Conv conv_of(const Case& c, bool binary) {
-  return {c.channels, c.out, c.kernel_h, c.kernel_w, c.stride, c.pad, c.pad, c.dilation, c.groups,
-          binary ? c.pad_value : 0};
+std::string describe(const Case& c) {
+  const naive::Conv& v = c.conv;
+  static const char* endings[] = {"sums", "bits", "bytes", "int4"};
+  std::string text = c.binary ? "binary" : "8-bit";
+  auto add = [&](const char* name, int a, int b) {
+    text += std::string(" ") + name + std::to_string(a) + (b < 0 ? "" : "x" + std::to_string(b));
+  };
+  add("channels ", v.channels, -1);
+  add("out ", v.out, -1);
+  add("groups ", v.groups, -1);
+  add("kernel ", v.kernel_h, v.kernel_w);
+  add("stride ", v.stride_h, v.stride_w);
+  add("pad ", v.pad_h, v.pad_w);
+  add("dilation ", v.dilation_h, v.dilation_w);
+  text += " outside " + std::to_string(v.outside);
+  add("image ", c.height, c.width);
+  add("batch ", c.batch, -1);
+  add("threads ", c.threads, -1);
+  return text + " -> " + endings[int(c.ending)];
 }
 
-// The file: input -> bits or bytes -> convolution -> float32 of the integer sums.
-std::vector<uint8_t> make_file(const Case& c, bool binary, int zero_point, const std::vector<int>& weight) {
-  builder::File f;
-  const naive::Conv conv = conv_of(c, binary);
-  const uint32_t x = f.value(kF32, uint32_t(c.channels)), q = f.value(binary ? kB1 : kU8, uint32_t(c.channels)),
-                 y = f.value(kF32, uint32_t(c.out));
-  uint32_t w;
-  if (binary) {
-    w = f.add(builder::tensor(4, conv.pack_bits(weight)));
-    const uint32_t cut = f.add(builder::tensor(0, std::vector<float>(size_t(c.channels), 0.0f)));
-    f.nodes.push_back({6, "bits", {x}, {q}, {}, {}, {{9, q, {}, {cut}}}});
-  } else {
-    w = f.add(builder::tensor(3, conv.pack_bytes(weight)));
-    const float one = 1.0f;
-    int32_t bits;
-    std::memcpy(&bits, &one, 4);
-    f.nodes.push_back({6, "bytes", {x}, {q}, {}, {}, {{10, q, {bits, zero_point}, {}}}});
+Case draw(Random& rng) {
+  Case c = {};
+  naive::Conv& v = c.conv;
+  c.binary = pick(rng, 0, 2) > 0;
+  c.zero_point = pick(rng, 0, 255);
+  c.ending = Ending(pick(rng, 0, 3));
+  const int kind = pick(rng, 0, 9);
+  if (kind < 4) {
+    v.groups = 1;
+    v.channels = pick(rng, 1, 40);
+    v.out = pick(rng, 1, 30);
+  } else if (kind < 7) {
+    v.groups = pick(rng, 2, 6);
+    v.channels = v.groups * pick(rng, 1, 11);
+    v.out = v.groups * pick(rng, 1, 11);
+  } else if (kind < 9) {  // depthwise, with a multiplier or without
+    v.groups = v.channels = pick(rng, 1, 24);
+    v.out = v.channels * (pick(rng, 0, 2) ? 1 : pick(rng, 2, 3));
+  } else {  // so many channels that counts leave a byte
+    v.groups = pick(rng, 1, 2);
+    v.channels = v.groups * pick(rng, 60, 150);
+    v.out = v.groups * pick(rng, 1, 6);
   }
-  const uint32_t scale = f.add(builder::tensor(0, std::vector<float>(size_t(c.out), 1.0f)));
-  const uint32_t bias = f.add(builder::tensor(0, std::vector<float>(size_t(c.out), 0.0f)));
-  f.nodes.push_back({binary ? 1u : 2u, "conv", {q}, {y}, conv.attrs(binary ? c.pad_value : zero_point), {w},
-                     {{1, 0xFFFFFFFF, {}, {scale, bias}}, {7, y, {}, {}}}});
-  f.outputs = {{y, 0}};
-  return f.bytes();
+  const int longest = pick(rng, 0, 7) ? 5 : 13;
+  for (int axis = 0; axis < 2; axis++) {
+    int& kernel = axis ? v.kernel_w : v.kernel_h;
+    int& pad = axis ? v.pad_w : v.pad_h;
+    int& dilation = axis ? v.dilation_w : v.dilation_h;
+    kernel = pick(rng, 1, v.channels > 100 ? 3 : longest);
+    (axis ? v.stride_w : v.stride_h) = pick(rng, 0, 2) ? pick(rng, 1, 3) : pick(rng, 1, 7);
+    dilation = pick(rng, 0, 2) ? 1 : pick(rng, 2, 3);
+    pad = pick(rng, 0, 3) ? pick(rng, 0, kernel - 1) : pick(rng, 0, 2 * kernel + 2);
+    const int span = dilation * (kernel - 1) + 1, least = std::max(1, span - 2 * pad);
+    (axis ? c.width : c.height) = least + (pick(rng, 0, 3) ? pick(rng, 0, 14) : 0);
+  }
+  v.outside = c.binary ? pick(rng, -1, 1) : 0;
+  c.batch = pick(rng, 0, 1) ? 1 : pick(rng, 2, 4);
+  c.threads = pick(rng, 1, 3);
+  return c;
 }
 
-void run_case(const Case& c, bool binary, const char* isa) {
-  const naive::Conv conv = conv_of(c, binary);
-  const int zero_point = pick(0, 255);
+// The operands of one configuration and what comes out of it.
+struct Problem {
+  std::vector<uint8_t> file;
+  std::vector<float> input;
+  std::vector<float> expected;
+};
+
+std::vector<int> draw_weights(Random& rng, const naive::Conv& conv, bool binary) {
   std::vector<int> weight(conv.weights());
-  for (int& w : weight) w = binary ? 2 * pick(0, 1) - 1 : pick(-127, 127);
-  std::vector<float> x(size_t(c.batch * c.channels * c.height * c.width));
-  for (float& v : x) v = binary ? float(2 * pick(0, 1) - 1) : float(pick(-zero_point, 255 - zero_point));
-  const std::string name = std::string(binary ? "binary " : "8-bit ") + isa + " C" + std::to_string(c.channels) + " O" +
-                           std::to_string(c.out) + " k" + std::to_string(c.kernel_h) + "x" + std::to_string(c.kernel_w) +
-                           " s" + std::to_string(c.stride) + " p" + std::to_string(c.pad) + " d" +
-                           std::to_string(c.dilation) + " g" + std::to_string(c.groups) + " v" +
-                           std::to_string(c.pad_value) + " " + std::to_string(c.height) + "x" + std::to_string(c.width) +
-                           " n" + std::to_string(c.batch) + " t" + std::to_string(c.threads);
-  const std::vector<uint8_t> file = make_file(c, binary, zero_point, weight);
-  char error[256];
+  for (int& w : weight) w = binary ? 2 * pick(rng, 0, 1) - 1 : pick(rng, -127, 127);
+  return weight;
+}
+
+int largest(const std::vector<int>& sums) {
+  int most = 1;
+  for (int s : sums) most = std::max(most, std::abs(s));
+  return most;
+}
+
+int32_t bits_of(float x) {
+  int32_t bits;
+  std::memcpy(&bits, &x, 4);
+  return bits;
+}
+
+// Builds a file node by node, and computes beside it what each node gives.
+class Maker {
+ public:
+  Maker(const Case& c, Random& rng) : c_(c), rng_(rng) {}
+
+  Problem make() {
+    const naive::Conv& v = c_.conv;
+    Problem p;
+    std::vector<int> x(size_t(c_.batch * v.channels) * size_t(c_.height * c_.width));
+    for (int& a : x) a = c_.binary ? 2 * pick(rng_, 0, 1) - 1 : pick(rng_, -c_.zero_point, 255 - c_.zero_point);
+    p.input.assign(x.begin(), x.end());
+    height_ = v.out_height(c_.height);
+    width_ = v.out_width(c_.width);
+    const uint32_t input = file_.value(kF32, uint32_t(v.channels)),
+                   operand = file_.value(c_.binary ? kB1 : kU8, uint32_t(v.channels));
+    if (c_.binary)
+      file_.nodes.push_back({6, "bits", {input}, {operand}, {}, {}, {{9, operand, {}, {floats(v.channels, 0.0f)}}}});
+    else
+      file_.nodes.push_back({6, "bytes", {input}, {operand}, {}, {}, {{10, operand, {bits_of(1.0f), c_.zero_point}, {}}}});
+    const std::vector<int> sums = convolve(x, "conv", operand);
+    switch (c_.ending) {
+      case Ending::kSums:
+        finish(sums);
+        break;
+      case Ending::kBits:
+        through_bits(sums);
+        break;
+      case Ending::kBytes:
+        through_bytes(sums);
+        break;
+      case Ending::kFourBits:
+        through_four_bits(sums, x, operand);
+        break;
+    }
+    p.expected = expected_;
+    p.file = file_.bytes();
+    return p;
+  }
+
+ private:
+  uint32_t floats(int count, float value) { return file_.add(builder::tensor(0, std::vector<float>(size_t(count), value))); }
+
+  uint32_t channel_of(size_t i) const { return uint32_t(i / size_t(height_ * width_) % size_t(c_.conv.out)); }
+
+  // A convolution of the case's shape without steps; these follow.
+  std::vector<int> convolve(const std::vector<int>& x, const char* path, uint32_t operand) {
+    const naive::Conv& v = c_.conv;
+    const std::vector<int> weight = draw_weights(rng_, v, c_.binary);
+    const uint32_t w = c_.binary ? file_.add(builder::tensor(4, v.pack_bits(weight)))
+                                 : file_.add(builder::tensor(3, v.pack_bytes(weight)));
+    file_.nodes.push_back({c_.binary ? 1u : 2u, path, {operand}, {}, v.attrs(c_.binary ? v.outside : c_.zero_point), {w}, {}});
+    return v.run(x, weight, c_.batch, c_.height, c_.width);
+  }
+
+  // float32 of the last convolution's integers, to the output.
+  void finish(const std::vector<int>& sums, int channels) {
+    const uint32_t y = file_.value(kF32, uint32_t(channels));
+    builder::NodeDef& node = file_.nodes.back();
+    node.outputs.push_back(y);
+    node.steps.push_back({1, kNoValue, {}, {floats(channels, 1.0f), floats(channels, 0.0f)}});
+    node.steps.push_back({7, y, {}, {}});
+    file_.outputs = {{y, 0}};
+    expected_.assign(sums.begin(), sums.end());
+  }
+  void finish(const std::vector<int>& sums) { finish(sums, c_.conv.out); }
+
+  // A second convolution sees what the first wrote: its pixels and, with padding, what stands around them.
+  void second(const std::vector<int>& x, uint32_t operand, bool binary, int zero_point) {
+    const int out = c_.conv.out;
+    const bool one_by_one = pick(rng_, 0, 1) || height_ * width_ > 4096;
+    naive::Conv v = one_by_one ? naive::Conv{out, out, 1, 1, 1, 1, 0, 0, 1, 1, out, 0}
+                               : naive::Conv{out, pick(rng_, 1, 6), 3, 3, 1, 1, 1, 1, 1, 1, 1, 0};
+    if (binary) v.outside = pick(rng_, -1, 1);
+    const std::vector<int> weight = draw_weights(rng_, v, binary);
+    const uint32_t w = binary ? file_.add(builder::tensor(4, v.pack_bits(weight)))
+                              : file_.add(builder::tensor(3, v.pack_bytes(weight)));
+    file_.nodes.push_back({binary ? 1u : 2u, "second", {operand}, {}, v.attrs(binary ? v.outside : zero_point), {w}, {}});
+    finish(v.run(x, weight, c_.batch, height_, width_), v.out);
+  }
+
+  void through_bits(const std::vector<int>& sums) {
+    const int out = c_.conv.out, most = largest(sums);
+    std::vector<int32_t> low, high;
+    std::vector<uint8_t> flip;
+    for (int o = 0; o < out; o++) {
+      low.push_back(pick(rng_, -most, most));
+      high.push_back(pick(rng_, 0, 1) ? 2147483647 : pick(rng_, -most, most));
+      flip.push_back(uint8_t(pick(rng_, 0, 1)));
+    }
+    std::vector<int> bits;
+    for (size_t i = 0; i < sums.size(); i++) {
+      const size_t o = channel_of(i);
+      const bool inside = low[o] <= sums[i] && sums[i] <= high[o];
+      bits.push_back(inside != (flip[o] == 1) ? 1 : -1);
+    }
+    const uint32_t b = file_.value(kB1, uint32_t(out));
+    file_.nodes.back().outputs.push_back(b);
+    const uint32_t l = file_.add(builder::tensor(1, low)), h = file_.add(builder::tensor(1, high)),
+                   f = file_.add(builder::tensor(4, flip));
+    file_.nodes.back().steps.push_back({8, b, {}, {l, h, f}});
+    second(bits, b, true, 0);
+  }
+
+  void through_bytes(const std::vector<int>& sums) {
+    const int out = c_.conv.out, zero_point = pick(rng_, 0, 255);
+    // a power of two, so that the products are exact and only the rounding to bytes is tested
+    const float scale = std::ldexp(1.0f, 7 - std::ilogb(float(largest(sums))));
+    std::vector<int> bytes;
+    for (int s : sums)
+      bytes.push_back(int(std::min(std::max(std::nearbyint(float(s) * scale) + float(zero_point), 0.0f), 255.0f)) - zero_point);
+    const uint32_t q = file_.value(kU8, uint32_t(out));
+    file_.nodes.back().outputs.push_back(q);
+    file_.nodes.back().steps.push_back({1, kNoValue, {}, {floats(out, 1.0f), floats(out, 0.0f)}});
+    file_.nodes.back().steps.push_back({10, q, {bits_of(scale), zero_point}, {}});
+    second(bytes, q, false, zero_point);
+  }
+
+  void through_four_bits(const std::vector<int>& sums, const std::vector<int>& x, uint32_t operand) {
+    const int out = c_.conv.out;
+    std::vector<int32_t> cuts, multiplier, offset;
+    std::vector<uint8_t> flip;
+    int most = largest(sums);
+    for (int o = 0; o < out; o++) {
+      std::vector<int32_t> row;
+      for (int i = 0; i < 15; i++) row.push_back(pick(rng_, -most, most));
+      std::sort(row.begin(), row.end());
+      cuts.insert(cuts.end(), row.begin(), row.end());
+      flip.push_back(uint8_t(pick(rng_, 0, 1)));
+    }
+    std::vector<int> ladder;
+    for (size_t i = 0; i < sums.size(); i++) {
+      const size_t o = channel_of(i);
+      const int u = flip[o] ? -sums[i] : sums[i];
+      ladder.push_back(-8 + int(std::upper_bound(&cuts[15 * o], &cuts[15 * o] + 15, u) - &cuts[15 * o]));
+    }
+    const uint32_t four = file_.value(kI4, uint32_t(out));
+    file_.nodes.back().outputs.push_back(four);
+    const uint32_t k = file_.add(builder::tensor(1, cuts)), f = file_.add(builder::tensor(4, flip));
+    file_.nodes.back().steps = {{6, kNoValue, {}, {k, f}}, {7, four, {}, {}}};
+
+    std::vector<int> total = convolve(x, "other", operand);
+    most = largest(total);
+    const int shift = std::max(0, std::ilogb(float(most)) + 1);
+    for (int o = 0; o < out; o++) {
+      multiplier.push_back(pick(rng_, -20, 20));
+      offset.push_back(pick(rng_, -most, most));
+    }
+    for (size_t i = 0; i < total.size(); i++) {
+      const size_t o = channel_of(i);
+      const int64_t scaled = int64_t(total[i]) * multiplier[o] + offset[o];
+      const int64_t floor = scaled >= 0 ? scaled >> shift : -((-scaled + (int64_t(1) << shift) - 1) >> shift);
+      total[i] = int(std::min<int64_t>(std::max<int64_t>(floor, -8), 7)) + ladder[i];
+    }
+    const uint32_t m = file_.add(builder::tensor(1, multiplier)), b = file_.add(builder::tensor(1, offset));
+    file_.nodes.back().inputs.push_back(four);
+    file_.nodes.back().steps = {{5, kNoValue, {shift}, {m, b}}, {2, four, {}, {}}};
+    finish(total);
+  }
+
+  const Case& c_;
+  Random& rng_;
+  builder::File file_;
+  int height_ = 0, width_ = 0;
+  std::vector<float> expected_;
+};
+
+using Model = std::unique_ptr<signbit_model, void (*)(signbit_model*)>;
+using Session = std::unique_ptr<signbit_session, void (*)(signbit_session*)>;
+
+// Each gives null, and the engine's message in `error`, where the engine refuses.
+Model open_model(const std::vector<uint8_t>& file, std::string* error) {
+  char message[256] = "";
   signbit_model* model = nullptr;
+  signbit_model_open_memory(file.data(), file.size(), &model, message, sizeof message);
+  *error = message;
+  return {model, signbit_model_close};
+}
+
+Session open_session(const signbit_model* model, const Case& c, const char* isa, std::string* error) {
+  char message[256] = "";
   signbit_session* session = nullptr;
-  if (signbit_model_open_memory(file.data(), file.size(), &model, error, sizeof error) != SIGNBIT_OK) {
-    check::that(false, name + ": " + error);
-    return;
-  }
-  const signbit_session_options options = {c.batch, c.height, c.width, c.threads, isa};
-  if (signbit_session_open(model, &options, &session, error, sizeof error) != SIGNBIT_OK) {
-    check::that(false, name + ": " + error);
-    signbit_model_close(model);
-    return;
-  }
-  int64_t shape[4];
-  int32_t rank;
+  signbit_session_options options = {};
+  options.batch = c.batch;
+  options.height = c.height;
+  options.width = c.width;
+  options.threads = c.threads;
+  options.isa = isa;
+  signbit_session_open(model, &options, &session, message, sizeof message);
+  *error = message;
+  return {session, signbit_session_close};
+}
+
+// Empty where a run gives what is expected, else what is wrong.
+std::string run(signbit_session* session, const Problem& p) {
+  int64_t shape[4] = {0, 0, 0, 0};
+  int32_t rank = 0;
   signbit_session_output_shape(session, 0, shape, &rank);
   std::vector<float> y(size_t(shape[0] * shape[1] * shape[2] * shape[3]));
+  if (y.size() != p.expected.size())
+    return "gives " + std::to_string(y.size()) + " numbers instead of " + std::to_string(p.expected.size());
   float* outputs[] = {y.data()};
-  for (int round = 0; round < 2; round++)  // the second finds the memory as the first left it
-    check::that(signbit_session_run(session, x.data(), SIGNBIT_INPUT_F32_NCHW, outputs, error, sizeof error) == SIGNBIT_OK,
-                name + ": " + error);
-  const std::vector<float> expected = conv.run(x, weight, c.batch, c.height, c.width);
-  check::that(expected.size() == y.size(), name + ": size of the output");
-  int wrong = 0;
-  for (size_t i = 0; i < y.size() && i < expected.size(); i++) wrong += expected[i] != y[i];
-  check::that(wrong == 0, name + ": " + std::to_string(wrong) + " sums differ");
-  signbit_session_close(session);
-  signbit_model_close(model);
+  char message[256] = "";
+  if (signbit_session_run(session, p.input.data(), SIGNBIT_INPUT_F32_NCHW, outputs, message, sizeof message) != SIGNBIT_OK)
+    return message;
+  size_t wrong = 0;
+  for (size_t i = 0; i < y.size(); i++) wrong += y[i] != p.expected[i];
+  return wrong ? std::to_string(wrong) + " of " + std::to_string(y.size()) + " results differ" : "";
 }
 
-}  // namespace
+std::string run_case(const Case& c, const Problem& p, const char* isa) {
+  std::string error;
+  const Model model = open_model(p.file, &error);
+  if (!model) return error;
+  const Session session = open_session(model.get(), c, isa, &error);
+  if (!session) return error;
+  error = run(session.get(), p);
+  return error.empty() ? run(session.get(), p) : error;  // the second finds the memory as the first left it
+}
 
-int main() {
+// What the networks have, sums beyond 16 bits, maps of several bands, full-HD images.
+std::vector<Case> fixed_cases() {
+  const auto sums = Ending::kSums;
+  return {
+      {{64, 64, 3, 3, 1, 1, 1, 1, 1, 1, 1, 0}, true, 0, sums, 14, 14, 1, 1},
+      {{64, 128, 3, 3, 2, 2, 1, 1, 1, 1, 1, 0}, true, 0, sums, 14, 14, 1, 2},
+      {{64, 128, 1, 1, 2, 2, 0, 0, 1, 1, 1, 0}, true, 0, sums, 14, 14, 2, 2},
+      {{3, 64, 7, 7, 2, 2, 3, 3, 1, 1, 1, 0}, false, 114, sums, 31, 29, 1, 2},
+      {{256, 16, 3, 3, 1, 1, 1, 1, 1, 1, 1, 0}, true, 0, sums, 7, 7, 1, 1},
+      {{128, 10, 1, 1, 1, 1, 0, 0, 1, 1, 1, 0}, true, 0, sums, 1, 1, 5, 1},
+      {{4096, 8, 3, 3, 1, 1, 1, 1, 1, 1, 1, 0}, true, 0, sums, 2, 2, 1, 1},
+      {{7281, 3, 3, 3, 1, 1, 1, 1, 1, 1, 1, 1}, true, 0, Ending::kBits, 3, 2, 1, 1},  // 65529 taps
+      {{7281, 3, 3, 3, 1, 1, 1, 1, 1, 1, 1, 0}, false, 255, Ending::kFourBits, 3, 2, 1, 1},
+      {{1, 1, 1, 1, 1, 1, 0, 0, 1, 1, 1, 0}, true, 0, sums, 1, 1, 1, 1},
+      {{1, 1, 2, 2, 1, 1, 1, 1, 1, 1, 1, 0}, true, 0, sums, 1, 1, 1, 1},
+      {{4, 4, 64, 1, 3, 5, 40, 2, 1, 1, 2, -1}, true, 0, sums, 9, 11, 2, 2},
+      {{4, 4, 2, 3, 1, 2, 30, 0, 17, 2, 4, 0}, false, 9, sums, 1, 33, 2, 2},
+      {{256, 20, 3, 3, 1, 1, 1, 1, 1, 1, 1, 0}, true, 0, Ending::kBits, 90, 120, 2, 2},
+      {{80, 12, 3, 3, 2, 2, 1, 1, 1, 1, 1, 1}, true, 0, sums, 180, 200, 1, 3},
+      {{60, 40, 3, 3, 1, 1, 1, 1, 1, 1, 2, 0}, false, 100, sums, 90, 120, 1, 2},
+      {{3, 12, 3, 3, 1, 1, 1, 1, 1, 1, 1, 0}, true, 0, Ending::kBits, 1080, 1920, 1, 2},
+      {{3, 8, 7, 7, 2, 2, 3, 3, 1, 1, 1, 0}, false, 114, Ending::kBytes, 1080, 1920, 1, 2},
+  };
+}
+
+std::vector<std::string> instruction_sets() {
   std::vector<std::string> sets;
-  std::string names = signbit_instruction_sets();
+  const std::string names = signbit_instruction_sets();
   for (size_t start = 0; start <= names.size();) {
     const size_t end = std::min(names.find(',', start), names.size());
     sets.push_back(names.substr(start, end - start));
     start = end + 1;
   }
-  // Those that the networks have, then a random walk through the rest.
-  std::vector<Case> cases = {
-      {64, 64, 3, 3, 1, 1, 1, 1, 0, 14, 14, 1, 1},  {64, 128, 3, 3, 2, 1, 1, 1, 0, 14, 14, 1, 2},
-      {64, 128, 1, 1, 2, 0, 1, 1, 0, 14, 14, 2, 2}, {3, 64, 7, 7, 2, 3, 1, 1, 0, 31, 29, 1, 2},
-      {256, 16, 3, 3, 1, 1, 1, 1, 0, 7, 7, 1, 1},   {128, 10, 1, 1, 1, 0, 1, 1, 0, 1, 1, 5, 1},
-      {4096, 8, 3, 3, 1, 1, 1, 1, 0, 2, 2, 1, 1},   {20, 20, 3, 3, 1, 1, 1, 1, 1, 5, 6, 1, 1},
-      {8, 8, 3, 3, 1, 0, 1, 1, 0, 9, 9, 1, 1},      {16, 8, 5, 5, 1, 4, 2, 1, -1, 9, 11, 3, 2}};
-  for (int i = 0; i < 300; i++) {
-    Case c;
-    c.groups = pick(0, 3) ? 1 : pick(2, 3);
-    c.channels = c.groups > 1 ? 4 * c.groups * pick(1, 3) : pick(1, 40);
-    c.out = c.groups > 1 ? 4 * c.groups * pick(1, 5) : pick(1, 30);
-    c.kernel_h = pick(1, 5);
-    c.kernel_w = pick(1, 5);
-    c.stride = pick(1, 3);
-    c.pad = pick(0, 3);
-    c.dilation = pick(1, 2);
-    c.pad_value = pick(-1, 1);
-    c.height = pick(c.dilation * (c.kernel_h - 1) + 1, 20);
-    c.width = pick(c.dilation * (c.kernel_w - 1) + 1, 20);
-    c.batch = pick(1, 3);
-    c.threads = pick(1, 3);
+  return sets;
+}
+
+class Tally {
+ public:
+  void test(const Case& c, Random rng, const std::string& seed) {
+    const Problem problem = Maker(c, rng).make();
+    for (size_t i = 0; i < sets_.size(); i++) {
+      const std::string wrong = run_case(c, problem, sets_[i].c_str());
+      configurations_[i]++;
+      check::that(wrong.empty(), sets_[i] + " " + describe(c) + " (" + seed + "): " + wrong);
+      if (!wrong.empty()) mismatches_[i]++;
+    }
+  }
+
+  void print() const {
+    for (size_t i = 0; i < sets_.size(); i++)
+      std::printf("%s: %d configurations, %d mismatches\n", sets_[i].c_str(), configurations_[i], mismatches_[i]);
+  }
+
+ private:
+  const std::vector<std::string> sets_ = instruction_sets();
+  std::vector<int> configurations_ = std::vector<int>(sets_.size(), 0), mismatches_ = configurations_;
+};
+
+// One open model, with sessions of several sizes and batches side by side, gives what a fresh one gives.
+void test_sizes() {
+  const Case first = {{6, 10, 3, 2, 2, 1, 1, 2, 1, 1, 2, 1}, true, 0, Ending::kBits, 12, 15, 1, 2};
+  std::vector<Case> cases;
+  std::vector<Problem> problems;
+  for (const auto& size : {std::array<int, 3>{12, 15, 1}, {1, 1, 1}, {40, 3, 3}, {12, 15, 4}, {5, 70, 2}}) {
+    Case c = first;
+    c.height = size[0];
+    c.width = size[1];
+    c.batch = size[2];
     cases.push_back(c);
   }
-  for (const std::string& isa : sets)
-    for (const Case& c : cases)
-      for (bool binary : {true, false}) run_case(c, binary, isa.c_str());
+  // The first problem's file serves all sizes; what it gives for another size comes from a model of its own.
+  std::string error;
+  Random rng(5);
+  problems.push_back(Maker(cases[0], rng).make());
+  const Model shared = open_model(problems[0].file, &error);
+  check::that(shared != nullptr, "a model for several sizes: " + error);
+  if (!shared) return;
+  for (size_t i = 1; i < cases.size(); i++) {
+    Problem p = {problems[0].file, {}, {}};
+    const Case& c = cases[i];
+    p.input.resize(size_t(c.batch * c.conv.channels * c.height * c.width));
+    for (float& x : p.input) x = float(2 * pick(rng, 0, 1) - 1);
+    const Model fresh = open_model(p.file, &error);
+    const Session session = open_session(fresh.get(), c, nullptr, &error);
+    check::that(session != nullptr, describe(c) + ": " + error);
+    if (!session) return;
+    int64_t shape[4];
+    int32_t rank;
+    signbit_session_output_shape(session.get(), 0, shape, &rank);
+    p.expected.resize(size_t(shape[0] * shape[1] * shape[2] * shape[3]));
+    float* outputs[] = {p.expected.data()};
+    signbit_session_run(session.get(), p.input.data(), SIGNBIT_INPUT_F32_NCHW, outputs, nullptr, 0);
+    problems.push_back(std::move(p));
+  }
+  std::vector<Session> sessions;
+  for (const Case& c : cases) {
+    sessions.push_back(open_session(shared.get(), c, nullptr, &error));
+    check::that(sessions.back() != nullptr, describe(c) + ": " + error);
+    if (!sessions.back()) return;
+  }
+  for (int round = 0; round < 3; round++)
+    for (size_t i = 0; i < cases.size(); i++) {
+      const std::string wrong = run(sessions[i].get(), problems[i]);
+      check::that(wrong.empty(), "one model, several sizes: " + describe(cases[i]) + ": " + wrong);
+    }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const long count = argc > 1 ? std::atol(argv[1]) : 300, seed = argc > 2 ? std::atol(argv[2]) : 1;
+  if (count < 1 || seed < 0) {
+    std::fprintf(stderr, "usage: test_convolution [configurations [seed]]\n");
+    return 2;
+  }
+  Tally tally;
+  if (argc < 3) {
+    test_sizes();
+    for (const Case& c : fixed_cases()) tally.test(c, Random(1), "fixed");
+  }
+  for (long i = 0; i < count; i++) {
+    Random rng(uint32_t(seed + i));
+    const Case c = draw(rng);
+    tally.test(c, rng, "seed " + std::to_string(seed + i));
+  }
+  tally.print();
   return check::report();
 }

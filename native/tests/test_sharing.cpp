@@ -13,7 +13,8 @@ std::mt19937 rng(3);
 
 int pick(int low, int high) { return std::uniform_int_distribution<int>(low, high)(rng); }
 
-void run_case(const std::vector<naive::Conv>& convs, int channels, int size, int threads, const std::string& name) {
+void run_case(const std::vector<naive::Conv>& convs, int channels, int size, int batch, int threads,
+              const std::string& name) {
   builder::File f;
   const uint32_t x = f.value(0, uint32_t(channels)), bits = f.value(6, uint32_t(channels));
   const uint32_t cut = f.add(builder::tensor(0, std::vector<float>(size_t(channels), 0.0f)));
@@ -29,20 +30,25 @@ void run_case(const std::vector<naive::Conv>& convs, int channels, int size, int
     f.outputs.emplace_back(y, 0);
     weights.push_back(weight);
   }
-  std::vector<float> input(size_t(channels * size * size));
-  for (float& v : input) v = float(2 * pick(0, 1) - 1);
+  std::vector<int> image(size_t(batch * channels * size * size));
+  for (int& v : image) v = 2 * pick(0, 1) - 1;
+  const std::vector<float> input(image.begin(), image.end());
   const std::vector<uint8_t> file = f.bytes();
   char error[256];
   signbit_model* model = nullptr;
   signbit_session* session = nullptr;
-  const signbit_session_options options = {1, size, size, threads, nullptr};
+  signbit_session_options options = {};
+  options.batch = batch;
+  options.height = options.width = size;
+  options.threads = threads;
   check::that(signbit_model_open_memory(file.data(), file.size(), &model, error, sizeof error) == SIGNBIT_OK, name + error);
   check::that(signbit_session_open(model, &options, &session, error, sizeof error) == SIGNBIT_OK, name + error);
   std::vector<std::vector<float>> expected, found;
   std::vector<float*> outputs;
   for (size_t i = 0; i < convs.size(); i++) {
-    expected.push_back(convs[i].run(input, weights[i], 1, size, size));
-    found.emplace_back(expected.back().size());
+    const std::vector<int> sums = convs[i].run(image, weights[i], batch, size, size);
+    expected.emplace_back(sums.begin(), sums.end());
+    found.emplace_back(sums.size());
   }
   for (auto& y : found) outputs.push_back(y.data());
   for (int round = 0; round < 2; round++)
@@ -58,18 +64,21 @@ void run_case(const std::vector<naive::Conv>& convs, int channels, int size, int
 int main() {
   // An unpadded reader behind two padded ones that want different halos.
   const int c = 64;
-  run_case({{c, 8, 1, 3, 2, 0, 1, 1, 1, 0}, {c, 8, 3, 3, 2, 1, 1, 1, 1, 1}, {c, 8, 2, 2, 2, 0, 0, 1, 1, 0}}, c, 12, 1,
-           "three readers");
+  run_case({{c, 8, 1, 3, 2, 2, 0, 1, 1, 1, 1, 0}, {c, 8, 3, 3, 2, 2, 1, 1, 1, 1, 1, 1},
+            {c, 8, 2, 2, 2, 2, 0, 0, 1, 1, 1, 0}}, c, 12, 1, 1, "three readers");
   // A late reader of phases that an early copy has.
-  run_case({{c, 8, 3, 3, 2, 1, 1, 1, 1, 0}, {c, 64, 3, 3, 1, 1, 1, 1, 1, 0}, {c, 64, 5, 5, 1, 2, 2, 1, 1, -1},
-            {c, 8, 3, 3, 2, 1, 1, 1, 1, -1}, {c, 64, 3, 3, 1, 1, 1, 1, 1, 1}, {c, 8, 1, 1, 2, 0, 0, 1, 1, 0}},
-           c, 12, 2, "a late reader");
+  run_case({{c, 8, 3, 3, 2, 2, 1, 1, 1, 1, 1, 0}, {c, 64, 3, 3, 1, 1, 1, 1, 1, 1, 1, 0},
+            {c, 64, 5, 5, 1, 1, 2, 2, 1, 1, 1, -1}, {c, 8, 3, 3, 2, 2, 1, 1, 1, 1, 1, -1},
+            {c, 64, 3, 3, 1, 1, 1, 1, 1, 1, 1, 1}, {c, 8, 1, 1, 2, 2, 0, 0, 1, 1, 1, 0}},
+           c, 12, 1, 2, "a late reader");
+  // Kernels, strides and padding are few, so that many readers share an output size.
   for (int round = 0; round < 300; round++) {
-    const int channels = pick(1, 20), size = pick(5, 14);
+    const int channels = pick(1, 20), size = pick(9, 14), stride = pick(1, 4);
     std::vector<naive::Conv> convs(size_t(pick(2, 6)));
     for (naive::Conv& conv : convs)
-      conv = {channels, pick(1, 9), pick(1, 3), pick(1, 3), pick(1, 3), pick(0, 2), pick(0, 2), pick(1, 2), 1, pick(-1, 1)};
-    run_case(convs, channels, size, pick(1, 2), "round " + std::to_string(round));
+      conv = {channels, channels * pick(1, 2), pick(1, 5), pick(1, 5), stride, pick(0, 4) ? stride : pick(1, 4), pick(0, 3),
+              pick(0, 3), pick(1, 2), pick(1, 2), pick(0, 2) ? 1 : channels, pick(-1, 1)};
+    run_case(convs, channels, size, pick(1, 3), pick(1, 2), "round " + std::to_string(round));
   }
   return check::report();
 }

@@ -6,6 +6,9 @@
 // added before the fields are split, and 21 such groups (252 <= 255) before bytes widen to 16 bits. A
 // byte outside the image has its top bit set and looks up 0. Groups of three run over taps and channels
 // alike, through a list of offsets, so that no group is left short but the very last.
+//
+// Where a group of the convolution begins or ends within a nibble, the other groups' bits are cleared as they are
+// loaded. Their weight bits are 1, so that they match nothing.
 #include "../../simd/simd.h"
 #include "../declare.h"
 #include "../epilogue/epilogue.h"
@@ -16,11 +19,13 @@ namespace SIGNBIT_NS {
 constexpr int kGroupsBeforeWidening = 21;
 constexpr int kPairs = kBinaryChannels / 2;
 
-// Matches of V vectors of positions with NP pairs of channels, into out[2 * NP][kMaxTile].
-template <int V, int NP>
-static inline __attribute__((always_inline)) void count_matches(
-    const uint8_t* in, const int32_t* offset, int steps, const uint8_t* w,
-    uint16_t (*out)[kMaxTile]) {
+// Matches of V vectors of positions with NP of the S pairs of channels that a step has weights for, into
+// out[2 * NP][kMaxTile].
+template <int V, int NP, int S, bool kMasked>
+static inline __attribute__((always_inline)) void count_matches(const ConvSegment& s, const uint8_t* in,
+                                                                const uint8_t* w, uint16_t (*out)[kMaxTile]) {
+  const int32_t* offset = s.offset;
+  const int steps = s.steps;
   for (int j = 0; j < 2 * NP; j++)
     for (int i = 0; i < V * kBytes; i++) out[j][i] = 0;
   Bytes low[V][NP], high[V][NP];
@@ -38,9 +43,12 @@ static inline __attribute__((always_inline)) void count_matches(
   Bytes sum[V][NP];
   auto look_up_step = [&](int k, bool first) __attribute__((always_inline)) {
     Bytes x[V];
-    for (int i = 0; i < V; i++) x[i] = load_bytes(in + offset[k] + i * kBytes);
+    for (int i = 0; i < V; i++) {
+      x[i] = load_bytes(in + offset[k] + i * kBytes);
+      if (kMasked) x[i] = and_bytes(x[i], load_table(kMaskTable.entry[s.mask[k]]));
+    }
     for (int j = 0; j < NP; j++) {
-      const Bytes table = load_table(kPairTable.entry[w[size_t(k) * kPairs + j]]);
+      const Bytes table = load_table(kPairTable.entry[w[size_t(k) * S + j]]);
       for (int i = 0; i < V; i++) {
         const Bytes m = look_up(table, x[i]);
         sum[i][j] = first ? m : add_bytes(sum[i][j], m);
@@ -54,20 +62,19 @@ static inline __attribute__((always_inline)) void count_matches(
         high[i][j] = add_bytes(high[i][j], high_fields(sum[i][j]));
       }
   };
-  int k = 0;
-  while (k < steps) {
+  for (int k = 0; k < steps;) {
     clear();
-    for (int group = 0; group < kGroupsBeforeWidening && k < steps; group++) {
-      if (steps - k >= 3) {
-        look_up_step(k, true);
-        look_up_step(k + 1, false);
-        look_up_step(k + 2, false);
-        k += 3;
-      } else {
-        look_up_step(k, true);
-        if (steps - k == 2) look_up_step(k + 1, false);
-        k = steps;
-      }
+    const int whole = (steps - k) / 3;
+    for (int left = whole < kGroupsBeforeWidening ? whole : kGroupsBeforeWidening; left > 0; left--, k += 3) {
+      look_up_step(k, true);
+      look_up_step(k + 1, false);
+      look_up_step(k + 2, false);
+      split();
+    }
+    if (whole < kGroupsBeforeWidening && k < steps) {
+      look_up_step(k, true);
+      if (k + 1 < steps) look_up_step(k + 1, false);
+      k = steps;
       split();
     }
     widen();
@@ -97,33 +104,44 @@ constexpr int kVectors = 2, kPairsAtOnce = 2;  // 16 registers
 #endif
 constexpr int kPositions = kVectors * kBytes;  // 128, 64 or 32: less than a tile is computed in parts
 
-template <int V>
-static inline void tile_matches(const BinaryConv& c, const uint8_t* in, const uint8_t* w,
-                                uint16_t (*out)[kMaxTile]) {
-  for (int j = 0; j < kPairs; j += kPairsAtOnce)
-    count_matches<V, kPairsAtOnce>(in, c.offset, c.steps, w + j, out + 2 * j);
+template <int V, bool kMasked>
+static inline void segment_matches(const ConvSegment& s, const uint8_t* in, uint16_t (*out)[kMaxTile]) {
+  if (s.pairs == 1) {
+    count_matches<V, 1, 1, kMasked>(s, in, s.weights, out);
+  } else if (s.pairs == 2) {
+    count_matches<V, 2, 2, kMasked>(s, in, s.weights, out);
+  } else {
+    for (int j = 0; j < kPairs; j += kPairsAtOnce)
+      count_matches<V, kPairsAtOnce, kPairs, kMasked>(s, in, s.weights + j, out + 2 * j);
+  }
 }
 
 template <int N>
-static void run_tile(const BinaryConv& c, const Epilogue& e, const ConvItem& item) {
+static void run_tile(const BinaryConv& c, const Epilogue& e, const ConvSegment& s, size_t position) {
   alignas(64) uint16_t out[kBinaryChannels][kMaxTile];
   constexpr int kStep = N < kPositions ? N : kPositions;
   for (int i = 0; i < N; i += kStep) {
     uint16_t(*part)[kMaxTile] = reinterpret_cast<uint16_t(*)[kMaxTile]>(&out[0][i]);
-    tile_matches<kStep / kBytes>(c, item.input + i, item.weights, part);
+    const uint8_t* in = s.input + position + i;
+    if (s.mask)
+      segment_matches<kStep / kBytes, true>(s, in, part);
+    else
+      segment_matches<kStep / kBytes, false>(s, in, part);
   }
-  for (int j = 0; j < item.channels; j++) finish<N>(c, e, item.channel + j, item.position, out[j]);
+  for (int j = 0; j < s.channels; j++) finish<N>(c, e, s.channel + j, position, out[j]);
 }
 
 constexpr int kBinaryTile = kPositions > kTile ? kPositions : kTile;
 
 void binary_conv(const BinaryConv& c, const Epilogue& e, int64_t begin, int64_t end) {
   for (int64_t i = begin; i < end; i++) {
-    const ConvItem item = find_item(c, i, kBinaryChannels, kBinaryTile, 1, kPairs);
-    if (c.body - item.position >= kBinaryTile)
-      run_tile<kBinaryTile>(c, e, item);
-    else
-      run_tile<kTile>(c, e, item);
+    const ConvItem item = find_item(c, i, kBinaryTile);
+    for (const ConvSegment* s = item.begin; s < item.end; s++) {
+      if (c.body - item.position >= kBinaryTile)
+        run_tile<kBinaryTile>(c, e, *s, item.position);
+      else
+        run_tile<kTile>(c, e, *s, item.position);
+    }
   }
 }
 

@@ -20,17 +20,19 @@ void q8_conv(const Q8Conv& c, const Epilogue& e, int64_t begin, int64_t end) {
   constexpr size_t kStepBytes = size_t(kQ8Channels) * kQuadBytes;
   constexpr int kPositions = kDotVectors * kDots;
   for (int64_t index = begin; index < end; index++) {
-    const ConvItem item = find_item(c, index, kQ8Channels, kTile, 4, kStepBytes);
+    const ConvItem item = find_item(c, index, kTile);
+    const ConvSegment& s = *item.begin;
+    const uint8_t* input = s.input + 4 * item.position;
     alignas(64) int32_t sums[kQ8Channels][kTile];
     for (int i = 0; i < kTile; i += kPositions) {
       Dots sum[kDotVectors][kQ8Channels];
       for (int v = 0; v < kDotVectors; v++)
         for (int j = 0; j < kQ8Channels; j++) sum[v][j] = zero_dots();
-      const uint8_t* w = item.weights;
-      for (int k = 0; k < c.steps; k++, w += kStepBytes) {
+      const uint8_t* w = s.weights;
+      for (int k = 0; k < s.steps; k++, w += kStepBytes) {
         Quads x[kDotVectors];
         for (int v = 0; v < kDotVectors; v++)
-          x[v] = load_quads(item.input + c.offset[k] + 4 * (i + v * kDots));
+          x[v] = load_quads(input + s.offset[k] + 4 * (i + v * kDots));
         for (int j = 0; j < kQ8Channels; j++)
           for (int v = 0; v < kDotVectors; v++)
             sum[v][j] = add_dots(sum[v][j], x[v], w + j * kQuadBytes);
@@ -38,8 +40,8 @@ void q8_conv(const Q8Conv& c, const Epilogue& e, int64_t begin, int64_t end) {
       for (int v = 0; v < kDotVectors; v++)
         for (int j = 0; j < kQ8Channels; j++) store_dots(&sums[j][i + v * kDots], sum[v][j]);
     }
-    for (int j = 0; j < item.channels; j++) {
-      const int channel = item.channel + j;
+    for (int j = 0; j < s.channels; j++) {
+      const int channel = s.channel + j;
       const int32_t correction = c.correction[channel];
       for (int i = 0; i < kTile; i++) sums[j][i] -= correction;
       run_epilogue<kTile, int32_t>(e, channel, item.position, sums[j]);
