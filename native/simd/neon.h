@@ -18,6 +18,7 @@ static inline Bytes load_bytes(const uint8_t* p) { return vld1q_u8(p); }
 static inline Bytes load_table(const uint8_t* table) { return vld1q_u8(table); }
 static inline Bytes look_up(Bytes table, Bytes index) { return vqtbl1q_u8(table, index); }
 static inline Bytes add_bytes(Bytes x, Bytes y) { return vaddq_u8(x, y); }
+static inline Bytes and_bytes(Bytes x, Bytes y) { return vandq_u8(x, y); }
 static inline Bytes low_fields(Bytes x) { return vandq_u8(x, vdupq_n_u8(15)); }
 static inline Bytes high_fields(Bytes x) { return vshrq_n_u8(x, 4); }
 // dst[i] += bytes[i], widened.
