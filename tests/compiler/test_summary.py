@@ -64,10 +64,10 @@ def test_refused_network() -> None:
 
 
 def test_uncalibrated_and_refused_is_refused() -> None:
-    model = nn.Sequential(snn.QuantConv2d(4, 8, 1, groups=4), snn.QuantConv2d(8, 8, 1))
+    model = nn.Sequential(snn.QuantLinear(4, 4), snn.QuantConv2d(4, 8, 1))
     summary = signbit.summary(model, torch.randn(1, 4, 4, 4))
     assert [row.runs for row in summary.rows] == ["refused", "8-bit, calibrate first"]
-    assert "multiples of 4" in str(summary)
+    assert "torch.nn.Flatten before it" in str(summary)
 
 
 def test_network_that_fails_in_lowering_names_the_layer() -> None:

@@ -59,17 +59,6 @@ def _linear_attrs(module: nn.Module) -> dict[str, int]:
     return {"in_channels": module.in_features, "out_channels": module.out_features}
 
 
-def _check_groups(attrs: dict[str, int]) -> list[str]:
-    groups = attrs["groups"]
-    per_group = attrs["in_channels"] // groups, attrs["out_channels"] // groups
-    if groups > 1 and any(channels % 4 for channels in per_group):
-        return [
-            f"groups={groups} leaves {per_group[0]} input and {per_group[1]} output channels a "
-            "group; both must be multiples of 4: use fewer groups or more channels"
-        ]
-    return []
-
-
 def _binary(module: snn.BinaryLayer, op: str, attrs: dict[str, int]) -> Layer:
     try:
         weight, scale = module.binary_weight()
@@ -86,9 +75,7 @@ def _binary(module: snn.BinaryLayer, op: str, attrs: dict[str, int]) -> Layer:
 
 def _binary_conv2d(module: snn.BinaryConv2d) -> Layer:
     attrs = _conv_attrs(module) | {"pad_value": module.padding_value}
-    layer = _binary(module, "binary_conv2d", attrs)
-    layer.refused += _check_groups(attrs)
-    return layer
+    return _binary(module, "binary_conv2d", attrs)
 
 
 def _binary_linear(module: snn.BinaryLinear) -> Layer:
@@ -115,9 +102,7 @@ def _quant(module: snn.QuantLayer, op: str, attrs: dict[str, int | float]) -> La
 
 
 def _quant_conv2d(module: snn.QuantConv2d) -> Layer:
-    layer = _quant(module, "quant_conv2d", _conv_attrs(module))
-    layer.refused += _check_groups(layer.attrs)
-    return layer
+    return _quant(module, "quant_conv2d", _conv_attrs(module))
 
 
 def _quant_linear(module: snn.QuantLinear) -> Layer:

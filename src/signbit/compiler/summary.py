@@ -145,7 +145,8 @@ def summarize(model: nn.Module, example_input: Tensor) -> Summary:
 def _try_to_lower(captured: Capture) -> tuple[Graph | None, str | None]:
     """The lowered graph, or why there is none. Layers that only lack calibration do not matter."""
     graph = captured.graph
-    if not graph.outputs or any(node.op in _REAL_ONLY for node in graph.nodes):
+    refused = any(problem.reason != UNCALIBRATED for problem in captured.problems)
+    if not graph.outputs or refused or any(node.op in _REAL_ONLY for node in graph.nodes):
         return None, None
     try:
         return lower(graph), None

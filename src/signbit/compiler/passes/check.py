@@ -21,7 +21,9 @@ _INPUT_TYPES = {
 _WRITTEN = {"threshold": (Type.B1,), "sign": (Type.B1,), "quant8": (Type.U8,)}
 _FROM_INT = ("threshold", "quant4_shift", "quant4_ladder")
 _TO_INT4 = ("quant4_shift", "quant4_ladder")
-MAX_K = 65_535
+_WINDOW = ("kernel", "stride", "pad", "dilation")
+MAX_K = 65_535  # products of a sum: the engine counts matches in 16 bits
+MAX_WINDOW = 4_096  # a kernel's, stride's, padding's and dilation's pixels in a file
 
 
 def check(graph: Graph) -> Graph:
@@ -96,13 +98,16 @@ def _check_conv(node: Node) -> None:
     a, weight = node.attrs, node.params["weight"]
     groups = a["groups"]
     shape = (a["out_channels"], a["in_channels"] // groups, a["kernel_h"], a["kernel_w"])
+    divides = a["in_channels"] % groups == a["out_channels"] % groups == 0
+    _require(divides, node, f"groups={groups} does not divide its channels")
     _require(weight.shape == shape, node, f"weight has shape {weight.shape}, not {shape}")
     _require(node.inputs[0].channels == a["in_channels"], node, "reads another number of channels")
-    four = groups == 1 or not (shape[1] % 4 or (shape[0] // groups) % 4)
-    _require(four, node, "channels a group must be multiples of 4")
+    taps = weight[0].size
+    way_out = "use fewer inputs, more groups or a smaller kernel"
+    _require(taps <= MAX_K, node, f"sums {taps} products, more than {MAX_K}: {way_out}")
+    for name in (f"{what}_{axis}" for what in _WINDOW for axis in "hw"):
+        _require(a[name] <= MAX_WINDOW, node, f"{name} is {a[name]}, more than {MAX_WINDOW}")
     if node.op == "conv_b1":
-        taps = weight[0].size
-        _require(taps <= MAX_K, node, f"sums {taps} products, more than {MAX_K}")
         _require(bool((np.abs(weight) == 1).all()), node, "weights must be -1 or +1")
         _require(a["pad_value"] in (-1, 0, 1), node, "pad_value must be -1, 0 or +1")
     else:
