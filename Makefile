@@ -16,6 +16,7 @@ test: test-native
 	$(BIN)/python -m pytest -n 2 -m "not slow"
 
 test-all: test-native test-arm test-x86-baseline
+	$(NATIVE)/native/tests/test_convolution 10000
 	$(BIN)/python -m pytest -n 2
 
 test-native: $(LIBRARY)
