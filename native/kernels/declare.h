@@ -6,19 +6,36 @@
 namespace signbit {
 namespace SIGNBIT_NS {
 
-// What a work item of a convolution is: a tile of positions of a block's segments.
-struct ConvItem {
-  size_t position;
-  const ConvSegment* begin;
-  const ConvSegment* end;
+// A walk through the work items of a convolution, in the order that Conv says.
+struct ConvWalk {
+  int64_t tiles;   // of a plane
+  int64_t start;   // the band's first tile
+  int64_t width;   // the band's tiles
+  int64_t block, tile;  // the item: a block of channels, a tile of the band
 };
 
-static inline ConvItem find_item(const Conv& c, int64_t item, size_t tile) {
-  const int64_t tiles = int64_t((c.body + tile - 1) / tile);
-  const int64_t start = item / (c.band * c.blocks) * c.band;  // the band's first tile
-  const int64_t width = tiles - start < c.band ? tiles - start : c.band;
-  const int64_t within = item - start * c.blocks, block = within / width;
-  return {size_t(start + within % width) * tile, c.segments + c.first[block], c.segments + c.first[block + 1]};
+static inline int64_t band_width(const Conv& c, const ConvWalk& w) {
+  return w.tiles - w.start < c.band ? w.tiles - w.start : c.band;
+}
+
+static inline ConvWalk walk_from(const Conv& c, int64_t item, size_t tile_positions) {
+  ConvWalk w;
+  w.tiles = int64_t((c.body + tile_positions - 1) / tile_positions);
+  w.start = item / (c.band * c.blocks) * c.band;
+  w.width = band_width(c, w);
+  const int64_t within = item - w.start * c.blocks;
+  w.block = within / w.width;
+  w.tile = within % w.width;
+  return w;
+}
+
+static inline void advance(const Conv& c, ConvWalk* w) {
+  if (++w->tile < w->width) return;
+  w->tile = 0;
+  if (++w->block < c.blocks) return;
+  w->block = 0;
+  w->start += w->width;
+  w->width = band_width(c, *w);
 }
 
 void binary_conv(const BinaryConv&, const Epilogue&, int64_t begin, int64_t end);

@@ -134,13 +134,14 @@ static void run_tile(const BinaryConv& c, const Epilogue& e, const ConvSegment& 
 constexpr int kBinaryTile = kPositions > kTile ? kPositions : kTile;
 
 void binary_conv(const BinaryConv& c, const Epilogue& e, int64_t begin, int64_t end) {
-  for (int64_t i = begin; i < end; i++) {
-    const ConvItem item = find_item(c, i, kBinaryTile);
-    for (const ConvSegment* s = item.begin; s < item.end; s++) {
-      if (c.body - item.position >= kBinaryTile)
-        run_tile<kBinaryTile>(c, e, *s, item.position);
+  ConvWalk at = walk_from(c, begin, kBinaryTile);
+  for (int64_t i = begin; i < end; i++, advance(c, &at)) {
+    const size_t position = size_t(at.start + at.tile) * kBinaryTile;
+    for (int32_t k = c.first[at.block]; k < c.first[at.block + 1]; k++) {
+      if (c.body - position >= kBinaryTile)
+        run_tile<kBinaryTile>(c, e, c.segments[k], position);
       else
-        run_tile<kTile>(c, e, *s, item.position);
+        run_tile<kTile>(c, e, c.segments[k], position);
     }
   }
 }

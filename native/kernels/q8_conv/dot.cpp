@@ -19,20 +19,24 @@ constexpr int kDotVectors = 2;  // 8 sums in 16 registers (NEON: of two register
 void q8_conv(const Q8Conv& c, const Epilogue& e, int64_t begin, int64_t end) {
   constexpr size_t kStepBytes = size_t(kQ8Channels) * kQuadBytes;
   constexpr int kPositions = kDotVectors * kDots;
-  for (int64_t index = begin; index < end; index++) {
-    const ConvItem item = find_item(c, index, kTile);
-    const ConvSegment& s = *item.begin;
-    const uint8_t* input = s.input + 4 * item.position;
+  ConvWalk at = walk_from(c, begin, kTile);
+  for (int64_t item = begin; item < end; item++, advance(c, &at)) {
+    const ConvSegment& s = c.segments[c.first[at.block]];
+    const size_t position = size_t(at.start + at.tile) * kTile;
+    const uint8_t* input = s.input + 4 * position;
+    const int32_t* offset = s.offset;
+    const int steps = s.steps;
     alignas(64) int32_t sums[kQ8Channels][kTile];
     for (int i = 0; i < kTile; i += kPositions) {
       Dots sum[kDotVectors][kQ8Channels];
       for (int v = 0; v < kDotVectors; v++)
         for (int j = 0; j < kQ8Channels; j++) sum[v][j] = zero_dots();
       const uint8_t* w = s.weights;
-      for (int k = 0; k < s.steps; k++, w += kStepBytes) {
+      for (int k = 0; k < steps; k++, w += kStepBytes) {
+        const uint8_t* seen = input + offset[k];
         Quads x[kDotVectors];
         for (int v = 0; v < kDotVectors; v++)
-          x[v] = load_quads(input + s.offset[k] + 4 * (i + v * kDots));
+          x[v] = load_quads(seen + 4 * (i + v * kDots));
         for (int j = 0; j < kQ8Channels; j++)
           for (int v = 0; v < kDotVectors; v++)
             sum[v][j] = add_dots(sum[v][j], x[v], w + j * kQuadBytes);
@@ -44,7 +48,7 @@ void q8_conv(const Q8Conv& c, const Epilogue& e, int64_t begin, int64_t end) {
       const int channel = s.channel + j;
       const int32_t correction = c.correction[channel];
       for (int i = 0; i < kTile; i++) sums[j][i] -= correction;
-      run_epilogue<kTile, int32_t>(e, channel, item.position, sums[j]);
+      run_epilogue<kTile, int32_t>(e, channel, position, sums[j]);
     }
   }
 }
