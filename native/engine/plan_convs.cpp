@@ -45,24 +45,23 @@ void Planner::add_repack_step(const Repack& r) {
   step.op = "repack";
   step.kernel = "repack_s" + std::to_string(r.stride_h) + std::to_string(r.stride_w);
   step.shape = dimensions(info(r.value).channels, r.geometry->height, r.geometry->width);
-  const int slots = int(std::count(r.used.begin(), r.used.end(), true));
-  const int planes = from.planes;
+  const int planes = from.planes, slots = int(r.slot.size());
   step.bytes = from.geometry->body * from.element * size_t(planes) + to.plane_bytes * size_t(planes * slots);
-  const std::vector<int> slot = r.slot;
+  std::vector<int> phases;
+  for (const auto& phase : r.slot) phases.push_back(phase.first);
   const int stride_h = r.stride_h, stride_w = r.stride_w;
   // Rows and columns behind the output's last that taps still reach.
   const int rows = r.geometry->height + std::max(0, r.reach.high_y);
   const int columns = r.geometry->width + std::max(0, r.reach.high_x);
   step.run = [=] {
-    session->pool_.run(int64_t(slot.size()) * planes, [&](int64_t begin, int64_t end, int) {
+    session->pool_.run(int64_t(slots) * planes, [&](int64_t begin, int64_t end, int) {
       for (int64_t item = begin; item < end; item++) {
-        const size_t phase = size_t(item / planes), plane = size_t(item % planes);
-        if (slot[phase] < 0) continue;
-        const size_t to_plane = size_t(slot[phase]) * size_t(planes) + plane;
+        const size_t to_plane = size_t(item), plane = size_t(item % planes);
+        const int phase = phases[size_t(item / planes)];
         const uint8_t halo = int(plane) + 1 == planes ? to.last_halo : to.halo;
         std::memset(to.body + to_plane * to.plane_bytes - to.geometry->margin * to.element, halo,
                     to.geometry->plane * to.element);
-        const int py = int(phase) / stride_w, px = int(phase) % stride_w;
+        const int py = phase / stride_w, px = phase % stride_w;
         if (to.element == 1)
           copy_phase<uint8_t>(from, to, plane, to_plane, py, px, stride_h, stride_w, rows, columns);
         else
@@ -165,7 +164,7 @@ const int32_t* Planner::tap_offsets(int index, int planes) {
       int64_t at = (int64_t(oy) * g.row_stride + ox) * int64_t(in.element);
       if (repack) {
         const int phase = (dy - oy * w.stride_h) * w.stride_w + dx - ox * w.stride_w;
-        at += int64_t(repack->slot[size_t(phase)]) * in.planes * int64_t(in.plane_bytes);
+        at += int64_t(repack->slot.at(phase)) * in.planes * int64_t(in.plane_bytes);
       }
       for (int q = 0; q < planes; q++) *next++ = int32_t(at + q * int64_t(in.plane_bytes));
     }
@@ -224,7 +223,7 @@ int64_t Planner::band_tiles(int index, const std::vector<ConvSegment>& segments,
   int planes = 1;
   for (const ConvSegment& s : segments) planes = std::max(planes, reads_of(w, s.channel, s.channels).planes());
   if (w.out_channels / w.groups <= segments[0].channels) return tiles;
-  const int64_t slots = repack ? std::count(repack->used.begin(), repack->used.end(), true) : 1;
+  const int64_t slots = repack ? int64_t(repack->slot.size()) : 1;
   const Reach r = reach_of(n);
   const int64_t around = int64_t(r.high_y - r.low_y) * in.geometry->row_stride;
   const int64_t held = int64_t(band_bytes()) / (slots * planes * int64_t(in.element));

@@ -214,7 +214,6 @@ void Planner::choose_layouts() {
       repack->stride_w = n.window.stride_w;
       repack->halo = halo;
       repack->halo_matters = false;
-      repack->used.assign(size_t(n.window.stride_h) * size_t(n.window.stride_w), false);
       repack->first = i + 1;
     }
     repack_of_[size_t(i)] = repack;
@@ -232,12 +231,12 @@ void Planner::choose_layouts() {
         const int dy = ky * w.dilation_h - w.pad_h, dx = kx * w.dilation_w - w.pad_w;
         const int py = dy - floor_div(dy, w.stride_h) * w.stride_h;
         const int px = dx - floor_div(dx, w.stride_w) * w.stride_w;
-        repack->used[size_t(py * w.stride_w + px)] = true;
+        repack->slot[py * w.stride_w + px] = 0;  // numbered below
       }
   }
   for (Repack& r : repacks_) {
     int slots = 0;
-    for (bool used : r.used) r.slot.push_back(used ? slots++ : -1);
+    for (auto& phase : r.slot) phase.second = slots++;
     r.map = make_map(info(r.value).type, info(r.value).channels, r.geometry, slots, r.first, r.last);
     set_halo(&r.map, info(r.value).type, info(r.value).channels, r.halo);
   }

@@ -40,8 +40,7 @@ class Planner {
     int stride_h, stride_w;
     uint8_t halo;
     bool halo_matters;
-    std::vector<bool> used;      // [stride_h * stride_w]
-    std::vector<int> slot;       // phase -> position among the stored ones
+    std::map<int, int> slot;     // phase (row * stride_w + column) -> position among the stored ones
     Reach reach;
     int first = 0, last = 0;     // consumers: the first and last node
     Map map;
