@@ -285,19 +285,20 @@ void Planner::add_binary_conv(int index) {
     bytes += size_t(s.steps) * size_t(s.pairs);
   }
   uint8_t* packed = keep<uint8_t>(bytes);
+  const int taps = w.kernel_h * w.kernel_w;
   const FileBits file(w, program_.tensors[size_t(n.params[0])].data);
   for (ConvSegment& s : segments) {
     s.weights = packed;
     const Reads reads = reads_of(w, s.channel, s.channels);
-    const int planes = reads.planes();
-    for (int k = 0; k < s.steps; k++)
-      for (int j = 0; j < s.pairs; j++) {
-        int pair = 0;
-        for (int half = 0; half < 2; half++)
-          if (2 * j + half < s.channels)
-            pair |= file.nibble(s.channel + 2 * j + half, k / planes, k % planes, reads.first % 4) << 4 * half;
-        *packed++ = uint8_t(pair);
-      }
+    for (int tap = 0; tap < taps; tap++)
+      for (int plane = 0; plane < reads.planes(); plane++)
+        for (int j = 0; j < s.pairs; j++) {
+          int pair = 0;
+          for (int half = 0; half < 2; half++)
+            if (2 * j + half < s.channels)
+              pair |= file.nibble(s.channel + 2 * j + half, tap, plane, reads.first % 4) << 4 * half;
+          *packed++ = uint8_t(pair);
+        }
   }
   BinaryConv c = {};
   const KernelTable* kernels = s_.kernels_;
@@ -330,20 +331,22 @@ void Planner::add_q8_conv(int index) {
   for (ConvSegment& s : segments) {
     s.weights = packed;
     const Reads reads = reads_of(w, s.channel, s.channels);
-    const int planes = reads.planes();
-    for (int k = 0; k < s.steps; k++)
-      for (int j = 0; j < kQ8Channels; j++, packed += quad_bytes) {
-        int8_t quad[4] = {0, 0, 0, 0};
-        if (j < s.channels) {
-          const int channel = s.channel + j;
-          const int8_t* row = file + (size_t(channel) * size_t(taps) + size_t(k / planes)) * size_t(in_file);
-          // the quad's first channel, counted from the first of the channel's own group
-          const int own = 4 * (reads.plane() + k % planes) - reads_of(w, channel, 1).first;
-          for (int b = std::max(0, -own); b < 4 && own + b < in_group; b++) quad[b] = row[own + b];
-          correction[channel] += (quad[0] + quad[1] + quad[2] + quad[3]) * w.zero_point;
+    // the first plane's first channel, counted from the first of each output channel's own group
+    int own[kQ8Channels];
+    for (int j = 0; j < s.channels; j++) own[j] = 4 * reads.plane() - reads_of(w, s.channel + j, 1).first;
+    for (int tap = 0; tap < taps; tap++)
+      for (int plane = 0; plane < reads.planes(); plane++)
+        for (int j = 0; j < kQ8Channels; j++, packed += quad_bytes) {
+          int8_t quad[4] = {0, 0, 0, 0};
+          if (j < s.channels) {
+            const int8_t* row = file + (size_t(s.channel + j) * size_t(taps) + size_t(tap)) * size_t(in_file);
+            const int at = own[j] + 4 * plane;
+            for (int b = 0; b < 4; b++)
+              if (at + b >= 0 && at + b < in_group) quad[b] = row[at + b];
+            correction[s.channel + j] += (quad[0] + quad[1] + quad[2] + quad[3]) * w.zero_point;
+          }
+          kernels->pack_q8_quad(quad, packed);
         }
-        kernels->pack_q8_quad(quad, packed);
-      }
   }
   Q8Conv c = {};
   finish_conv(index, kTile, segments, first, &c);

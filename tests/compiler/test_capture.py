@@ -77,6 +77,10 @@ REFUSED = [
         calibrated(snn.QuantConv2d(8, 4, 91, padding=45)),
         r"layer: sums 66248 products, more than 65535: use fewer inputs, more groups or a smaller",
     ),
+    (
+        calibrated(snn.QuantConv2d(8, 4, 1, stride=(1, 5000))),
+        r"layer: stride_w is 5000, more than 4096: use a smaller one",
+    ),
     (nn.MaxPool2d(3, ceil_mode=True), r"layer \(MaxPool2d\): ceil_mode"),
     (nn.MaxPool2d(2, dilation=2), r"layer \(MaxPool2d\): dilation"),
     (nn.AvgPool2d(3, ceil_mode=True), r"layer \(AvgPool2d\): ceil_mode"),

@@ -105,8 +105,9 @@ def _check_conv(node: Node) -> None:
     taps = weight[0].size
     way_out = "use fewer inputs, more groups or a smaller kernel"
     _require(taps <= MAX_K, node, f"sums {taps} products, more than {MAX_K}: {way_out}")
-    for name in (f"{what}_{axis}" for what in _WINDOW for axis in "hw"):
-        _require(a[name] <= MAX_WINDOW, node, f"{name} is {a[name]}, more than {MAX_WINDOW}")
+    for name in (f"{kind}_{axis}" for kind in _WINDOW for axis in "hw"):
+        what = f"{name} is {a[name]}, more than {MAX_WINDOW}: use a smaller one"
+        _require(a[name] <= MAX_WINDOW, node, what)
     if node.op == "conv_b1":
         _require(bool((np.abs(weight) == 1).all()), node, "weights must be -1 or +1")
         _require(a["pad_value"] in (-1, 0, 1), node, "pad_value must be -1, 0 or +1")
