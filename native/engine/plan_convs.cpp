@@ -137,14 +137,19 @@ std::vector<uint8_t> plane_masks(const Reads& r) {
   return masks;
 }
 
-// What a band of positions may take of the second-level cache, which weights and outputs pass through too.
-size_t band_bytes() {
-  constexpr size_t kUsual = size_t(512) << 10;  // where the system does not say
+// Bytes of a core's second-level cache, a usual size where the system does not say.
+size_t cache_bytes() {
   long bytes = 0;
 #if defined(_SC_LEVEL2_CACHE_SIZE)
   bytes = sysconf(_SC_LEVEL2_CACHE_SIZE);
 #endif
-  return (bytes > 0 ? size_t(bytes) : kUsual) / 4;
+  return bytes > 0 ? size_t(bytes) : size_t(512) << 10;
+}
+
+// What a band of positions may take of that cache, which weights and outputs pass through too.
+size_t band_bytes() {
+  static const size_t bytes = cache_bytes() / 4;
+  return bytes;
 }
 
 }  // namespace
