@@ -1,5 +1,10 @@
 #include "select.h"
 
+#if defined(__aarch64__) && defined(__linux__)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
+#endif
+
 #include "error.h"
 
 namespace signbit {
@@ -10,6 +15,7 @@ const KernelTable* avx512_kernels() { return nullptr; }
 #endif
 #if !defined(SIGNBIT_HAS_ARM_KERNELS)
 const KernelTable* neon_kernels() { return nullptr; }
+const KernelTable* neon_dot_kernels() { return nullptr; }
 #endif
 
 namespace {
@@ -32,6 +38,14 @@ bool cpu_has_avx512() {
 #endif
 }
 
+bool cpu_has_neon_dot() {
+#if defined(__aarch64__) && defined(__linux__)
+  return getauxval(AT_HWCAP) & HWCAP_ASIMDDP;
+#else
+  return false;
+#endif
+}
+
 std::string names(const std::vector<const KernelTable*>& tables) {
   std::string joined;
   for (const KernelTable* table : tables) joined += (joined.empty() ? "" : ", ") + std::string(table->isa);
@@ -44,6 +58,7 @@ std::vector<const KernelTable*> available_kernels() {
   std::vector<const KernelTable*> tables;
   if (cpu_has_avx512() && avx512_kernels()) tables.push_back(avx512_kernels());
   if (cpu_has_avx2() && avx2_kernels()) tables.push_back(avx2_kernels());
+  if (cpu_has_neon_dot() && neon_dot_kernels()) tables.push_back(neon_dot_kernels());
   if (neon_kernels()) tables.push_back(neon_kernels());  // part of every 64-bit ARM CPU
   tables.push_back(scalar_kernels());
   return tables;
@@ -54,7 +69,7 @@ const KernelTable* select_kernels(const std::string& cap) {
   if (cap.empty()) return tables.front();
   for (const KernelTable* table : tables)
     if (cap == table->isa) return table;
-  const bool known = cap == "avx512" || cap == "avx2" || cap == "neon";
+  const bool known = cap == "avx512" || cap == "avx2" || cap == "neon_dot" || cap == "neon";
   throw UnsupportedError("instruction set \"" + cap + "\" " +
                          (known ? "is not available on this CPU or in this build" : "is not known") +
                          "; available: " + names(tables));

@@ -151,5 +151,6 @@ const KernelTable* scalar_kernels();
 const KernelTable* avx2_kernels();    // null where the build has none, as are the next ones
 const KernelTable* avx512_kernels();
 const KernelTable* neon_kernels();
+const KernelTable* neon_dot_kernels();
 
 }  // namespace signbit

@@ -10,6 +10,9 @@ namespace signbit {
 #elif defined(SIGNBIT_BUILD_AVX2)
 #define SIGNBIT_TABLE avx2_kernels
 #define SIGNBIT_NAME "avx2"
+#elif defined(SIGNBIT_BUILD_NEON_DOT)
+#define SIGNBIT_TABLE neon_dot_kernels
+#define SIGNBIT_NAME "neon_dot"
 #elif defined(SIGNBIT_BUILD_NEON)
 #define SIGNBIT_TABLE neon_kernels
 #define SIGNBIT_NAME "neon"

@@ -7,6 +7,9 @@
 #elif defined(SIGNBIT_BUILD_AVX2)
 #define SIGNBIT_NS avx2
 #include "avx2.h"
+#elif defined(SIGNBIT_BUILD_NEON_DOT)
+#define SIGNBIT_NS neon_dot
+#include "neon.h"
 #elif defined(SIGNBIT_BUILD_NEON)
 #define SIGNBIT_NS neon
 #include "neon.h"

@@ -50,7 +50,7 @@ typedef struct signbit_session_options {
   int32_t height;  /* pixels, 1 to 2^20 */
   int32_t width;   /* pixels, 1 to 2^20 */
   int32_t threads; /* 1 to 1024 */
-  const char* isa; /* "avx512", "avx2", "neon", "scalar": the best set allowed; NULL for the best there is */
+  const char* isa; /* "avx512", "avx2", "neon_dot", "neon", "scalar": the best set allowed; NULL: the best there is */
   uint64_t memory_limit; /* most bytes that maps, tables and packed weights may take together; 0 for no limit */
 } signbit_session_options;
 

@@ -97,7 +97,7 @@ static inline void finish(const BinaryConv& c, const Epilogue& e, int channel, s
   }
 }
 
-#if defined(SIGNBIT_BUILD_AVX512) || defined(SIGNBIT_BUILD_NEON)
+#if defined(SIGNBIT_BUILD_AVX512) || defined(SIGNBIT_BUILD_NEON) || defined(SIGNBIT_BUILD_NEON_DOT)
 constexpr int kVectors = 2, kPairsAtOnce = 4;  // 32 registers: 24 sums, 2 activations, a table
 #else
 constexpr int kVectors = 2, kPairsAtOnce = 2;  // 16 registers

@@ -10,10 +10,14 @@
 namespace signbit {
 namespace SIGNBIT_NS {
 
-#if defined(SIGNBIT_BUILD_AVX512)
+#if defined(SIGNBIT_BUILD_AVX512) || defined(SIGNBIT_BUILD_NEON_DOT)
 constexpr int kDotVectors = 4;  // times 4 channels: 16 sums in 32 registers
 #else
 constexpr int kDotVectors = 2;  // 8 sums in 16 registers (NEON: of two registers each, in 32)
+#endif
+#if !defined(SIGNBIT_BUILD_NEON_DOT)
+// Bytes are multiplied as they are: nothing to add to the four channels' sums.
+static inline void sum_offsets(const uint8_t*, int, int32_t* offset) { memset(offset, 0, 16); }
 #endif
 
 void q8_conv(const Q8Conv& c, const Epilogue& e, int64_t begin, int64_t end) {
@@ -44,9 +48,11 @@ void q8_conv(const Q8Conv& c, const Epilogue& e, int64_t begin, int64_t end) {
       for (int v = 0; v < kDotVectors; v++)
         for (int j = 0; j < kQ8Channels; j++) store_dots(&sums[j][i + v * kDots], sum[v][j]);
     }
+    int32_t offset[kQ8Channels];
+    sum_offsets(s.weights, s.steps, offset);
     for (int j = 0; j < s.channels; j++) {
       const int channel = s.channel + j;
-      const int32_t correction = c.correction[channel];
+      const int32_t correction = c.correction[channel] - offset[j];
       for (int i = 0; i < kTile; i++) sums[j][i] -= correction;
       run_epilogue<kTile, int32_t>(e, channel, position, sums[j]);
     }

@@ -123,8 +123,8 @@ class Session:
         source: path of a `.signbit` file, or its bytes.
         threads: threads that one run uses; by default all CPUs that this process may use. At most
             256, or the number of those CPUs where it is larger.
-        isa: best instruction set allowed ("avx512", "avx2", "neon", "scalar"); by default the
-            environment variable `SIGNBIT_ISA`, else the best that the CPU has.
+        isa: best instruction set allowed ("avx512", "avx2", "neon_dot", "neon", "scalar"); by
+            default the environment variable `SIGNBIT_ISA`, else the best that the CPU has.
         debug: check real-valued inputs for NaN and infinity before every run.
 
     Raises:
