@@ -22,9 +22,9 @@ test-all: test-native test-arm test-x86-baseline
 test-native: $(LIBRARY)
 	$(BIN)/ctest --test-dir $(NATIVE) --output-on-failure
 
-# The native tests, then whole networks, on CPUs that this machine does not have, emulated by QEMU. One core without
-# the 8-bit dot product and one with all that QEMU knows: 2.5 minutes. CPUs without AVX, without AVX2, and without
-# AVX-512: 4 minutes.
+# The native tests, then whole networks, on CPUs that this machine does not have, emulated by QEMU: ARM cores
+# without the 8-bit dot product and with it, x86-64 CPUs without AVX, without AVX2 and without AVX-512. Each of the two
+# targets takes about 4 minutes on two cores.
 test-arm: $(LIBRARY)
 	$(call need,qemu-aarch64)
 	$(call build_emulated,arm,aarch64-linux-gnu)
