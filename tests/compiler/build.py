@@ -23,6 +23,15 @@ def conv_attrs(
     return attrs | other
 
 
+def pool_attrs(op: str, kernel: int, stride: int, pad: int, **other: int) -> dict[str, int]:
+    """Attributes of max_pool or avg_pool with a square window."""
+    window = {"kernel": kernel, "stride": stride, "pad": pad}
+    attrs = {f"{name}_{axis}": v for name, v in window.items() for axis in "hw"}
+    if op == "max_pool":
+        return attrs | {"dilation_h": 1, "dilation_w": 1, "ceil_mode": 0} | other
+    return attrs | {"ceil_mode": 0, "count_include_pad": 0} | other
+
+
 def path_graph(weight: np.ndarray, steps: list[Node], op: str = "conv_b1") -> Graph:
     """A graph of one 1x1 convolution with `weight` [O, I, 1, 1] and per-channel steps behind it.
 

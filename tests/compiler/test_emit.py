@@ -37,7 +37,8 @@ def small() -> Graph:
     signbit.calibrate(model, [x])
     preprocessing = {"mean": [0.1, 0.2, 0.3], "std": [0.5, 0.6, 0.7]}
     metadata = {"task": "classification", "class_names": ["Ä", 'b"sha256":"', "c"], "accuracy": 0.5}
-    return signbit.compile(model, x, preprocessing=preprocessing, metadata=metadata).graph
+    options = {"preprocessing": preprocessing, "metadata": metadata, "verify": False}
+    return signbit.compile(model, x, **options).graph
 
 
 def parse(data: bytes) -> tuple[dict[str, str], dict[str, np.ndarray]]:
@@ -84,7 +85,7 @@ def test_program_words_are_those_of_the_format(small: Graph) -> None:
     _, tensors = parse(emit(small))
     words = tensors["graph"].view("<u4")
     magic, version, n_tensors, n_values, n_nodes, n_outputs, n_words, n_strings = words[:8].tolist()
-    assert (magic, version, n_nodes) == (0x31474253, 1, len(small.nodes))
+    assert (magic, version, n_nodes) == (0x31474253, 2, len(small.nodes))
     assert n_tensors == len(tensors) - 1
     assert words[8] == 1
     assert not words[12:17].any()
@@ -204,6 +205,35 @@ def test_damage_under_a_right_hash_is_an_error_or_a_graph(small: Graph) -> None:
         except FormatError:
             errors += 1
     assert errors > 500
+
+
+def test_newer_and_unknown_versions_say_so(small: Graph) -> None:
+    data = emit(small)
+    for text, message in (
+        ("3", "version 3 is newer than 2, .* update"),
+        ("0", "version .* unknown"),
+    ):
+        damaged = bytearray(data.replace(b'"version":"2"', b'"version":"%s"' % text.encode()))
+        with pytest.raises(FormatError, match=message):
+            read_graph(rehash(damaged))
+        damaged = bytearray(data)
+        at = 8 + struct.unpack("<Q", data[:8])[0] + 4
+        damaged[at : at + 4] = struct.pack("<I", int(text))
+        with pytest.raises(FormatError, match=f"graph.*{message}"):
+            read_graph(rehash(damaged))
+
+
+def test_files_of_version_1_are_read() -> None:
+    path = Path(__file__).parents[2] / "results/cifar10-quick/model.signbit"
+    assert b'"version":"1"' in path.read_bytes()[:4096]
+    graph = read_graph(path)
+    pools = [node for node in graph.nodes if node.op == "max_pool"]
+    assert pools
+    assert all(node.attrs["dilation_h"] == 1 and not node.attrs["ceil_mode"] for node in pools)
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3)).astype(np.uint8)
+    again = read_graph(emit(graph))
+    for a, b in zip(reference.run(graph, pixels), reference.run(again, pixels), strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 @pytest.mark.parametrize("outputs", [1, 2, 5, 8])

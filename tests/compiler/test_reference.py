@@ -12,7 +12,7 @@ from signbit import runtime
 from signbit.compiler import reference
 from signbit.compiler.emit import emit
 from signbit.compiler.ir import Graph, Node, Step, Type, Value
-from tests.compiler.build import conv_attrs
+from tests.compiler.build import conv_attrs, pool_attrs
 
 rng = np.random.default_rng(0)
 f32 = np.float32
@@ -107,8 +107,7 @@ def pool(op: str, x: np.ndarray, kernel: int, stride: int, pad: int, **params: n
     kind = Type.B1 if x.dtype == np.uint8 else Type.F32
     source = Value("x", kind, x.shape[1:])
     out = Value("y", kind if op == "max_pool" else Type.F32, x.shape[1:])
-    window = {"kernel": kernel, "stride": stride, "pad": pad}
-    attrs = {f"{name}_{axis}": v for name, v in window.items() for axis in "hw"}
+    attrs = pool_attrs(op, kernel, stride, pad)
     values = {source: x}
     reference._OPS[op](Node(op, "pool", [source], [out], attrs, params), values, np.float32)
     return values[out]
@@ -155,7 +154,7 @@ def test_max_pool_meets_zeros_column_by_column(window: list, negative: bool) -> 
     )
     # and so does the engine, bit for bit
     source, out = Value("x", Type.F32, (4, 2, 2)), Value("y", Type.F32, (4, 1, 1))
-    attrs = {f"{n}_{a}": v for n, v in (("kernel", 2), ("stride", 2), ("pad", 0)) for a in "hw"}
+    attrs = pool_attrs("max_pool", 2, 2, 0)
     graph = Graph([Node("max_pool", "pool", [source], [out], attrs)], source, [out], [False])
     found = runtime.load(emit(graph))(x)
     assert found.view(np.uint32).tolist() == reference.run(graph, x)[0].view(np.uint32).tolist()

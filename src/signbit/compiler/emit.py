@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ import numpy as np
 from signbit.compiler.ir import (
     FLOAT_ATTRS,
     LOWERED_OPS,
+    READING,
     STEPS,
     Graph,
     Node,
@@ -31,7 +33,11 @@ from signbit.compiler.passes.check import check
 from signbit.compiler.shapes import infer_shapes
 from signbit.errors import CompileError, FormatError
 
-MAGIC, VERSION, NONE = 0x31474253, 1, 0xFFFFFFFF
+MAGIC, VERSION, NONE = 0x31474253, 2, 0xFFFFFFFF
+_OLDEST = 1
+# version 1 wrote these attributes of pools; what it did not have was as it is here
+_POOL_ATTRS_1 = 6
+_POOL_DEFAULTS = {"dilation_h": 1, "dilation_w": 1, "ceil_mode": 0, "count_include_pad": 0}
 _ALIGN = 64
 _HEAD_WORDS = 17
 _DTYPES = {0: np.dtype("<f4"), 1: np.dtype("<i4"), 3: np.dtype("i1"), 4: np.dtype("u1")}
@@ -39,7 +45,7 @@ _CODES = {dtype: code for code, dtype in _DTYPES.items()}
 _NAMES = {0: "F32", 1: "I32", 3: "I8", 4: "U8"}
 _BLANK = "0" * 64
 _RESERVED = ("format", "version", "sha256", "input_shape", "signbit")
-_WITH_VALUE = ("add", "store", "threshold", "sign", "quant8")
+_WITH_VALUE = (*READING, "store", "threshold", "sign", "quant8")
 _HASH_KEY = b'"sha256":"'
 
 
@@ -286,7 +292,7 @@ def read_container(data: bytes) -> tuple[dict[str, str], dict[str, dict], int]:
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise FormatError("the JSON header is damaged, or not one of a signbit file") from None
     _need(text and metadata.get("format") == "signbit", "__metadata__.format is not signbit")
-    _need(metadata.get("version") == str(VERSION), f"version {metadata.get('version')} is unknown")
+    _check_version("version", metadata.get("version", ""))
     _check_hash(data, start, metadata.get("sha256", ""))
     end = 0
     for name, (first, last) in zip(entries, ranges, strict=True):
@@ -295,6 +301,13 @@ def read_container(data: bytes) -> tuple[dict[str, str], dict[str, dict], int]:
     _need(end == len(data) - start, f"the data has {len(data) - start} bytes, not {end}")
     _need(next(iter(entries), None) == "graph", "the first tensor is not named graph")
     return metadata, entries, start
+
+
+def _check_version(field: str, text: str) -> None:
+    known = text.isdecimal() and len(text) < 10
+    _need(known and int(text) >= _OLDEST, f"{field} {text!r} is unknown")
+    newer = f"{field} {text} is newer than {VERSION}, the newest that this signbit reads: update it"
+    _need(int(text) <= VERSION, newer)
 
 
 def _check_hash(data: bytes, start: int, digest: str) -> None:
@@ -319,7 +332,8 @@ class _Reader:
     def graph(self) -> Graph:
         head = self._words(_HEAD_WORDS, "graph")
         _need(head[0] == MAGIC, "graph.magic is wrong")
-        _need(head[1] == VERSION, f"graph.version {head[1]} is unknown")
+        _check_version("graph.version", str(head[1]))
+        self.version = head[1]
         n_tensors, n_values, n_nodes, n_outputs, n_words, n_strings = head[2:8]
         _need(not any(head[12:]), "graph: a reserved word is not zero")
         self.tensors = [self._tensor(i) for i in range(self._count(n_tensors, 4, "n_tensors"))]
@@ -414,13 +428,16 @@ class _Reader:
         op = next((name for name, spec in LOWERED_OPS.items() if spec.code == code), None)
         _need(op is not None, f"{what}: opcode {code} is unknown")
         spec = LOWERED_OPS[op]
+        if self.version == 1 and op in ("max_pool", "avg_pool"):
+            spec = replace(spec, attrs=spec.attrs[:_POOL_ATTRS_1])
         _need(
             counts[2:] == [len(spec.attrs), len(spec.params)], f"{what}: wrong n_attrs or n_params"
         )
         inputs = [self._value_of(i, what) for i in self._words(counts[0], what)]
         outputs = [self._value_of(i, what) for i in self._words(counts[1], what)]
         _need(bool(inputs), f"{what}: it has no input")
-        node = Node(op, path, inputs, outputs, self._attrs(spec, what))
+        attrs = {name: _POOL_DEFAULTS.get(name) for name in LOWERED_OPS[op].attrs}
+        node = Node(op, path, inputs, outputs, attrs | self._attrs(spec, what))
         node.params = self._params(spec, what)
         if "weight" in spec.params:
             node.params["weight"] = self._weight(node, what)

@@ -196,9 +196,16 @@ MAX_STEPS = 12  # of an epilogue
 INT32_MIN, INT32_MAX = -(2**31), 2**31 - 1
 
 
-def conv_output_size(size: int, kernel: int, stride: int, pad: int, dilation: int) -> int:
-    """Output length of a convolution or pooling window along one axis (floor mode)."""
-    return (size + 2 * pad - dilation * (kernel - 1) - 1) // stride + 1
+def conv_output_size(
+    size: int, kernel: int, stride: int, pad: int, dilation: int, ceil_mode: int = 0
+) -> int:
+    """Output length of a convolution or pooling window along one axis; below 1 if none fits."""
+    span = size + 2 * pad - dilation * (kernel - 1) - 1
+    if not ceil_mode or span < 0:
+        return span // stride + 1
+    length = -(-span // stride) + 1
+    # no window starts behind the image and its left padding
+    return length - 1 if (length - 1) * stride >= size + pad else length
 
 
 @dataclass(frozen=True)

@@ -16,17 +16,29 @@ from torch import nn
 
 from signbit import nn as snn
 
+OUTSIDE = "use it outside of the model, on the program's outputs"
 UNCALIBRATED = "its input range is not known: call signbit.calibrate(model, loader), or train first"
+
+
+Pair = int | tuple[int, ...]
 
 
 @dataclass
 class Layer:
-    """A module as a captured node would hold it, and why it is refused (empty: it is not)."""
+    """A module as a captured node would hold it, and why it is refused (empty: it is not).
+
+    Attributes:
+        op, attrs, params: as in `CAPTURED_OPS`; a parameter a channel may have one number for all.
+        refused: the reasons.
+        before: element-wise layers that the last input walks through first. `add` and `mul` of one
+            input read it twice: as it is, and behind these.
+    """
 
     op: str
     attrs: dict[str, int | float] = field(default_factory=dict)
     params: dict[str, np.ndarray] = field(default_factory=dict)
     refused: list[str] = field(default_factory=list)
+    before: list[Layer] = field(default_factory=list)
 
 
 def array(tensor: torch.Tensor) -> np.ndarray:
@@ -34,21 +46,30 @@ def array(tensor: torch.Tensor) -> np.ndarray:
     return tensor.detach().cpu().double().numpy()
 
 
-def _pair(value: int | tuple[int, ...]) -> tuple[int, int]:
-    return (value, value) if isinstance(value, int) else tuple(value)
+def pair(value: Pair) -> tuple[int, int]:
+    """Two numbers, as PyTorch reads one, two, or a tuple of one."""
+    if not isinstance(value, tuple | list):
+        return value, value
+    return tuple(value) * 2 if len(value) == 1 else tuple(value)
 
 
-def _window(kernel: object, stride: object, pad: object) -> dict[str, int]:
+def window(kernel: Pair, stride: Pair, pad: Pair) -> dict[str, int]:
+    """The attributes of a window."""
     names = ("kernel_h", "kernel_w", "stride_h", "stride_w", "pad_h", "pad_w")
-    return dict(zip(names, (*_pair(kernel), *_pair(stride), *_pair(pad)), strict=True))
+    return dict(zip(names, (*pair(kernel), *pair(stride), *pair(pad)), strict=True))
 
 
 def _conv_attrs(module: nn.Module) -> dict[str, int]:
-    dilation_h, dilation_w = _pair(module.dilation)
+    dilation_h, dilation_w = pair(module.dilation)
+    padding = module.padding
+    if isinstance(padding, str):
+        # "same": what is odd stands behind the image in PyTorch; counts do not see it
+        reach = zip(pair(module.dilation), pair(module.kernel_size), strict=True)
+        padding = tuple(d * (k - 1) // 2 for d, k in reach) if padding == "same" else 0
     return {
         "in_channels": module.in_channels,
         "out_channels": module.out_channels,
-        **_window(module.kernel_size, module.stride, module.padding),
+        **window(module.kernel_size, module.stride, padding),
         "dilation_h": dilation_h,
         "dilation_w": dilation_w,
         "groups": module.groups,
@@ -65,6 +86,8 @@ def _binary(module: snn.BinaryLayer, op: str, attrs: dict[str, int]) -> Layer:
     except ValueError as error:
         return Layer("unsupported", attrs, refused=[str(error)])
     params = {"weight": weight.cpu().numpy(), "scale": array(scale)}
+    if getattr(module, "bias", None) is not None:
+        params["bias"] = array(module.bias)
     layer = Layer(op, attrs, params)
     if not module.binary_weights:
         layer.refused.append(
@@ -147,46 +170,201 @@ def _relu(module: nn.ReLU) -> Layer:
     return Layer("relu")
 
 
+def _leaky_relu(module: nn.LeakyReLU) -> Layer:
+    return leaky_relu(module.negative_slope)
+
+
+def leaky_relu(negative_slope: float = 0.01) -> Layer:
+    """A PReLU with one slope for all channels."""
+    return Layer("prelu", params={"slope": np.array([negative_slope], np.float64)})
+
+
+def clip(minimum: float, maximum: float) -> Layer:
+    """Values below `minimum` and above `maximum` become these."""
+    layer = Layer("clip", {"minimum": float(minimum), "maximum": float(maximum)})
+    if not minimum <= maximum:
+        layer.refused.append(f"it clips to {minimum}..{maximum}, an empty range")
+    return layer
+
+
+def affine(scale: float | np.ndarray = 1.0, bias: float | np.ndarray = 0.0) -> Layer:
+    """x * scale + bias, each one number or one a channel."""
+    arrays = np.broadcast_arrays(np.atleast_1d(scale), np.atleast_1d(bias))
+    return Layer("affine", params=dict(zip(("scale", "bias"), map(np.double, arrays), strict=True)))
+
+
+def _relu6(module: nn.ReLU6) -> Layer:
+    return clip(0, 6)
+
+
+def _hardtanh(module: nn.Hardtanh) -> Layer:
+    return clip(module.min_val, module.max_val)
+
+
+def _sigmoid(module: nn.Sigmoid) -> Layer:
+    return Layer("sigmoid")
+
+
+def hardsigmoid() -> Layer:
+    """clip(x / 6 + 1 / 2, 0, 1)"""
+    layer = clip(0, 1)
+    layer.before.append(affine(1 / 6, 1 / 2))
+    return layer
+
+
+def hardswish() -> Layer:
+    """x times its hard sigmoid."""
+    gate = hardsigmoid()
+    return Layer("mul", before=[*gate.before, clip(0, 1)])
+
+
+def silu() -> Layer:
+    """x times its sigmoid."""
+    return Layer("mul", before=[Layer("sigmoid")])
+
+
+def _hardsigmoid(module: nn.Hardsigmoid) -> Layer:
+    return hardsigmoid()
+
+
+def _hardswish(module: nn.Hardswish) -> Layer:
+    return hardswish()
+
+
+def _silu(module: nn.SiLU) -> Layer:
+    return silu()
+
+
 def _int4_add(module: snn.Int4Add) -> Layer:
     return Layer("int4_add", {"step": float(module.scale)})
 
 
 def _max_pool(module: nn.MaxPool2d) -> Layer:
-    layer = Layer("max_pool", _window(module.kernel_size, module.stride, module.padding))
-    if module.ceil_mode:
-        layer.refused.append("ceil_mode=True is not supported: use ceil_mode=False")
-    if _pair(module.dilation) != (1, 1):
-        layer.refused.append("dilation is not supported: use dilation=1")
+    return max_pool(
+        module.kernel_size,
+        module.stride,
+        module.padding,
+        module.dilation,
+        module.ceil_mode,
+        module.return_indices,
+    )
+
+
+def max_pool(
+    kernel_size: Pair,
+    stride: Pair | None = None,
+    padding: Pair = 0,
+    dilation: Pair = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> Layer:
+    """Max-pooling, from the arguments of `torch.nn.functional.max_pool2d`."""
+    attrs = window(kernel_size, stride or kernel_size, padding)
+    attrs["dilation_h"], attrs["dilation_w"] = pair(dilation)
+    layer = Layer("max_pool", attrs | {"ceil_mode": int(ceil_mode)})
+    if return_indices:
+        layer.refused.append("return_indices=True is not supported: use return_indices=False")
+    return _with_padding_checked(layer)
+
+
+def _avg_pool(module: nn.AvgPool2d) -> Layer:
+    return avg_pool(
+        module.kernel_size,
+        module.stride,
+        module.padding,
+        module.ceil_mode,
+        module.count_include_pad,
+        module.divisor_override,
+    )
+
+
+def avg_pool(
+    kernel_size: Pair,
+    stride: Pair | None = None,
+    padding: Pair = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+) -> Layer:
+    """Average pooling, from the arguments of `torch.nn.functional.avg_pool2d`."""
+    attrs = window(kernel_size, stride or kernel_size, padding)
+    attrs |= {"ceil_mode": int(ceil_mode), "count_include_pad": int(count_include_pad)}
+    layer = Layer("avg_pool", attrs)
+    if divisor_override is not None:
+        layer.refused.append("divisor_override is not supported: leave it out")
+    return _with_padding_checked(layer)
+
+
+def _with_padding_checked(layer: Layer) -> Layer:
+    a = layer.attrs
+    if any(2 * a[f"pad_{axis}"] > a[f"kernel_{axis}"] for axis in "hw"):
+        layer.refused.append("its padding is more than half of its kernel: use less padding")
+    return layer
+
+
+def _adaptive_avg_pool(module: nn.AdaptiveAvgPool2d) -> Layer:
+    return adaptive_pool(module.output_size, False)
+
+
+def _adaptive_max_pool(module: nn.AdaptiveMaxPool2d) -> Layer:
+    layer = adaptive_pool(module.output_size, True)
     if module.return_indices:
         layer.refused.append("return_indices=True is not supported: use return_indices=False")
     return layer
 
 
-def _avg_pool(module: nn.AvgPool2d) -> Layer:
-    layer = Layer("avg_pool", _window(module.kernel_size, module.stride, module.padding))
-    if module.ceil_mode:
-        layer.refused.append("ceil_mode=True is not supported: use ceil_mode=False")
-    if _pair(module.padding) != (0, 0):
-        layer.refused.append("padding (and count_include_pad) is not supported: use padding=0")
-    if module.divisor_override is not None:
-        layer.refused.append("divisor_override is not supported: leave it out")
-    return layer
+def adaptive_pool(output_size: Pair, take_max: bool) -> Layer:
+    """Pooling to a number of windows a side, which must be given."""
+    height, width = pair(output_size)
+    if height is None or width is None:
+        reason = f"output_size={tuple(pair(output_size))} is not supported: give both numbers"
+        return Layer("unsupported", refused=[reason])
+    if (height, width) == (1, 1) and not take_max:
+        return Layer("global_avg_pool")
+    return Layer("adaptive_pool", {"out_h": height, "out_w": width, "take_max": int(take_max)})
 
 
-def _adaptive_avg_pool(module: nn.AdaptiveAvgPool2d) -> Layer:
-    layer = Layer("global_avg_pool")
-    if module.output_size not in (1, (1, 1)):
-        layer.refused.append(
-            f"output_size={module.output_size} is not supported: use 1, or torch.nn.AvgPool2d"
-        )
-    return layer
+def _upsample(module: nn.Upsample) -> Layer:
+    return resize(module.size, module.scale_factor, module.mode, module.align_corners)
 
 
-def _flatten(module: nn.Flatten) -> Layer:
-    layer = Layer("flatten")
-    if (module.start_dim, module.end_dim) not in ((1, -1), (1, 3)):
-        layer.refused.append("only Flatten(start_dim=1, end_dim=-1) is supported")
-    return layer
+def resize(
+    size: Pair | None, scale_factor: object, mode: str, align_corners: bool | None = None
+) -> Layer:
+    """A resized map, from the arguments of `torch.nn.functional.interpolate`.
+
+    `size` and `scale_factor` None: the size is that of a second input.
+    """
+    sizes = dict.fromkeys(("scale_h", "scale_w", "out_h", "out_w"), 0)
+    refused = []
+    if scale_factor is not None:
+        scales = tuple(pair(scale_factor))
+        if all(scale >= 1 and scale == int(scale) for scale in scales):
+            sizes["scale_h"], sizes["scale_w"] = map(int, scales)
+        else:
+            refused.append(f"scale_factor={scale_factor} is not supported: use whole numbers")
+    elif size is not None:
+        sizes["out_h"], sizes["out_w"] = pair(size)
+    if mode not in ("nearest", "bilinear"):
+        refused.append(f'mode="{mode}" is not supported: use "nearest" or "bilinear"')
+    flags = {"mode": int(mode == "bilinear"), "align_corners": int(bool(align_corners))}
+    return Layer("resize", flags | sizes, refused=refused)
+
+
+def _pixel_shuffle(module: nn.PixelShuffle) -> Layer:
+    return Layer("pixel_shuffle", {"factor": module.upscale_factor})
+
+
+def _channel_shuffle(module: nn.ChannelShuffle) -> Layer:
+    return Layer("channels")
+
+
+def _softmax(module: nn.Module) -> Layer:
+    return Layer("unsupported", refused=[f"a program ends before it: {OUTSIDE}"])
+
+
+def _flatten(module: nn.Flatten | nn.Unflatten) -> Layer:
+    return Layer("flatten")
 
 
 def _identity(module: nn.Module) -> Layer:
@@ -194,9 +372,8 @@ def _identity(module: nn.Module) -> Layer:
 
 
 def _conv2d(module: nn.Conv2d) -> Layer:
-    attrs = {} if isinstance(module.padding, str) else _conv_attrs(module)
     use = "signbit.nn.BinaryConv2d (after a Sign) or signbit.nn.QuantConv2d"
-    return _real(module, "conv2d" if attrs else "unsupported", attrs, use)
+    return _real(module, "conv2d", _conv_attrs(module), use)
 
 
 def _linear(module: nn.Linear) -> Layer:
@@ -224,22 +401,58 @@ _READERS: dict[type[nn.Module], Callable[..., Layer]] = {
     nn.BatchNorm2d: _batch_norm,
     nn.PReLU: _prelu,
     nn.ReLU: _relu,
+    nn.ReLU6: _relu6,
+    nn.LeakyReLU: _leaky_relu,
+    nn.Hardtanh: _hardtanh,
+    nn.Sigmoid: _sigmoid,
+    nn.Hardsigmoid: _hardsigmoid,
+    nn.Hardswish: _hardswish,
+    nn.SiLU: _silu,
     nn.MaxPool2d: _max_pool,
     nn.AvgPool2d: _avg_pool,
     nn.AdaptiveAvgPool2d: _adaptive_avg_pool,
+    nn.AdaptiveMaxPool2d: _adaptive_max_pool,
+    nn.Upsample: _upsample,
+    nn.PixelShuffle: _pixel_shuffle,
+    nn.ChannelShuffle: _channel_shuffle,
     nn.Flatten: _flatten,
+    nn.Unflatten: _flatten,
     nn.Identity: _identity,
     nn.Dropout: _identity,
+    nn.Dropout1d: _identity,
     nn.Dropout2d: _identity,
+    nn.Dropout3d: _identity,
+    nn.AlphaDropout: _identity,
+    nn.FeatureAlphaDropout: _identity,
+    nn.Softmax: _softmax,
+    nn.Softmax2d: _softmax,
+    nn.LogSoftmax: _softmax,
     nn.Conv2d: _conv2d,
     nn.Linear: _linear,
 }
 
-_ACTIVATIONS = (
-    nn.ELU, nn.GELU, nn.Hardswish, nn.Hardtanh, nn.LeakyReLU, nn.Mish, nn.ReLU6, nn.SELU, nn.SiLU,
-    nn.Sigmoid, nn.Softplus, nn.Tanh,
-)  # fmt: skip
-_NORMS = (nn.GroupNorm, nn.LayerNorm, nn.InstanceNorm2d, nn.LocalResponseNorm)
+# layers that only move data: what they do is found by moving numbers through them
+MOVING = (nn.Flatten, nn.Unflatten, nn.PixelShuffle, nn.ChannelShuffle)
+
+_INSTEAD: dict[tuple[type[nn.Module], ...], str] = {
+    (
+        nn.CELU, nn.ELU, nn.GELU, nn.GLU, nn.Hardshrink, nn.LogSigmoid, nn.Mish, nn.RReLU, nn.SELU,
+        nn.Softplus, nn.Softshrink, nn.Softsign, nn.Tanh, nn.Tanhshrink, nn.Threshold,
+    ): "use torch.nn.PReLU, torch.nn.Hardswish, torch.nn.SiLU or signbit.nn.RPReLU",
+    (nn.GroupNorm, nn.LayerNorm, nn.InstanceNorm2d, nn.LocalResponseNorm): (
+        "use torch.nn.BatchNorm2d"
+    ),
+    (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d): (
+        "use torch.nn.Upsample or torch.nn.PixelShuffle, and a convolution"
+    ),
+    (nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention, nn.Transformer): (
+        "recurrent layers and attention cannot be compiled; keep them outside of the model"
+    ),
+    (nn.ZeroPad2d, nn.ConstantPad2d, nn.ReflectionPad2d, nn.ReplicationPad2d): (
+        "use the padding of the layer behind it"
+    ),
+    (nn.PixelUnshuffle,): "use a convolution with a stride",
+}  # fmt: skip
 
 
 def is_leaf(module: nn.Module) -> bool:
@@ -249,7 +462,8 @@ def is_leaf(module: nn.Module) -> bool:
 
 def known_layers() -> str:
     """The names of the layers that can be compiled."""
-    return ", ".join(sorted({kind.__name__ for kind in _READERS} - {"Conv2d", "Linear"}))
+    refused = {nn.Conv2d, nn.Linear, nn.Softmax, nn.Softmax2d, nn.LogSoftmax}
+    return ", ".join(sorted(kind.__name__ for kind in set(_READERS) - refused))
 
 
 def read_layer(module: nn.Module) -> Layer:
@@ -260,10 +474,6 @@ def read_layer(module: nn.Module) -> Layer:
                 reason = f"it overrides the forward of {kind.__name__}: use that class itself"
                 return Layer("unsupported", refused=[reason])
             return _READERS[kind](module)
-    if isinstance(module, _ACTIVATIONS):
-        reason = "use torch.nn.PReLU, torch.nn.ReLU or signbit.nn.RPReLU"
-    elif isinstance(module, _NORMS):
-        reason = "use torch.nn.BatchNorm2d"
-    else:
-        reason = f"the compiler knows {known_layers()}"
+    known = (use for kinds, use in _INSTEAD.items() if isinstance(module, kinds))
+    reason = next(known, f"the compiler knows {known_layers()}")
     return Layer("unsupported", refused=[f"this layer is not supported: {reason}"])

@@ -13,7 +13,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from signbit.compiler.ir import Graph, Node, Step, Type, Value, conv_output_size
+from signbit.compiler.ir import Graph, Node, Step, Type, Value
+from signbit.compiler.shapes import resized, window_size
 
 Real = type[np.floating]
 _PARTIAL_SUMS = 16
@@ -89,7 +90,7 @@ def convolve(x: np.ndarray, weight: np.ndarray, node: Node, pad_value: int) -> n
     """Cross-correlation [N, O, H', W'] of x [N, I, H, W] with weight [O, I/g, KH, KW], with the
     window, stride, dilation and groups of the node's attributes."""
     a = node.attrs
-    windows = _windows(x, node, pad_value)  # [KH*KW][N, I, H', W']
+    windows = _taps(x, node, pad_value)  # [KH*KW][N, I, H', W']
     n, _, height, width = windows[0].shape
     groups, per_group = a["groups"], a["out_channels"] // a["groups"]
     fan_in = weight[0].size
@@ -99,17 +100,18 @@ def convolve(x: np.ndarray, weight: np.ndarray, node: Node, pad_value: int) -> n
     return np.matmul(matrices[None], columns).reshape(n, -1, height, width)
 
 
-def _windows(x: np.ndarray, node: Node, pad_value: float) -> list[np.ndarray]:
+def _taps(x: np.ndarray, node: Node, pad_value: float) -> list[np.ndarray]:
     """For each tap, row by row, what it sees of x [N, C, H, W] at every output pixel."""
     a = node.attrs
-    pad_h, pad_w = a["pad_h"], a["pad_w"]
     dilation_h, dilation_w = a.get("dilation_h", 1), a.get("dilation_w", 1)
-    height = conv_output_size(x.shape[2], a["kernel_h"], a["stride_h"], pad_h, dilation_h)
-    width = conv_output_size(x.shape[3], a["kernel_w"], a["stride_w"], pad_w, dilation_w)
-    if min(height, width) < 1:
-        raise ValueError(f"{node.path}: its window does not fit into {x.shape[2]}x{x.shape[3]}")
-    pads = ((0, 0), (0, 0), (pad_h, pad_h), (pad_w, pad_w))
-    x = np.pad(x, pads, constant_values=pad_value) if pad_h or pad_w else x
+    height, width = window_size(node, x.shape[2], x.shape[3])
+    # in ceil mode the last window reaches over the padding too
+    last_h = (height - 1) * a["stride_h"] + dilation_h * (a["kernel_h"] - 1) + 1
+    last_w = (width - 1) * a["stride_w"] + dilation_w * (a["kernel_w"] - 1) + 1
+    behind_h = max(last_h - x.shape[2] - a["pad_h"], 0)
+    behind_w = max(last_w - x.shape[3] - a["pad_w"], 0)
+    pads = ((0, 0), (0, 0), (a["pad_h"], behind_h), (a["pad_w"], behind_w))
+    x = np.pad(x, pads, constant_values=pad_value) if max(map(max, pads)) else x
     found = []
     for row in range(a["kernel_h"]):
         for column in range(a["kernel_w"]):
@@ -123,7 +125,7 @@ def _windows(x: np.ndarray, node: Node, pad_value: float) -> list[np.ndarray]:
 def _max_pool(node: Node, values: dict[Value, np.ndarray], precision: Real) -> None:
     x = values[node.inputs[0]]
     bits = node.outputs[0].type == Type.B1
-    windows = _windows(x, node, 0 if bits else -np.inf)
+    windows = _taps(x, node, 0 if bits else -np.inf)
     m = np.zeros_like(windows[0]) if bits else np.full_like(windows[0], -np.inf)
     height, width = node.attrs["kernel_h"], node.attrs["kernel_w"]
     # column by column: of zeros of both signs, the first that is met stays
@@ -135,11 +137,41 @@ def _max_pool(node: Node, values: dict[Value, np.ndarray], precision: Real) -> N
 
 
 def _avg_pool(node: Node, values: dict[Value, np.ndarray], precision: Real) -> None:
-    windows = _windows(values[node.inputs[0]], node, 0)
-    total = np.zeros_like(windows[0])
-    for window in windows:
-        total = total + window
-    values[node.outputs[0]] = total * precision(precision(1) / precision(len(windows)))
+    x, a = values[node.inputs[0]], node.attrs
+    inside = np.ones((1, 1, *x.shape[2:]), bool)
+    total = 0
+    for tap, sees in zip(_taps(x, node, 0), _taps(inside, node, False), strict=True):
+        total = np.where(sees, total + tap, total)
+    rows = _counted(x.shape[2], total.shape[2], a, "h")
+    columns = _counted(x.shape[3], total.shape[3], a, "w")
+    taps = (rows[:, None] * columns[None, :]).astype(precision)
+    values[node.outputs[0]] = (total * (precision(1) / taps)).astype(precision, copy=False)
+
+
+def _counted(size: int, length: int, a: dict[str, int | float], axis: str) -> np.ndarray:
+    """How many taps of each window along an axis an average divides by."""
+    pad = a[f"pad_{axis}"]
+    start = np.arange(length) * a[f"stride_{axis}"] - pad
+    end = np.minimum(start + a[f"kernel_{axis}"], size + pad)
+    if not a["count_include_pad"]:
+        start, end = np.maximum(start, 0), np.minimum(end, size)
+    return end - start
+
+
+def _adaptive_pool(node: Node, values: dict[Value, np.ndarray], precision: Real) -> None:
+    x, height, width = values[node.inputs[0]], node.attrs["out_h"], node.attrs["out_w"]
+    y = np.empty((*x.shape[:2], height, width), precision)
+    for i, j in np.ndindex(height, width):
+        rows = range(i * x.shape[2] // height, -(-(i + 1) * x.shape[2] // height))
+        columns = range(j * x.shape[3] // width, -(-(j + 1) * x.shape[3] // width))
+        window = [x[:, :, row, column] for row in rows for column in columns]
+        m = np.full(x.shape[:2], -np.inf if node.attrs["take_max"] else 0, precision)
+        for tap in window:
+            m = np.where(tap > m, tap, m) if node.attrs["take_max"] else m + tap
+        if not node.attrs["take_max"]:
+            m = m * (precision(1) / precision(len(window)))
+        y[:, :, i, j] = m
+    values[node.outputs[0]] = y
 
 
 def _global_avg_pool(node: Node, values: dict[Value, np.ndarray], precision: Real) -> None:
@@ -167,7 +199,55 @@ def _sum_in_order(x: np.ndarray) -> np.ndarray:
 
 
 def _pointwise(node: Node, values: dict[Value, np.ndarray], precision: Real) -> None:
-    _walk(node, values[node.inputs[0]], values, precision)
+    x = values[node.inputs[0]]
+    if node.inputs[0].type == Type.B1:
+        x = x.astype(precision) * 2 - 1
+    _walk(node, x, values, precision)
+
+
+def _channels_of(node: Node, values: dict[Value, np.ndarray], precision: Real) -> None:
+    x = np.concatenate([values[value] for value in node.inputs], 1)
+    values[node.outputs[0]] = x[:, node.params["index"]]
+
+
+def _resize(node: Node, values: dict[Value, np.ndarray], precision: Real) -> None:
+    x = values[node.inputs[0]]
+    like = values[node.inputs[1]].shape[2:] if len(node.inputs) > 1 else None
+    height, width = resized(node, x.shape[2:], like)
+    if node.attrs["mode"] == 0:
+        rows = np.minimum(np.arange(height) * x.shape[2] // height, x.shape[2] - 1)
+        columns = np.minimum(np.arange(width) * x.shape[3] // width, x.shape[3] - 1)
+        values[node.outputs[0]] = x[:, :, rows][:, :, :, columns]
+        return
+    corners = node.attrs["align_corners"]
+    y0, y1, gy, fy = _between(x.shape[2], height, corners, precision)
+    x0, x1, gx, fx = _between(x.shape[3], width, corners, precision)
+    gy, fy = gy[:, None], fy[:, None]
+    top, bottom = x[:, :, y0], x[:, :, y1]
+    top = top[..., x0] * gx + top[..., x1] * fx
+    bottom = bottom[..., x0] * gx + bottom[..., x1] * fx
+    values[node.outputs[0]] = top * gy + bottom * fy
+
+
+def _between(
+    size: int, length: int, align_corners: int, precision: Real
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Of each output along an axis: its two neighbours, and their weights."""
+    at = np.arange(length, dtype=np.float64)
+    if align_corners:
+        s = at * ((size - 1) / (length - 1)) if length > 1 else np.zeros(1)
+    else:
+        s = np.maximum((at + 0.5) * (size / length) - 0.5, 0)
+    first = np.minimum(np.floor(s).astype(np.int64), size - 1)
+    second = np.minimum(first + 1, size - 1)
+    return first, second, (1 - (s - first)).astype(precision), (s - first).astype(precision)
+
+
+def _pixel_shuffle(node: Node, values: dict[Value, np.ndarray], precision: Real) -> None:
+    x, f = values[node.inputs[0]], node.attrs["factor"]
+    n, channels, height, width = x.shape
+    x = x.reshape(n, channels // f**2, f, f, height, width).transpose(0, 1, 4, 2, 5, 3)
+    values[node.outputs[0]] = x.reshape(n, channels // f**2, height * f, width * f)
 
 
 _OPS: dict[str, Callable[[Node, dict[Value, np.ndarray], Real], None]] = {
@@ -177,6 +257,10 @@ _OPS: dict[str, Callable[[Node, dict[Value, np.ndarray], Real], None]] = {
     "avg_pool": _avg_pool,
     "global_avg_pool": _global_avg_pool,
     "pointwise": _pointwise,
+    "channels": _channels_of,
+    "resize": _resize,
+    "pixel_shuffle": _pixel_shuffle,
+    "adaptive_pool": _adaptive_pool,
 }
 
 
@@ -207,6 +291,39 @@ def _affine(v, step, p, values, precision):
 
 def _add(v, step, p, values, precision):
     return v + values[step.value]
+
+
+def _mul(v, step, p, values, precision):
+    return v * values[step.value]
+
+
+def _clip(v, step, p, values, precision):
+    minimum, maximum = precision(step.attrs["minimum"]), precision(step.attrs["maximum"])
+    v = np.where(v < minimum, minimum, v)
+    return np.where(v > maximum, maximum, v)
+
+
+def _sigmoid(v, step, p, values, precision):
+    a = np.abs(v)
+    e = np.exp(-a) if precision is np.float64 else _exp_of_minus(a)
+    return np.where(v >= 0, 1 / (1 + e), e / (1 + e))
+
+
+_EXP = (1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1)
+
+
+def _exp_of_minus(a: np.ndarray) -> np.ndarray:
+    """exp(-a) of float32 a >= 0, operation by operation as in docs/numerics.md."""
+    f32 = np.float32
+    a = np.where(a > f32(87), f32(87), a)
+    k = np.rint(a * f32(-1.44269504))
+    r = -a - k * f32(0.693359375)
+    r = r - k * f32(-2.12194440e-4)
+    p = np.full_like(r, 1.9875691500e-4)
+    for c in _EXP:
+        p = p * r + f32(c)
+    p = p * (r * r) + r + f32(1)
+    return np.ldexp(p, np.where(np.isnan(k), 0, k).astype(np.int32))
 
 
 def _rprelu(v, step, p, values, precision):
@@ -254,6 +371,9 @@ def _quant8(v, step, p):
 _CHANGES = {
     "affine": _affine,
     "add": _add,
+    "mul": _mul,
+    "clip": _clip,
+    "sigmoid": _sigmoid,
     "rprelu": _rprelu,
     "prelu": _prelu,
     "quant4_shift": _quant4_shift,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from signbit.compiler.ir import INT32_MAX, INT32_MIN, Graph
+from signbit.compiler.ir import FLOAT_ATTRS, INT32_MAX, INT32_MIN, Graph
 from signbit.errors import CompileError
 
 INTEGERS = {
-    **dict.fromkeys(("low", "high", "cuts", "multiplier", "offset"), np.int32),
+    **dict.fromkeys(("low", "high", "cuts", "multiplier", "offset", "index"), np.int32),
     "flip": np.uint8,
     "weight": np.int8,
 }
@@ -27,8 +27,10 @@ def cast(graph: Graph, precision: type[np.floating]) -> Graph:
             step.params = {
                 name: _cast(name, a, precision, node.path) for name, a in step.params.items()
             }
-            if "inv_scale" in step.attrs:
-                step.attrs["inv_scale"] = float(np.float32(step.attrs["inv_scale"]))
+            for name, number in step.attrs.items():
+                # the layer itself multiplies by a float32
+                if name == "inv_scale" or (name in FLOAT_ATTRS and precision is np.float32):
+                    step.attrs[name] = float(np.float32(number))
     return graph
 
 

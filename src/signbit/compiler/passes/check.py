@@ -4,10 +4,20 @@ from __future__ import annotations
 
 import numpy as np
 
-from signbit.compiler.ir import INT32_MAX, LOWERED_OPS, MAX_STEPS, STEPS, Graph, Node, Type, Value
+from signbit.compiler.ir import (
+    INT32_MAX,
+    LOWERED_OPS,
+    MAX_STEPS,
+    READING,
+    STEPS,
+    Graph,
+    Node,
+    Step,
+    Type,
+)
 from signbit.compiler.passes.cast import INTEGERS
 from signbit.compiler.passes.paths import reachable
-from signbit.compiler.shapes import output_size
+from signbit.compiler.shapes import check_broadcast, output_channels, output_size
 from signbit.errors import CompileError
 
 _INPUT_TYPES = {
@@ -16,8 +26,13 @@ _INPUT_TYPES = {
     "max_pool": (Type.F32, Type.B1),
     "avg_pool": (Type.F32,),
     "global_avg_pool": (Type.F32, Type.B1),
-    "pointwise": (Type.F32,),
+    "pointwise": (Type.F32, Type.B1),
+    "channels": (Type.F32, Type.B1),
+    "resize": (Type.F32, Type.B1),
+    "pixel_shuffle": (Type.F32, Type.B1),
+    "adaptive_pool": (Type.F32,),
 }
+_KEEP_TYPE = ("max_pool", "channels", "resize", "pixel_shuffle")
 _WRITTEN = {"threshold": (Type.B1,), "sign": (Type.B1,), "quant8": (Type.U8,)}
 _FROM_INT = ("threshold", "quant4_shift", "quant4_ladder")
 _TO_INT4 = ("quant4_shift", "quant4_ladder")
@@ -61,29 +76,19 @@ def _check_node(node: Node) -> None:
     _require(
         source.type in _INPUT_TYPES[node.op], node, f"{node.op} cannot read {source.type.name}"
     )
-    channels = source.channels
-    if node.op in ("conv_b1", "conv_q8"):
-        _check_conv(node)
-        channels = node.attrs["out_channels"]
-    size = output_size(node)
-    if "pad_h" in node.attrs and node.op.endswith("pool"):
-        fits = all(2 * node.attrs[f"pad_{a}"] <= node.attrs[f"kernel_{a}"] for a in "hw")
-        _require(fits, node, "its padding is more than half of its kernel")
-        _require(
-            node.op == "max_pool" or not node.attrs["pad_h"] + node.attrs["pad_w"], node, "pads"
-        )
     _check_types(node, node.params)
-    for array in node.params.values():
-        _require(
-            node.op != "max_pool" or array.shape == (channels,), node, "flip has another length"
-        )
+    if node.op in _CHECKS:
+        _CHECKS[node.op](node)
+    channels, size = output_channels(node), output_size(node)
+    if not spec.epilogue and node.op not in ("channels", "resize"):
+        _require(len(node.inputs) == 1, node, f"{node.op} reads one map")
     for value in node.outputs:
         _require(value.shape == (channels, *size), node, f"{value.name} has shape {value.shape}")
     if spec.epilogue:
         _require(bool(node.outputs), node, "computes what nobody reads")
         _check_epilogue(node, channels, size)
     else:
-        kept = source.type if node.op == "max_pool" else Type.F32
+        kept = source.type if node.op in _KEEP_TYPE else Type.F32
         _require(not node.epilogue and len(node.outputs) == 1, node, f"{node.op} has no epilogue")
         _require(node.outputs[0].type == kept, node, f"{node.op} cannot write that type")
 
@@ -119,6 +124,64 @@ def _check_conv(node: Node) -> None:
         )
 
 
+def _check_pool(node: Node) -> None:
+    a = node.attrs
+    fits = all(2 * a[f"pad_{axis}"] <= a[f"kernel_{axis}"] for axis in "hw")
+    _require(fits, node, "its padding is more than half of its kernel")
+    for name in {"ceil_mode", "count_include_pad"} & set(a):
+        _require(a[name] in (0, 1), node, f"{name} must be 0 or 1")
+    flip = node.params.get("flip")
+    fits = flip is None or flip.shape == (node.inputs[0].channels,)
+    _require(fits, node, "flip has another length")
+    _require(flip is None or node.inputs[0].type == Type.B1, node, "flips real numbers")
+
+
+def _check_channels(node: Node) -> None:
+    index = node.params["index"]
+    total = sum(value.channels for value in node.inputs)
+    _require(index.ndim == 1 and index.size > 0, node, "index is empty")
+    fits = index.min() >= 0 and index.max() < total
+    _require(bool(fits), node, f"index leaves its {total} channels")
+    kinds = {value.type for value in node.inputs}
+    _require(len(kinds) == 1, node, "joins bits and real numbers")
+
+
+def _check_resize(node: Node) -> None:
+    a = node.attrs
+    _require(a["mode"] in (0, 1), node, "mode must be 0 or 1")
+    _require(a["align_corners"] in (0, a["mode"]), node, "align_corners must be 0, or mode 1")
+    _require(len(node.inputs) <= 2, node, "resize reads one map, and the size of another")
+    _require(node.inputs[0].type == Type.F32 or a["mode"] == 0, node, "bits have no bilinear mode")
+    sizes = [a[name] for name in ("scale_h", "scale_w", "out_h", "out_w")]
+    _require(min(sizes) >= 0, node, "a size is negative")
+    given = len(node.inputs) > 1, *(a > 0 and b > 0 for a, b in (sizes[:2], sizes[2:]))
+    _require(any(given), node, "has no size")
+
+
+def _check_pixel_shuffle(node: Node) -> None:
+    factor, channels = node.attrs["factor"], node.inputs[0].channels
+    fits = 1 <= factor <= channels and channels % factor**2 == 0
+    _require(fits, node, f"its factor {factor} does not divide {channels} channels twice")
+
+
+def _check_adaptive_pool(node: Node) -> None:
+    a = node.attrs
+    _require(min(a["out_h"], a["out_w"]) >= 1, node, "gives an empty map")
+    _require(a["take_max"] in (0, 1), node, "take_max must be 0 or 1")
+
+
+_CHECKS = {
+    "conv_b1": _check_conv,
+    "conv_q8": _check_conv,
+    "max_pool": _check_pool,
+    "avg_pool": _check_pool,
+    "channels": _check_channels,
+    "resize": _check_resize,
+    "pixel_shuffle": _check_pixel_shuffle,
+    "adaptive_pool": _check_adaptive_pool,
+}
+
+
 def _check_epilogue(node: Node, channels: int, size: tuple[int, int]) -> None:
     steps = len(node.epilogue)
     _require(steps <= MAX_STEPS, node, f"has {steps} steps, more than {MAX_STEPS}")
@@ -132,15 +195,18 @@ def _check_epilogue(node: Node, channels: int, size: tuple[int, int]) -> None:
         for name, array in step.params.items():
             rows = (channels, 15) if name == "cuts" else (channels,)
             _require(array.shape == rows, node, f"{step.kind}.{name} has shape {array.shape}")
-        if step.value is not None:
+        if step.value is not None and step.kind not in READING:
             fits = step.value.shape == (channels, *size)
             _require(fits, node, f"{step.kind} of a value of shape {step.value.shape}")
         if step.kind in _FROM_INT:
             _require(integer, node, f"{step.kind} of a real number")
         elif step.kind not in ("affine", "add", "store"):
             _require(not integer, node, f"{step.kind} of an integer")
-        if step.kind == "add":
-            _check_add(node, step.value, integer)
+        if step.kind in READING:
+            _check_reading(node, step, integer, (channels, *size))
+        elif step.kind == "clip":
+            a = step.attrs
+            _require(a["minimum"] <= a["maximum"], node, "clips to an empty range")
         elif step.kind == "store":
             kind = Type.I4 if four_bits else Type.F32
             _require(integer == four_bits and step.value.type == kind, node, "stores another type")
@@ -152,6 +218,13 @@ def _check_epilogue(node: Node, channels: int, size: tuple[int, int]) -> None:
         four_bits = step.kind in _TO_INT4 or (four_bits and step.kind in ("store", "threshold"))
 
 
-def _check_add(node: Node, value: Value, integer: bool) -> None:
-    _require(value.type == (Type.I4 if integer else Type.F32), node, "adds different types")
-    _require(value in node.inputs[1:], node, f"adds {value.name}, which is not among its inputs")
+def _check_reading(node: Node, step: Step, integer: bool, shape: tuple[int, int, int]) -> None:
+    value = step.value
+    kind = Type.I4 if integer else Type.F32
+    _require(value.type == kind, node, f"{step.kind} of different types")
+    _require(value in node.inputs[1:], node, f"reads {value.name}, which is not among its inputs")
+    if integer:
+        _require(value.shape == shape, node, f"{step.kind} of a value of shape {value.shape}")
+    channels = value.channels in (1, shape[0])
+    _require(channels, node, f"{step.kind} of {value.channels} channels and {shape[0]}")
+    check_broadcast(node, step.kind, value.shape[1:], shape[1:])
