@@ -7,9 +7,10 @@ import torch
 from torch import nn
 
 from signbit.compiler import reference
-from signbit.compiler.capture import capture, evaluating, record
+from signbit.compiler.capture import capture
 from signbit.compiler.ir import Graph, Node, Type, Value
 from signbit.compiler.passes import lower
+from signbit.compiler.tracing import evaluating, record
 
 
 def conv_attrs(

@@ -1,22 +1,26 @@
 """Capture: a PyTorch model becomes a graph with one node a layer.
 
 The model is traced with `torch.fx`, the project's layers and PyTorch's own being leaves, and run
-once on the example for its shapes. Everything that the compiler refuses is found in that one walk
-and reported together; nothing is left to run in real numbers behind the user's back.
+on the example for its shapes. Everything that the compiler refuses is found in that one walk and
+reported together; nothing is left to run in real numbers behind the user's back. Where calls read
+sizes, or move data, a second walk over a larger image shows that they mean the same there.
 """
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Iterator
-from contextlib import contextmanager
+import functools
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor, fx, nn
 
+from signbit.compiler.functions import Call, CallError, read_call
 from signbit.compiler.ir import Graph, Node, Type, Value
-from signbit.compiler.layers import Layer, is_leaf, known_layers, read_layer
+from signbit.compiler.layers import MOVING, Layer, is_leaf, read_layer
+from signbit.compiler.movement import MOVES, SIZELESS, UNKNOWN, Movement
+from signbit.compiler.tracing import Extent, Recorder, Tracer, evaluating, on_device_of
 from signbit.errors import CompileError
 
 
@@ -77,25 +81,19 @@ def capture_leniently(model: nn.Module, example_input: Tensor) -> Capture:
         shape = getattr(example_input, "shape", type(example_input).__name__)
         raise CompileError(f"example_input must be a tensor [N, C, H, W], got {shape}")
     with evaluating(model):
-        tracer = _Tracer()
+        tracer = Tracer()
         try:
             traced = fx.GraphModule(model, tracer.trace(model))
         except Exception as error:  # whatever a model's own forward raises on symbolic values
             return _capture_by_hooks(model, example_input, tracer.where(model), error)
-        return _Builder(traced, model, example_input).capture()
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode without gradients; every module's own mode is restored."""
-    training = [module for module in model.modules() if module.training]
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for module in training:
-            module.training = True
+        builder = _Builder(traced, model, example_input)
+        captured = builder.capture()
+        if not captured.problems and builder.depends_on_size():
+            n, channels, height, width = example_input.shape
+            larger = (2 if n == 1 else 1, channels, 2 * height, 2 * width)
+            other = _Builder(traced, model, example_input.new_zeros(larger)).capture()
+            captured.problems += _differences(captured.graph, other.graph, model)
+        return captured
 
 
 def check_finite(model: nn.Module, example_input: Tensor) -> None:
@@ -105,155 +103,6 @@ def check_finite(model: nn.Module, example_input: Tensor) -> None:
             raise CompileError(f"{name} holds NaN or infinity: train again, or load good weights")
     if isinstance(example_input, Tensor) and not torch.isfinite(example_input).all():
         raise CompileError("example_input holds NaN or infinity")
-
-
-def on_device_of(model: nn.Module, x: Tensor) -> Tensor:
-    """`x` where the model's parameters are."""
-    parameter = next(model.parameters(), None)
-    return x if parameter is None else x.to(parameter.device)
-
-
-class _Proxy(fx.Proxy):
-    """A symbolic value on which `x += y` stays what it is, instead of becoming `x = x + y`."""
-
-    def __iadd__(self, other: object) -> fx.Proxy:
-        return self.tracer.create_proxy("call_function", operator.iadd, (self, other), {})
-
-
-class _Tracer(fx.Tracer):
-    def proxy(self, node: fx.Node) -> fx.Proxy:
-        return _Proxy(node, self)
-
-    def is_leaf_module(self, module: nn.Module, path: str) -> bool:
-        return is_leaf(module) or super().is_leaf_module(module, path)
-
-    def where(self, model: nn.Module) -> tuple[str, nn.Module]:
-        """The module in whose forward tracing stopped."""
-        path = next(reversed(self.module_stack), "")
-        return path, model.get_submodule(path)
-
-
-class _Recorder(fx.Interpreter):
-    """Runs the traced model and keeps every tensor that it computes, or only their shapes.
-
-    Attributes:
-        tensors: what each node computes, by its name; empty unless asked for.
-        shapes: the tensors' shapes.
-        shared: for each node, all those whose tensors lie in the same memory, itself among them.
-        worked_in_place: for each node that changes a tensor that it is given, those tensors' nodes.
-    """
-
-    def __init__(self, module: fx.GraphModule, keep: bool = False):
-        super().__init__(module)
-        self.keep = keep
-        self.tensors: dict[str, Tensor] = {}
-        self.shapes: dict[fx.Node, tuple[int, ...]] = {}
-        self.shared: dict[fx.Node, list[fx.Node]] = {}
-        self.worked_in_place: dict[fx.Node, list[fx.Node]] = {}
-
-    def run_on(self, x: Tensor) -> None:
-        """Run the model on a copy of `x`: its first layer may work in place."""
-        # Tensors of inference mode do not count how often they are written.
-        with torch.inference_mode(False), torch.no_grad():
-            self.run(x.clone())
-
-    def run_node(self, n: fx.Node) -> object:
-        given = {source: self.env[source] for source in n.all_input_nodes}
-        given = {source: x for source, x in given.items() if isinstance(x, Tensor)}
-        versions = {source: x._version for source, x in given.items()}
-        result = super().run_node(n)
-        changed = [source for source, x in given.items() if x._version != versions[source]]
-        if changed:
-            self.worked_in_place[n] = changed
-        if isinstance(result, Tensor):
-            self.shapes[n] = tuple(result.shape)
-            at = result.untyped_storage().data_ptr()
-            same = [s for s, x in given.items() if x.untyped_storage().data_ptr() == at]
-            self.shared[n] = self.shared[same[0]] if same else []
-            self.shared[n].append(n)
-            if self.keep:
-                # a copy: a later layer may work in place
-                self.tensors[n.name] = result.clone()
-        return result
-
-
-def record(module: fx.GraphModule, example_input: Tensor) -> dict[str, Tensor]:
-    """What every node of a traced model computes on an example, by the nodes' names."""
-    recorder = _Recorder(module, keep=True)
-    recorder.run_on(on_device_of(module, example_input))
-    return recorder.tensors
-
-
-_ADDITIONS = (torch.add, operator.add, operator.iadd, "add", "add_")
-_INSTEAD = {
-    "relu": "the layer torch.nn.ReLU",
-    "prelu": "the layer torch.nn.PReLU",
-    **dict.fromkeys(
-        (
-            "elu",
-            "gelu",
-            "hardswish",
-            "hardtanh",
-            "leaky_relu",
-            "mish",
-            "relu6",
-            "selu",
-            "silu",
-            "sigmoid",
-            "softplus",
-            "tanh",
-            "clamp",
-            "clip",
-        ),
-        "the layer torch.nn.PReLU, torch.nn.ReLU or signbit.nn.RPReLU",
-    ),
-    "sub": "the addition of two maps; a batch norm's weight can hold the minus",
-    "neg": "the layer torch.nn.BatchNorm2d, whose weight can hold the minus",
-    **dict.fromkeys(
-        ("mul", "div", "truediv"),
-        "the layer torch.nn.BatchNorm2d for a factor a channel; two maps can only be added",
-    ),
-    **dict.fromkeys(
-        ("cat", "concat", "concatenate", "stack"),
-        "the addition of two maps of equal shape, x + y",
-    ),
-    **dict.fromkeys(
-        ("interpolate", "upsample", "pixel_shuffle"),
-        "maps of one size, or resize the image before the model",
-    ),
-    **dict.fromkeys(
-        ("permute", "transpose", "movedim", "contiguous", "to", "float"),
-        "example inputs that are float32 [N, C, H, W] already, and leave it out",
-    ),
-    **dict.fromkeys(
-        ("getitem", "chunk", "split"),
-        "one layer for each part, with that part's channels as its outputs",
-    ),
-    "max_pool2d": "the layer torch.nn.MaxPool2d",
-    "avg_pool2d": "the layer torch.nn.AvgPool2d",
-    "adaptive_avg_pool2d": "the layer torch.nn.AdaptiveAvgPool2d(1)",
-    "mean": "the layer torch.nn.AdaptiveAvgPool2d(1)",
-    "pad": "the padding of the layer behind it",
-    "softmax": "it outside of the model, on the program's outputs",
-    "log_softmax": "it outside of the model, on the program's outputs",
-    "squeeze": "torch.flatten(x, 1)",
-    "view": "torch.flatten(x, 1)",
-    "reshape": "torch.flatten(x, 1)",
-    "sign": "the layer signbit.nn.Sign",
-    "conv2d": "the layer signbit.nn.BinaryConv2d (after a Sign) or signbit.nn.QuantConv2d",
-    "linear": "the layer signbit.nn.BinaryLinear (after a Sign) or signbit.nn.QuantLinear",
-    "batch_norm": "the layer torch.nn.BatchNorm2d",
-    "dropout": "the layer torch.nn.Dropout",
-}
-_CALLS = "x + y of two maps of equal shape and torch.flatten(x, 1) are all that can be called"
-
-
-def _way_out(name: str) -> str:
-    """What to write instead of a call of the function `name`."""
-    if name.strip("_") in ("add", "iadd"):
-        return f"{_CALLS}; a torch.nn.BatchNorm2d adds a number a channel"
-    use = _INSTEAD.get(name.strip("_"))
-    return f"use {use}" if use else f"{_CALLS}; build the rest from the layers {known_layers()}"
 
 
 class _Builder:
@@ -266,7 +115,7 @@ class _Builder:
         self.nodes: list[Node] = []
         self.values: dict[str, Value] = {}
         self.names: set[str] = set()
-        recorder = _Recorder(traced)
+        recorder = Recorder(traced)
         self.stopped: Exception | None = None
         try:
             recorder.run_on(on_device_of(model, example))
@@ -277,6 +126,10 @@ class _Builder:
         # What a traced node stands for by now: another value than its own once a later layer has
         # worked on its tensor in place, or none where that value has no name.
         self.current: dict[fx.Node, Value | None] = {}
+        # Calls that only move data become layers where their result is read: until then, where
+        # each number of theirs comes from, or None where that is not known.
+        self.movement = Movement()
+        self.moved: dict[fx.Node, object] = {}
 
     def capture(self) -> Capture:
         graph = Graph(self.nodes, None, [], [])
@@ -285,10 +138,10 @@ class _Builder:
                 self._input(graph, fx_node)
             elif fx_node.op == "output":
                 self._outputs(graph, fx_node)
-            elif fx_node.op != "call_module" and fx_node not in self.shapes:
-                continue  # a size, or what the run did not reach
             elif fx_node.op == "call_module":
                 self._module(fx_node)
+            elif fx_node in self.recorder.constants or fx_node not in self.recorder.shared:
+                continue  # a parameter, a size, or what the run did not reach
             else:
                 self._function(fx_node)
             self._follow_in_place(fx_node)
@@ -297,6 +150,11 @@ class _Builder:
             reason = f"it fails on the example: {type(self.stopped).__name__}: {reason}"
             self.problems.insert(0, Problem("", type(self.model).__name__, reason))
         return Capture(graph, self.problems, self.traced, self.values, self.model)
+
+    def depends_on_size(self) -> bool:
+        """Whether calls may do something else with images of another size."""
+        names = {_name(fx_node) for fx_node in self.moved if fx_node.op != "call_module"}
+        return bool(self.recorder.sizes) or bool(names - SIZELESS)
 
     # --- pieces ---
 
@@ -311,7 +169,7 @@ class _Builder:
         found = list(found) if isinstance(found, tuple | list) else [found]
         for item in found:
             value = self._read(item, "", self.model) if isinstance(item, fx.Node) else None
-            if value is None:
+            if value is None or item not in self.shapes:
                 if self.stopped is None:
                     self._refuse("", self.model, "it must return a tensor or a tuple of tensors")
                 return
@@ -322,7 +180,10 @@ class _Builder:
         path = str(fx_node.target)
         module = self.traced.get_submodule(path)
         layer = read_layer(module)
-        inputs = self._inputs(fx_node, path, module)
+        if isinstance(module, MOVING) and not layer.refused:
+            self._move(fx_node, module, path, module)
+            return
+        inputs = self._inputs(fx_node.all_input_nodes, path, module)
         binary = layer.op in ("binary_conv2d", "binary_linear")
         if binary and inputs and inputs[0].type != Type.B1:
             layer.refused.append(
@@ -337,37 +198,32 @@ class _Builder:
         self._append(fx_node, path, layer, inputs)
 
     def _function(self, fx_node: fx.Node) -> None:
-        name = getattr(fx_node.target, "__name__", str(fx_node.target))
-        path, owner = self._owner(fx_node)
-        target = fx_node.target
-        layer = None
-        if target in _ADDITIONS and self._is_plain_addition(fx_node):
-            layer = Layer("add")
-        elif target in (torch.flatten, "flatten") and self._is_plain_flatten(fx_node):
-            layer = Layer("flatten")
-        if layer is None:
-            reason = f"it calls {name}, which the compiler does not know: {_way_out(name)}"
-            if name.strip("_") in ("add", "iadd", "flatten"):
-                reason = (
-                    f"it calls {name} in a way that the compiler does not know: {_way_out(name)}"
-                )
-            self._refuse(path, owner, reason)
-            layer = Layer("unsupported")
-        self._append(
-            fx_node, f"{path}.{name}".lstrip("."), layer, self._inputs(fx_node, path, owner)
-        )
+        name = _name(fx_node)
+        owner_path, owner = self._owner(fx_node)
+        path = f"{owner_path}.{name}".lstrip(".")
+        if name in MOVES:
+            call = fx_node.target
+            if fx_node.op == "call_method":
+                call = functools.partial(_call_method, str(fx_node.target))
+            self._move(fx_node, call, owner_path, owner)
+            return
+        args = fx.node.map_arg(fx_node.args, self._argument)
+        kwargs = fx.node.map_arg(fx_node.kwargs, self._argument)
+        try:
+            call = Call(name, args, kwargs, self.shapes, self._flattened)
+            layer, sources = read_call(call)
+        except CallError as refused:
+            layer, sources = Layer("unsupported", refused=[str(refused)]), fx_node.all_input_nodes
+        for reason in layer.refused:
+            self._refuse(owner_path, owner, reason)
+        if layer.op in ("add", "mul") and not layer.refused:
+            sources = [self._one_pixel(source, path) for source in sources]
+        self._append(fx_node, path, layer, self._inputs(sources, owner_path, owner))
 
-    def _is_plain_addition(self, fx_node: fx.Node) -> bool:
-        shapes = [self.shapes.get(a) for a in fx_node.args if isinstance(a, fx.Node)]
-        return (
-            len(shapes) == 2 == len(fx_node.args) and shapes[0] == shapes[1] and not fx_node.kwargs
-        )
-
-    def _is_plain_flatten(self, fx_node: fx.Node) -> bool:
-        start, end = ([*fx_node.args[1:], None, None])[:2]
-        start = fx_node.kwargs.get("start_dim", start)
-        end = fx_node.kwargs.get("end_dim", end)
-        return start == 1 and end in (None, -1, 3)
+    def _argument(self, source: fx.Node) -> object:
+        """A call's argument: a map stays a node, constants and sizes are what they are."""
+        recorder = self.recorder
+        return recorder.sizes.get(source, recorder.constants.get(source, source))
 
     def _owner(self, fx_node: fx.Node) -> tuple[str, nn.Module]:
         """The innermost module whose forward makes this call."""
@@ -378,22 +234,19 @@ class _Builder:
         sources = [self.shapes.get(source, ()) for source in fx_node.all_input_nodes]
         return sources[0] if sources else ()
 
-    def _inputs(self, fx_node: fx.Node, path: str, owner: nn.Module) -> list[Value]:
+    def _inputs(
+        self, sources: Iterable[fx.Node | Value], path: str, owner: nn.Module
+    ) -> list[Value]:
         inputs = []
-        for source in fx_node.all_input_nodes:
-            value = self._read(source, path, owner)
+        for source in sources:
+            value = source if isinstance(source, Value) else self._read(source, path, owner)
             if value is not None:
                 inputs.append(value)
-            elif source.op == "get_attr":
-                self._refuse(path, owner, f"it uses the tensor {source.target} outside of a layer")
-        if len(fx_node.args) == 2 and fx_node.args[0] is fx_node.args[1]:
-            inputs *= 2  # x + x
         return inputs
 
     def _read(self, source: fx.Node, path: str, owner: nn.Module) -> Value | None:
         """What `source` stands for where it is read; refuses the reader if that has no name."""
-        value = self.current.get(source, self.values.get(source.name))
-        if source in self.current and value is None:
+        if source in self.current and self.current[source] is None:
             self._refuse(
                 path,
                 owner,
@@ -401,31 +254,61 @@ class _Builder:
                 "write that one out of place (inplace=False, x = x + y)",
             )
             return self.values.get(source.name)
-        return value
+        if source in self.current:
+            return self.current[source]
+        if source in self.moved and source.name not in self.values:
+            self._materialise(source)
+        return self.values.get(source.name)
 
     def _follow_in_place(self, fx_node: fx.Node) -> None:
         """A layer that works in place changes all that lies in its input's memory."""
         result = self.values.get(fx_node.name)
+        layouts = self.recorder.layouts
         for changed in self.recorder.worked_in_place.get(fx_node, []):
             for other in self.recorder.shared[changed]:
-                if other is fx_node or other.name not in self.values:
+                known_here = other.name in self.values or other in self.moved
+                if other is fx_node or not known_here or self._apart(changed, other):
                     continue
-                known = (
-                    fx_node in self.recorder.shared[changed]
-                    and self.shapes[other] == self.shapes[fx_node]
-                )
-                self.current[other] = result if known else None
+                same = fx_node in layouts and layouts.get(other) == layouts[fx_node]
+                self.current[other] = result if same else None
+
+    def _apart(self, a: fx.Node, b: fx.Node) -> bool:
+        """Whether two moved maps have no number in common."""
+        moved = self.moved.get(a), self.moved.get(b)
+        return all(isinstance(m, Tensor) for m in moved) and not torch.isin(*moved).any()
 
     def _append(self, fx_node: fx.Node, path: str, layer: Layer, inputs: list[Value]) -> None:
         if fx_node not in self.shapes:
             return
+        if layer.before and inputs:
+            value = inputs[-1]
+            for part in layer.before:
+                value = self._step(part, path, value)
+            inputs = [inputs[0], value] if layer.op in ("add", "mul") else [value]
         kind = output_type(layer.op, inputs)
+        if layer.op == "resize" and not layer.attrs["mode"]:
+            kind = inputs[0].type  # the other is read for its size
         value = self._value(fx_node, path, kind)
-        if layer.op == "prelu":
-            layer.params["slope"] = layer.params["slope"].repeat(
-                value.channels // layer.params["slope"].size
-            )
-        self.nodes.append(Node(layer.op, path, inputs, [value], layer.attrs, layer.params))
+        self._node(layer, path, inputs, value)
+
+    def _step(self, layer: Layer, path: str, source: Value) -> Value:
+        """One layer more on the way to a call's result."""
+        channels, height, width = source.shape
+        if layer.op == "channels":
+            channels = layer.params["index"].size
+        name = unique(f"{path}:{layer.op}", self.names)
+        value = Value(name, output_type(layer.op, [source]), (channels, height, width))
+        self._node(layer, path, [source], value)
+        return value
+
+    def _node(self, layer: Layer, path: str, inputs: list[Value], value: Value) -> None:
+        params = layer.params
+        if layer.op in ("prelu", "affine"):
+            params = {
+                name: np.broadcast_to(array, (value.channels,)).copy()
+                for name, array in params.items()
+            }
+        self.nodes.append(Node(layer.op, path, inputs, [value], layer.attrs, params))
 
     def _value(self, fx_node: fx.Node, path: str, kind: Type) -> Value:
         shape = self.shapes[fx_node]
@@ -445,13 +328,122 @@ class _Builder:
         if problem not in self.problems:
             self.problems.append(problem)
 
+    # --- calls that only move data ---
+
+    def _move(self, fx_node: fx.Node, call: Callable, path: str, owner: nn.Module) -> None:
+        """Move numbers as the call moves data."""
+
+        def numbers(source: fx.Node) -> object:
+            if source in self.recorder.sizes:
+                return _plain(self.recorder.sizes[source])
+            if source in self.recorder.constants:
+                return self.recorder.constants[source].cpu()
+            if source in self.moved and source not in self.current:
+                return self.moved[source]
+            value = self._read(source, path, owner)
+            if value is None or source not in self.shapes:
+                raise LookupError(source.name)
+            return self.movement.numbers(value, self.shapes[source])
+
+        if fx_node not in self.recorder.shared:
+            return  # the run did not reach it
+        try:
+            args = fx.node.map_arg(fx_node.args, numbers)
+            kwargs = fx.node.map_arg(fx_node.kwargs, numbers)
+            self.moved[fx_node] = call(*args, **kwargs)
+        except Exception:  # what cannot be moved so is refused where it is read
+            self.moved[fx_node] = None
+
+    def _materialise(self, fx_node: fx.Node) -> None:
+        """Put the layers that move data so into the graph; refuses what is not known."""
+        path, owner = self._owner(fx_node)
+        is_layer = fx_node.op == "call_module"
+        if is_layer:
+            path, owner = str(fx_node.target), self.traced.get_submodule(str(fx_node.target))
+        numbers = self.moved[fx_node]
+        found = self.movement.recognise(numbers) if isinstance(numbers, Tensor) else None
+        name = path if is_layer else f"{path}.{_name(fx_node)}".lstrip(".")
+        if found is None:
+            self._refuse(
+                path, owner, f"it {'' if is_layer else f'calls {_name(fx_node)}, which '}{UNKNOWN}"
+            )
+            sources = self.movement.sources(numbers) if isinstance(numbers, Tensor) else []
+            self._append(fx_node, name, Layer("unsupported"), sources)
+            return
+        inputs, layers = found
+        if not layers:
+            layers = [Layer("flatten" if len(self.shapes[fx_node]) == 2 else "identity")]
+        for layer in layers[:-1]:
+            inputs = [self._joined(layer, name, inputs)]
+        self._append(fx_node, name, layers[-1], inputs)
+
+    def _joined(self, layer: Layer, path: str, inputs: list[Value]) -> Value:
+        _, height, width = inputs[0].shape
+        shape = (layer.params["index"].size, height, width)
+        value = Value(
+            unique(f"{path}:channels", self.names), output_type("channels", inputs), shape
+        )
+        self._node(layer, path, inputs, value)
+        return value
+
+    def _flattened(self, source: fx.Node) -> Value | None:
+        numbers = self.moved.get(source)
+        known = isinstance(numbers, Tensor) and source not in self.current
+        return self.movement.is_flattened(numbers) if known else None
+
+    def _one_pixel(self, source: fx.Node | Value, path: str) -> fx.Node | Value:
+        """The one pixel that a map repeats (`gate.expand_as(x)`), or the map itself."""
+        numbers = self.moved.get(source) if isinstance(source, fx.Node) else None
+        if not isinstance(numbers, Tensor) or numbers.dim() != 4 or source in self.current:
+            return source
+        pixel = numbers[:, :, :1, :1]
+        if pixel.shape == numbers.shape or not torch.equal(pixel.expand_as(numbers), numbers):
+            return source
+        found = self.movement.recognise(pixel)
+        if found is None:
+            return source
+        inputs, layers = found
+        return self._joined(layers[0], path, inputs) if layers else inputs[0]
+
+
+def _name(fx_node: fx.Node) -> str:
+    """A call's function or method, as people know it."""
+    return getattr(fx_node.target, "__name__", str(fx_node.target))
+
+
+def _call_method(name: str, x: Tensor, *args: object, **kwargs: object) -> object:
+    return getattr(x, name)(*args, **kwargs)
+
+
+def _plain(size: object) -> object:
+    """Sizes as the numbers that they are for the example."""
+    if isinstance(size, tuple):
+        return tuple(map(_plain, size))
+    return size.number if isinstance(size, Extent) else size
+
+
+def _differences(graph: Graph, other: Graph, model: nn.Module) -> list[Problem]:
+    """What the model does otherwise with images of another size, as far as it takes them."""
+    for a, b in zip(graph.nodes, other.nodes, strict=False):
+        if (a.op, b.op) == ("flatten", "unsupported"):
+            return []  # a vector of another length: the program will not take that size
+        index = [node.params.get("index") for node in (a, b)]
+        if (a.op, a.path, a.attrs) != (b.op, b.path, b.attrs) or not np.array_equal(*index):
+            path = a.path.rpartition(".")[0]
+            reason = f"its call {a.path} does something else with images of another size"
+            return [Problem(path, type(model.get_submodule(path)).__name__, reason)]
+    return []
+
+
+_KEEP_TYPE = ("max_pool", "flatten", "identity", "channels", "pixel_shuffle")
+
 
 def output_type(op: str, inputs: list[Value]) -> Type:
     """Type of what a captured operation gives: bits behind a sign, else real numbers."""
     if op == "sign":
         return Type.B1
-    if op in ("max_pool", "flatten", "identity") and inputs:
-        return inputs[0].type
+    if op in _KEEP_TYPE and inputs and all(value.type == Type.B1 for value in inputs):
+        return Type.B1
     return Type.F32
 
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from signbit.compiler import reference
 from signbit.compiler.emit import emit
-from signbit.compiler.ir import Graph, Type, Value
+from signbit.compiler.ir import FLOAT_ATTRS, Graph, Type, Value
 from signbit.compiler.passes import lower
 from signbit.errors import SignbitError, VerifyError
 
@@ -224,7 +224,7 @@ def _in_float64(captured: Capture) -> tuple[torch.nn.Module, torch.nn.Module]:
 
 def _outputs(model: torch.nn.Module, example: torch.Tensor) -> list[np.ndarray]:
     """What the model itself gives, not its traced form."""
-    from signbit.compiler.capture import evaluating, on_device_of
+    from signbit.compiler.tracing import evaluating, on_device_of
 
     with evaluating(model):
         found = model(on_device_of(model, example).clone())
@@ -242,12 +242,17 @@ def _check_rounding(graph: Graph, exact: Graph) -> None:
             raise VerifyError(f"{node.path}: its steps are not those of the PyTorch model")
         pairs = [(node, same), *zip(node.epilogue, same.epilogue, strict=True)]
         for a, b in pairs:
-            equal = a.attrs == b.attrs and a.params.keys() == b.params.keys()
+            equal = a.attrs == _rounded(b.attrs) and a.params.keys() == b.params.keys()
             if not equal or any(
                 not np.array_equal(a.params[name], b.params[name].astype(a.params[name].dtype))
                 for name in b.params
             ):
                 raise VerifyError(f"{node.path}: its numbers are not those of the PyTorch model")
+
+
+def _rounded(attrs: dict[str, int | float]) -> dict[str, int | float]:
+    """Attributes as the file holds them."""
+    return {k: float(np.float32(v)) if k in FLOAT_ATTRS else v for k, v in attrs.items()}
 
 
 def _prediction(output: np.ndarray) -> np.ndarray:
@@ -258,7 +263,7 @@ def _model_values(
     captured: Capture, traced: torch.nn.Module, example: torch.Tensor
 ) -> dict[str, np.ndarray]:
     """What the traced model computes, by the names of graph values."""
-    from signbit.compiler.capture import evaluating, record
+    from signbit.compiler.tracing import evaluating, record
 
     with evaluating(traced):
         found = record(traced, example)

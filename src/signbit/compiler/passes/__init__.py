@@ -17,10 +17,22 @@ from signbit.compiler.passes.expand import expand
 from signbit.compiler.passes.fold import fold_affine
 from signbit.compiler.passes.fuse import fuse
 from signbit.compiler.passes.int4 import lower_int4
+from signbit.compiler.passes.movement import compose_channels, move_signs
 from signbit.compiler.passes.share import share_quant8
 from signbit.compiler.passes.simplify import simplify
 from signbit.compiler.passes.split import split_epilogues
 from signbit.compiler.passes.thresholds import lower_signs
+
+_LOWERINGS = (
+    expand,
+    compose_channels,
+    move_signs,
+    lower_int4,
+    lower_signs,
+    remove_dead,
+    fold_affine,
+    share_quant8,
+)
 
 
 def lower(captured: Graph, precision: type[np.floating] = np.float32) -> Graph:
@@ -30,6 +42,6 @@ def lower(captured: Graph, precision: type[np.floating] = np.float32) -> Graph:
     themselves. Raises CompileError naming the layer that cannot be lowered.
     """
     graph = simplify(captured)
-    for lowering in (expand, lower_int4, lower_signs, remove_dead, fold_affine, share_quant8):
+    for lowering in _LOWERINGS:
         graph = lowering(graph)
     return check(cast(split_epilogues(fuse(graph)), precision))

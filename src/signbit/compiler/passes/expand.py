@@ -1,6 +1,7 @@
 """Layers fall apart into sums and per-channel steps.
 
-A binary convolution becomes `conv_b1` (an integer) and `affine` (its scale); an 8-bit one `quant8`,
+Bits that a real-valued layer reads become real numbers in a node `real` of their own. A binary
+convolution becomes `conv_b1` (an integer) and `affine` (its scale); an 8-bit one `quant8`,
 `conv_q8`, `affine`; a batch norm `affine`. Nothing is folded yet: the thresholds are cut on the
 path as the model computes it, one rounding where it has one.
 """
@@ -14,15 +15,29 @@ import numpy as np
 from signbit.compiler.ir import Graph, Node, Type, Value
 from signbit.errors import CompileError
 
-_STEPS = ("rprelu", "prelu", "add", "int4_add", "max_pool", "avg_pool", "global_avg_pool")
+_KEPT = (
+    "rprelu", "prelu", "affine", "clip", "sigmoid", "add", "mul", "int4_add", "max_pool",
+    "avg_pool", "global_avg_pool", "adaptive_pool", "channels", "resize", "pixel_shuffle",
+)  # fmt: skip
+_READ_BITS = ("binary_conv2d", "max_pool", "global_avg_pool", "pixel_shuffle")
 
 
 def expand(graph: Graph) -> Graph:
     """Replace layers by integer convolutions and steps. Raises CompileError, naming the layer,
-    for real-valued operations on bits."""
+    for what has no lowering."""
     nodes: list[Node] = []
+    real: dict[Value, Value] = {}
     for node in graph.nodes:
-        nodes += _expand(node)
+        inputs = list(node.inputs)
+        # the second map of a resize is read for its size only
+        for at in () if _reads_bits(node) else range(1 if node.op == "resize" else len(inputs)):
+            bits = inputs[at]
+            if bits.type == Type.B1:
+                if bits not in real:
+                    real[bits] = Value(f"{bits.name}:real", Type.F32, bits.shape)
+                    nodes.append(Node("real", node.path, [bits], [real[bits]]))
+                inputs[at] = real[bits]
+        nodes += _expand(replace(node, inputs=inputs))
     for value in graph.outputs:
         if value.type == Type.B1:
             raise CompileError(
@@ -42,8 +57,6 @@ def _expand(node: Node) -> list[Node]:
         bias = node.params.get("bias", np.zeros(node.outputs[0].channels))
         # +0.0 keeps the cut of a bias of 0 from being -0.0
         return [Node("sign", node.path, node.inputs, node.outputs, {}, {"cut": 0.0 - bias})]
-    if node.op not in ("max_pool", "global_avg_pool"):
-        _refuse_bits(node)
     if node.op == "batch_norm":
         return [
             Node(
@@ -55,7 +68,9 @@ def _expand(node: Node) -> list[Node]:
                 batch_norm(node.params, node.attrs["eps"]),
             )
         ]
-    if node.op in _STEPS:
+    if node.op in ("add", "mul"):
+        _check_broadcast(node)
+    if node.op in _KEPT:
         return [node]
     raise CompileError(f"{node.path}: {node.op} cannot be lowered")
 
@@ -66,11 +81,20 @@ def batch_norm(params: dict[str, np.ndarray], eps: float) -> dict[str, np.ndarra
     return {"scale": scale, "bias": params["bias"] - params["mean"] * scale}
 
 
-def _refuse_bits(node: Node) -> None:
-    if any(value.type == Type.B1 for value in node.inputs):
+def _reads_bits(node: Node) -> bool:
+    """Whether a node takes its inputs as they are."""
+    if node.op == "channels":
+        return all(value.type == Type.B1 for value in node.inputs)
+    return node.op in _READ_BITS or (node.op == "resize" and node.attrs["mode"] == 0)
+
+
+def _check_broadcast(node: Node) -> None:
+    """One of two maps that are added or multiplied has the shape of the result."""
+    out = node.outputs[0].shape
+    if out not in [value.shape for value in node.inputs]:
+        shapes = " and ".join(str(value.shape) for value in node.inputs)
         raise CompileError(
-            f"{node.path}: {node.op} reads bits; only binary layers, max-pooling and global "
-            "average pooling can: remove it, or put it before the sign"
+            f"{node.path}: meets maps of {shapes}; one of them must have the shape of the result"
         )
 
 
@@ -81,7 +105,7 @@ def _sums(node: Node) -> Value:
 def _binary_conv(node: Node) -> list[Node]:
     sums = _sums(node)
     weight, scale = node.params["weight"], node.params["scale"]
-    affine = {"scale": scale, "bias": np.zeros_like(scale)}
+    affine = {"scale": scale, "bias": node.params.get("bias", np.zeros_like(scale))}
     return [
         Node("conv_b1", node.path, node.inputs, [sums], node.attrs, {"weight": weight}),
         Node("affine", node.path, [sums], node.outputs, {}, affine),
@@ -89,14 +113,7 @@ def _binary_conv(node: Node) -> list[Node]:
 
 
 def _quant_conv(node: Node) -> list[Node]:
-    source, nodes = node.inputs[0], []
-    if source.type == Type.B1:
-        if source.shape[1:] != (1, 1):
-            _refuse_bits(node)
-        # The mean over one pixel: bits as real numbers.
-        real = Value(f"{node.outputs[0].name}:real", Type.F32, source.shape)
-        nodes.append(Node("global_avg_pool", node.path, [source], [real]))
-        source = real
+    source = node.inputs[0]
     quantised = Value(f"{node.outputs[0].name}:u8", Type.U8, source.shape)
     sums = _sums(node)
     attrs = dict(node.attrs)
@@ -104,7 +121,6 @@ def _quant_conv(node: Node) -> list[Node]:
     scale = node.params["scale"]
     affine = {"scale": scale, "bias": node.params.get("bias", np.zeros_like(scale))}
     return [
-        *nodes,
         Node("quant8", node.path, [source], [quantised], quant8),
         Node("conv_q8", node.path, [quantised], [sums], attrs, {"weight": node.params["weight"]}),
         Node("affine", node.path, [sums], node.outputs, {}, affine),

@@ -4,17 +4,18 @@ Walking the graph in order, every epilogue has one *live* value, the one that it
 to. A step that changes the value (`affine`, `add`, `rprelu`, ...) moves the live value on; what
 others still need of it is written before: as bits or 8-bit integers where they want only those, as
 a stored real number otherwise. Where a step's input is in memory and not live, a `pointwise` node
-is opened for it.
+is opened for it. Bits become real numbers (`real`) where such a node reads them.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from signbit.compiler.ir import Graph, Node, Step, Type, Value
+from signbit.compiler.ir import LOWERED_OPS, READING, Graph, Node, Step, Type, Value
 
 WRITING = ("threshold", "sign", "quant8")
-_POOLS = ("max_pool", "avg_pool", "global_avg_pool")
+_CONVOLUTIONS = ("conv_b1", "conv_q8")
+_PLAIN = tuple(op for op, spec in LOWERED_OPS.items() if not spec.epilogue)
 
 
 def fuse(graph: Graph) -> Graph:
@@ -49,19 +50,22 @@ class _Fusion:
     def take(self, node: Node) -> None:
         if node in self.done:
             return
-        if node.op in ("conv_b1", "conv_q8"):
+        if node.op in _CONVOLUTIONS or node.op == "real":
             region = self._open(node.op, node, node.inputs)
             self.live[node.outputs[0]] = region
-        elif node.op in _POOLS:
-            region = self._open(node.op, node, node.inputs)
+        elif node.op in _PLAIN:
+            region = self._open(node.op, node, self._sized(node))
             region.node.outputs.append(node.outputs[0])
             self.home[node.outputs[0]] = region
         elif node.op in WRITING:
-            self._write(self._region_of(node.inputs[0]), node)
-        elif node.op == "add":
-            self._add(node)
+            self._write(self._region_of(node.inputs[0], node), node)
+        elif node.op in READING:
+            self._combine(node)
         else:
-            self._change(self._region_of(node.inputs[0]), node.inputs[0], node, None)
+            source = node.inputs[0]
+            if self._meets_itself(node):
+                self._leave(source)
+            self._change(self._region_of(source, node), source, node, None)
 
     def store(self, value: Value) -> None:
         """See to it that `value` is in memory."""
@@ -74,25 +78,58 @@ class _Fusion:
         for value in inputs:
             self.store(value)
         attrs, params = (dict(node.attrs), dict(node.params)) if op == node.op else ({}, {})
+        op = "pointwise" if op == "real" else op
         region = _Region(Node(op, node.path, list(inputs), [], attrs, params))
         self.regions.append(region)
         return region
 
-    def _region_of(self, value: Value) -> _Region:
+    def _sized(self, node: Node) -> list[Value]:
+        """A node's inputs; one that is read for its size may be any map of that size."""
+        if node.op != "resize" or len(node.inputs) < 2:
+            return node.inputs
+        source, like = node.inputs
+        if like not in self.home and self.live[like].node.outputs:
+            like = self.live[like].node.outputs[0]
+        return [source, like]
+
+    def _region_of(self, value: Value, reader: Node) -> _Region:
         """Where `value` is live; opens a `pointwise` if it is only in memory."""
         if value not in self.live:
-            reader = self.graph.consumers(value)[0]
             self.live[value] = self._open("pointwise", replace(reader, op=""), [value])
         return self.live[value]
 
+    def _meets_itself(self, node: Node) -> bool:
+        """Whether what `node` begins to make of a value is added to, or multiplied with, that same
+        value: an epilogue cannot read what it writes, so a node that reads it is opened."""
+        source, value = node.inputs[0], node.outputs[0]
+        if source.type != Type.F32 or source not in self.live:
+            return False
+        while True:
+            readers = self.graph.consumers(value)
+            if len(readers) != 1 or value in self.graph.outputs:
+                return False
+            if readers[0].op in READING:
+                return source in readers[0].inputs
+            if readers[0].op in (*_CONVOLUTIONS, *_PLAIN, *WRITING, "real"):
+                return False
+            value = readers[0].outputs[0]
+
+    def _leave(self, value: Value) -> None:
+        """Store a live value, having written the bits that others need of it."""
+        for reader in self.graph.consumers(value):
+            if reader.op in WRITING and reader not in self.done:
+                self._write(self.live[value], reader)
+        self.store(value)
+        del self.live[value]
+
     def _append(self, region: _Region, step: Step) -> None:
         region.node.epilogue.append(step)
-        if step.kind == "add":
+        if step.kind in READING:
             region.node.inputs.append(step.value)
         elif step.value is not None:
             region.node.outputs.append(step.value)
             self.home[step.value] = region
-        if step.kind == "add" or step.value is None:
+        if step.kind in READING or step.value is None:
             region.changed.append(step)
 
     def _write(self, region: _Region, node: Node) -> None:
@@ -100,21 +137,26 @@ class _Fusion:
         self._append(region, step)
         self.done.add(node)
 
-    def _add(self, node: Node) -> None:
-        a, b = node.inputs
-        for main, other in sorted([(a, b), (b, a)], key=lambda pair: -self._weight(pair[0])):
+    def _combine(self, node: Node) -> None:
+        """Add or multiply two maps: one of them is live, the other read from memory. The live one
+        has the shape of the result; the other may be the same for all channels or pixels."""
+        shape = node.outputs[0].shape
+        pairs = [node.inputs, node.inputs[::-1]]
+        pairs = [(main, other) for main, other in pairs if main.shape == shape]
+        for main, other in sorted(pairs, key=lambda pair: -self._weight(pair[0])):
             region = self.live.get(main)
             if region is not None and main is not other and self._may_wait(region, other):
                 self.store(other)
                 self._change(region, main, node, other)
                 return
-        self.store(a)
-        self.store(b)
-        region = self._open("pointwise", replace(node, op=""), [b])
-        self._change(region, b, node, a)
+        main, other = pairs[-1]
+        self.store(other)
+        self.store(main)
+        region = self._open("pointwise", replace(node, op=""), [main])
+        self._change(region, main, node, other)
 
     def _weight(self, value: Value) -> tuple[int, int]:
-        """How much there is to do in the region of `value`: the add waits for the greater one."""
+        """How much there is to do in the region of `value`: the step waits for the greater one."""
         region = self.live.get(value)
         if region is None:
             return -1

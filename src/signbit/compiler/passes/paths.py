@@ -1,7 +1,7 @@
 """Per-channel paths from an integer to a real number, evaluated in float64.
 
 Behind an integer sum (a convolution's, or that of an INT4 add) stands a chain of steps that work on
-each channel alone: affine maps and PReLUs. Such a path is piecewise linear with few kinks, and
+each channel alone: affine maps, PReLUs, clips. Such a path is piecewise linear with few kinks, and
 correctly rounded arithmetic is monotone, so that between two kinks the path is monotone in float64
 too. Where a condition on its end changes is therefore found exactly: by trying every integer, or
 where there are too many by bisection between the kinks.
@@ -15,7 +15,8 @@ import numpy as np
 
 from signbit.compiler.ir import Graph, Node, Type, Value
 
-PATH_OPS = ("affine", "prelu", "rprelu")
+PATH_OPS = ("affine", "prelu", "rprelu", "clip")
+_MONOTONE = ("affine", "clip")  # without a kink at which they turn
 EXHAUSTIVE = 1 << 17  # integers a channel
 _CHUNK = 1 << 21  # evaluations at a time
 
@@ -53,6 +54,8 @@ def evaluate(steps: list[Node], values: np.ndarray, channels: slice = slice(None
         p = {name: array[channels, None] for name, array in step.params.items()}
         if step.op == "affine":
             v = v * p["scale"] + p["bias"]
+        elif step.op == "clip":
+            v = np.clip(v, step.attrs["minimum"], step.attrs["maximum"])
         elif step.op == "prelu":
             v = np.where(v >= 0, v, p["slope"] * v)
         else:
@@ -67,7 +70,7 @@ def direction(steps: list[Node], channels: int) -> np.ndarray:
     for step in steps:
         if step.op == "affine":
             sign = sign * np.where(step.params["scale"] >= 0, 1, -1)
-        else:
+        elif step.op != "clip":
             sign = sign * (step.params["slope"] >= 0)
     return sign
 
@@ -111,7 +114,7 @@ def changes(
 
     starts = [low]
     for index, step in enumerate(steps):
-        if step.op == "affine":
+        if step.op in _MONOTONE:
             continue
         shift = float(step.params["shift_in"][channel]) if step.op == "rprelu" else 0.0
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from signbit.compiler.ir import MAX_STEPS, Graph, Node, Step, Type, Value
+from signbit.compiler.ir import MAX_STEPS, READING, Graph, Node, Step, Type, Value
 from signbit.errors import CompileError
 
 
@@ -53,7 +53,7 @@ def _stored(node: Node, at: int, part: int) -> tuple[Value, list[Step]]:
     for step in reversed(node.epilogue[:at]):
         if step.kind == "store":
             return step.value, []
-        if step.kind == "add" or step.value is None:
+        if step.kind in READING or step.value is None:
             break
     value = Value(f"{node.path}:part{part}", Type.F32, node.outputs[0].shape)
     return value, [Step("store", value=value)]
@@ -61,6 +61,7 @@ def _stored(node: Node, at: int, part: int) -> tuple[Value, list[Step]]:
 
 def _with_steps(node: Node, source: Value, steps: list[Step]) -> Node:
     """A copy of `node` that reads `source` and has these steps alone."""
-    inputs = [source, *(step.value for step in steps if step.kind == "add")]
-    outputs = [step.value for step in steps if step.kind != "add" and step.value is not None]
+    inputs = [source, *(step.value for step in steps if step.kind in READING)]
+    written = (step for step in steps if step.kind not in READING)
+    outputs = [step.value for step in written if step.value is not None]
     return replace(node, inputs=inputs, outputs=outputs, epilogue=steps)

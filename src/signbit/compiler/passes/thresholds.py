@@ -42,6 +42,8 @@ def _lower_sign(graph: Graph, sign: Node) -> list[Node]:
     pool = graph.producer(source)
     if pool is None or pool.op != "max_pool" or source.type != Type.F32:
         return [sign]
+    if (pool.attrs["dilation_h"], pool.attrs["dilation_w"]) != (1, 1):
+        return [sign]  # a window may see nothing of a small image: its -inf is no pixel's bit
     source, before = walk_up(graph, pool.inputs[0])
     way = direction(after, sign.outputs[0].channels)
     if source.type != Type.I32 or not way.all():
