@@ -71,10 +71,12 @@ def test_uncalibrated_and_refused_is_refused() -> None:
 
 
 def test_network_that_fails_in_lowering_names_the_layer() -> None:
-    model = nn.Sequential(snn.Sign(), snn.BinaryConv2d(3, 4, 1), snn.Sign(), nn.BatchNorm2d(4))
+    model = nn.Sequential(snn.Sign(), snn.BinaryConv2d(3, 4, 1), snn.Sign(), nn.Flatten())
+    model.append(nn.BatchNorm1d(64))
     summary = signbit.summary(model, torch.randn(1, 3, 4, 4))
-    assert [row.runs for row in summary.rows] == ["fused", "binary", "fused", "refused"]
-    assert "reads bits" in summary.rows[3].reasons[0]
+    runs = ["fused", "binary", "fused", "nothing to do", "refused"]
+    assert [row.runs for row in summary.rows] == runs
+    assert "reads a flattened map" in summary.rows[4].reasons[0]
 
 
 def test_network_that_cannot_be_traced_or_run() -> None:

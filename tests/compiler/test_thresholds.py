@@ -12,7 +12,7 @@ from signbit.compiler.passes import thresholds
 from signbit.compiler.passes.paths import changes, direction, evaluate, reachable
 from signbit.compiler.passes.thresholds import intervals, lower_signs
 from signbit.errors import CompileError
-from tests.compiler.build import path_graph, step
+from tests.compiler.build import path_graph, pool_attrs, step
 
 GAINS = [0.0, -0.0, 1.0, -1.0, 1e-30, -1e-30, 1e6, -1e6]
 real = st.one_of(
@@ -134,8 +134,7 @@ def pooled_graph(gain: np.ndarray, slope: np.ndarray) -> Graph:
     before = step("affine", scale=np.linspace(-1, 1, channels), bias=np.full(channels, 0.25))
     graph = path_graph(np.ones((channels, 5, 1, 1), np.int8), [before])
     pooled = Value("pooled", Type.F32, (channels, 1, 1))
-    window = {f"{name}_{axis}": 2 for name in ("kernel", "stride") for axis in "hw"}
-    attrs = window | {"pad_h": 0, "pad_w": 0}
+    attrs = pool_attrs("max_pool", 2, 2, 0)
     nodes = [*graph.nodes, Node("max_pool", "pool", [graph.outputs[0]], [pooled], attrs)]
     value = pooled
     rest = [

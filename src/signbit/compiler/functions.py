@@ -93,6 +93,9 @@ _INSTEAD = {
     "linear": "the layer signbit.nn.BinaryLinear (after a Sign) or signbit.nn.QuantLinear",
     "batch_norm": "the layer torch.nn.BatchNorm2d",
     "max": "torch.nn.functional.adaptive_max_pool2d(x, 1) for the greatest pixel of a channel",
+    **dict.fromkeys(
+        ("max_pool2d_with_indices", "adaptive_max_pool2d_with_indices"), "return_indices=False"
+    ),
     "sum": "x.mean((2, 3)) for the mean of a channel, x + y for two maps",
     "pixel_unshuffle": "a convolution with a stride",
     **dict.fromkeys(

@@ -32,6 +32,10 @@ _RUNS = {
     "max_pool": "pooling",
     "avg_pool": "pooling",
     "global_avg_pool": "pooling",
+    "adaptive_pool": "pooling",
+    "channels": "data movement",
+    "resize": "data movement",
+    "pixel_shuffle": "data movement",
     "identity": "nothing to do",
     "flatten": "nothing to do",
 }
@@ -49,8 +53,9 @@ class Row:
         memory: bytes of what it leaves in memory for one image, at the type that the program
             stores, with its input's 8-bit form if it makes one; 0 where all is fused. Where the
             model cannot be lowered: of its output, as bits or float32.
-        runs: `binary`, `8-bit`, `pooling`, `fused` (into what produces its input), `pointwise` (a
-            pass over memory of its own), `nothing to do`, `8-bit, calibrate first`, or `refused`.
+        runs: `binary`, `8-bit`, `pooling`, `data movement`, `fused` (into what produces its input),
+            `pointwise` (a pass over memory of its own), `nothing to do`, `8-bit, calibrate first`,
+            or `refused`.
         reasons: why it is refused, or what it lacks.
     """
 
@@ -120,6 +125,8 @@ def summarize(model: nn.Module, example_input: Tensor) -> Summary:
         refused.setdefault(_layer_at_fault(captured.graph, failure), []).append(failure)
     rows = []
     for node, (path, count) in zip(captured.graph.nodes, count_layers(captured.graph), strict=True):
+        if ":" in node.outputs[0].name:
+            continue  # a step on the way to the layer's result
         reasons = refused.get(path, [])
         rows.append(
             Row(

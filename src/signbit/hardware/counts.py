@@ -22,7 +22,7 @@ from signbit.compiler.ir import CAPTURED_OPS, Graph, Node
 
 PRECISIONS = (1, 8, 32)
 # Parameters of a captured node that inference does not need beside the others.
-_FOLDED = {"batch_norm": ("mean", "var")}
+_FOLDED = {"batch_norm": ("mean", "var"), "channels": ("index",)}
 
 
 @dataclass(frozen=True)
@@ -80,13 +80,21 @@ def count_node(node: Node) -> Count:
     for name, array in node.params.items():
         if name == "weight":
             found.params[spec.weight_bits] += array.size
-        elif not (name in _FOLDED.get(node.op, ()) or (name == "scale" and (array == 1).all())):
+        elif not (name in _FOLDED.get(node.op, ()) or _is_constant(node, name)):
             found.params[32] += array.size
     if spec.weight_bits is not None:
         weight = node.params["weight"]
         _, height, width = node.outputs[0].shape
         found.macs[spec.weight_bits] += int(weight.size) * height * width
     return found
+
+
+def _is_constant(node: Node, name: str) -> bool:
+    """Whether numbers a channel stand in the model's code: scales of 1, `x * 0.5`."""
+    array = node.params[name]
+    if node.op == "affine":
+        return bool((array == array[0]).all())
+    return name == "scale" and bool((array == 1).all())
 
 
 def total(counts: Iterable[Count]) -> Count:
