@@ -303,7 +303,8 @@ class _Builder:
 
     def _node(self, layer: Layer, path: str, inputs: list[Value], value: Value) -> None:
         params = layer.params
-        if layer.op in ("prelu", "affine"):
+        if layer.op in ("prelu", "affine", "sign"):
+            # one number may serve all channels
             params = {
                 name: np.broadcast_to(array, (value.channels,)).copy()
                 for name, array in params.items()
