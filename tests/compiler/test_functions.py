@@ -112,6 +112,9 @@ MOVEMENT = {
     "depth to space": lambda m, x: depth_to_space(x),
     "pixel_shuffle": lambda m, x: F.pixel_shuffle(x, 2),
     "reversed and shuffled": lambda m, x: F.pixel_shuffle(x.flip(1), 2),
+    "join of a pixel shuffle": lambda m, x: torch.cat(
+        [F.interpolate(x, scale_factor=2), F.pixel_shuffle(x, 2), depth_to_space(m.q(x))], 1
+    ),
     "chunks": lambda m, x: torch.cat(x.chunk(2, 1)[::-1], dim=1),
     "split": lambda m, x: torch.cat([x.split([3, 5], 1)[1], m.q(x)], 1),
     "slices": lambda m, x: torch.cat([x[:, :2], F.relu(x[:, 2:]), x[:, ::2]], 1),

@@ -339,8 +339,9 @@ class _Builder:
                 return _plain(self.recorder.sizes[source])
             if source in self.recorder.constants:
                 return self.recorder.constants[source].cpu()
-            if source in self.moved and source not in self.current:
-                return self.moved[source]
+            moved = self.moved.get(source) if source not in self.current else None
+            if moved is not None and not self.movement.is_shuffled(moved):
+                return moved
             value = self._read(source, path, owner)
             if value is None or source not in self.shapes:
                 raise LookupError(source.name)

@@ -95,6 +95,16 @@ class Movement:
             return shuffled and (shuffled[0], [*shuffled[1], layer])
         return None
 
+    def is_shuffled(self, numbers: object) -> bool:
+        """Whether numbers are a map behind a pixel shuffle: what is moved next is that map."""
+        if not isinstance(numbers, Tensor) or numbers.dim() != 4 or not numbers.numel():
+            return False
+        base = self._base_of(numbers)
+        if base is None or numbers.shape[2:] == base.shape[2:]:
+            return False
+        found = self.recognise(numbers)
+        return found is not None and found[1][-1].op == "pixel_shuffle"
+
     def is_flattened(self, numbers: Tensor) -> Value | None:
         """The map that numbers [N, C, P] are, its pixels in one row, if they are that."""
         base = self._base_of(numbers) if numbers.numel() else None
