@@ -88,7 +88,10 @@ def index(*numbers: int) -> Callable[[Graph], None]:
 BROKEN = [
     (attr("up", mode=2), "up: mode must be 0 or 1"),
     (attr("like", align_corners=1), "like: align_corners must be 0"),
-    (attr("up", scale_h=0), "up: (has no size|gives a map of 0x0)"),
+    (attr("up", scale_h=0, scale_w=0), "up: gives a map of 0x0"),
+    (attr("up", scale_h=0, out_h=3, out_w=3), "up: has a size for rows or columns alone"),
+    (attr("up", out_h=3, out_w=3), "up: its size must be given in one way"),
+    (attr("like", scale_h=2, scale_w=2), "like: its size must be given in one way"),
     (attr("up", scale_w=1 << 30), "up: gives a map of"),
     (attr("up", scale_w=-1), "up: "),
     (attr("shuffle", factor=3), "shuffle: its factor 3 does not divide 8 channels|has shape"),
@@ -129,7 +132,7 @@ def test_steps_that_break_a_rule() -> None:
     pool = Value("pool", Type.F32, (3, 1, 1))
     graph.nodes.insert(1, Node("global_avg_pool", "pool", [other], [pool]))
     end = node(graph, "end")
-    end.inputs.append(pool)
+    end.inputs.insert(1, pool)
     end.epilogue[:0] = [Step("mul", value=pool)]
     with pytest.raises(FormatError, match="end: mul of 3 channels and 2"):
         read_graph(emit(graph))

@@ -154,8 +154,11 @@ def _check_resize(node: Node) -> None:
     _require(node.inputs[0].type == Type.F32 or a["mode"] == 0, node, "bits have no bilinear mode")
     sizes = [a[name] for name in ("scale_h", "scale_w", "out_h", "out_w")]
     _require(min(sizes) >= 0, node, "a size is negative")
-    given = len(node.inputs) > 1, *(a > 0 and b > 0 for a, b in (sizes[:2], sizes[2:]))
-    _require(any(given), node, "has no size")
+    pairs = [(bool(h), bool(w)) for h, w in (sizes[:2], sizes[2:])]
+    _require(all(h == w for h, w in pairs), node, "has a size for rows or columns alone")
+    ways = (len(node.inputs) > 1) + sum(h for h, _ in pairs)
+    message = "its size must be given in one way: a second map, a scale, or out_h and out_w"
+    _require(ways == 1, node, message)
 
 
 def _check_pixel_shuffle(node: Node) -> None:
@@ -186,6 +189,10 @@ def _check_epilogue(node: Node, channels: int, size: tuple[int, int]) -> None:
     steps = len(node.epilogue)
     _require(steps <= MAX_STEPS, node, f"has {steps} steps, more than {MAX_STEPS}")
     integer, four_bits = node.op != "pointwise", False
+    read = [step.value for step in node.epilogue if step.kind in READING]
+    _require(node.inputs[1:] == read, node, "its further inputs are not those of its steps")
+    written = [s.value for s in node.epilogue if s.value is not None and s.kind not in READING]
+    _require(node.outputs == written, node, "its outputs are not those of its steps")
     for step in node.epilogue:
         spec = STEPS.get(step.kind)
         _require(spec is not None, node, f"{step.kind} is not a step of the engine")
@@ -222,7 +229,6 @@ def _check_reading(node: Node, step: Step, integer: bool, shape: tuple[int, int,
     value = step.value
     kind = Type.I4 if integer else Type.F32
     _require(value.type == kind, node, f"{step.kind} of different types")
-    _require(value in node.inputs[1:], node, f"reads {value.name}, which is not among its inputs")
     if integer:
         _require(value.shape == shape, node, f"{step.kind} of a value of shape {value.shape}")
     channels = value.channels in (1, shape[0])
