@@ -23,6 +23,8 @@ from signbit.compiler.movement import MOVES, SIZELESS, UNKNOWN, Movement
 from signbit.compiler.tracing import Extent, Recorder, Tracer, evaluating, on_device_of
 from signbit.errors import CompileError
 
+_IMAGES = 2  # of the example: shapes need no more, and a model must take any number
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -86,7 +88,7 @@ def capture_leniently(model: nn.Module, example_input: Tensor) -> Capture:
             traced = fx.GraphModule(model, tracer.trace(model))
         except Exception as error:  # whatever a model's own forward raises on symbolic values
             return _capture_by_hooks(model, example_input, tracer.where(model), error)
-        builder = _Builder(traced, model, example_input)
+        builder = _Builder(traced, model, example_input[:_IMAGES])
         captured = builder.capture()
         if not captured.problems and builder.depends_on_size():
             n, channels, height, width = example_input.shape
