@@ -9,12 +9,16 @@
 #include <string>
 
 #include "error.h"
+#include "facts.h"
 #include "program.h"
 #include "select.h"
 #include "session.h"
 
 struct signbit_model {
+  explicit signbit_model(signbit::Program p)
+      : program(std::make_shared<const signbit::Program>(std::move(p))), facts(signbit::read_facts(*program)) {}
   std::shared_ptr<const signbit::Program> program;
+  signbit::Facts facts;
 };
 
 struct signbit_session {
@@ -28,8 +32,13 @@ using namespace signbit;
 
 signbit_status report(signbit_status status, const char* message, char* error, size_t error_size) {
   if (error && error_size) {
-    std::strncpy(error, message, error_size - 1);
-    error[error_size - 1] = 0;
+    size_t size = std::strlen(message);
+    if (size >= error_size) {
+      size = error_size - 1;
+      while (size && (static_cast<unsigned char>(message[size]) & 0xC0) == 0x80) size--;  // no half a character
+    }
+    std::memcpy(error, message, size);
+    error[size] = 0;
   }
   return status;
 }
@@ -78,8 +87,7 @@ signbit_status signbit_model_open(const char* path, signbit_model** model, char*
   return guarded(error, error_size, [&] {
     require(path && model, "path and model must not be null");
     *model = nullptr;
-    auto program = std::make_shared<const Program>(read_program(map_file(path)));
-    *model = new signbit_model{std::move(program)};
+    *model = new signbit_model(read_program(map_file(path)));
   });
 }
 
@@ -92,20 +100,37 @@ signbit_status signbit_model_open_memory(const void* data, size_t size, signbit_
     if (!copy) throw std::bad_alloc();
     std::shared_ptr<const uint8_t> storage(copy, [](const uint8_t* p) { std::free(const_cast<uint8_t*>(p)); });
     if (size) std::memcpy(copy, data, size);
-    auto program = std::make_shared<const Program>(read_program(open_container(std::move(storage), size)));
-    *model = new signbit_model{std::move(program)};
+    *model = new signbit_model(read_program(open_container(std::move(storage), size)));
   });
 }
 
 void signbit_model_close(signbit_model* model) { delete model; }
 
-const char* signbit_model_metadata(const signbit_model* model) { return model->program->container.metadata.c_str(); }
-
-int32_t signbit_model_input_channels(const signbit_model* model) {
-  return model->program->values[size_t(model->program->input)].channels;
+const char* signbit_model_metadata(const signbit_model* model) {
+  return model ? model->program->container.metadata.c_str() : nullptr;
 }
 
-int32_t signbit_model_accepts_pixels(const signbit_model* model) { return model->program->normalised; }
+int32_t signbit_model_input_channels(const signbit_model* model) {
+  return model ? model->program->values[size_t(model->program->input)].channels : 0;
+}
+
+int32_t signbit_model_accepts_pixels(const signbit_model* model) { return model && model->program->normalised; }
+
+signbit_status signbit_model_input_shape(const signbit_model* model, int32_t shape[3]) {
+  if (!model || !shape) return SIGNBIT_ERROR_ARGUMENT;
+  if (!model->facts.has_input_shape) return SIGNBIT_ERROR_FORMAT;
+  for (int i = 0; i < 3; i++) shape[i] = model->facts.input_shape[i];
+  return SIGNBIT_OK;
+}
+
+int32_t signbit_model_class_count(const signbit_model* model) {
+  return model ? int32_t(model->facts.class_names.size()) : 0;
+}
+
+const char* signbit_model_class_name(const signbit_model* model, int32_t index) {
+  if (index < 0 || index >= signbit_model_class_count(model)) return nullptr;
+  return model->facts.class_names[size_t(index)].c_str();
+}
 
 signbit_status signbit_session_open(const signbit_model* model, const signbit_session_options* options,
                                     signbit_session** session, char* error, size_t error_size) {
@@ -120,17 +145,23 @@ signbit_status signbit_session_open(const signbit_model* model, const signbit_se
     auto opened = std::make_unique<signbit_session>();
     opened->session = std::make_unique<Session>(
         model->program, SessionOptions{options->batch, options->height, options->width, options->threads,
-                                       options->isa ? options->isa : ""});
+                                       options->isa ? options->isa : "", options->memory_limit});
     *session = opened.release();
   });
 }
 
 void signbit_session_close(signbit_session* session) { delete session; }
 
-const char* signbit_session_isa(const signbit_session* session) { return session->session->isa(); }
-size_t signbit_session_arena_bytes(const signbit_session* session) { return session->session->arena_bytes(); }
-size_t signbit_session_weight_bytes(const signbit_session* session) { return session->session->weight_bytes(); }
-int32_t signbit_session_output_count(const signbit_session* session) { return session->session->output_count(); }
+const char* signbit_session_isa(const signbit_session* session) { return session ? session->session->isa() : nullptr; }
+size_t signbit_session_arena_bytes(const signbit_session* session) {
+  return session ? session->session->arena_bytes() : 0;
+}
+size_t signbit_session_weight_bytes(const signbit_session* session) {
+  return session ? session->session->weight_bytes() : 0;
+}
+int32_t signbit_session_output_count(const signbit_session* session) {
+  return session ? session->session->output_count() : 0;
+}
 
 signbit_status signbit_session_output_shape(const signbit_session* session, int32_t index, int64_t shape[4],
                                             int32_t* rank) {
@@ -146,6 +177,7 @@ signbit_status signbit_session_run(signbit_session* session, const void* input, 
                                    float* const* outputs, char* error, size_t error_size) {
   return guarded(error, error_size, [&] {
     require(session && input && outputs, "session, input and outputs must not be null");
+    for (int i = 0; i < session->session->output_count(); i++) require(outputs[i], "an output must not be null");
     require(kind == SIGNBIT_INPUT_U8_NHWC || kind == SIGNBIT_INPUT_F32_NCHW, "unknown kind of input");
     require(kind != SIGNBIT_INPUT_U8_NHWC || session->session->accepts_pixels(),
             "the file does not say how to normalise pixels: pass normalised float32, or compile with preprocessing");
@@ -158,6 +190,16 @@ signbit_status signbit_session_run(signbit_session* session, const void* input, 
   });
 }
 
-void signbit_session_set_profiling(signbit_session* session, int32_t on) { session->session->set_profiling(on != 0); }
+void signbit_session_set_checking(signbit_session* session, int32_t on) {
+  if (session) session->session->set_checking(on != 0);
+}
 
-const char* signbit_session_profile(signbit_session* session) { return session->session->profile().c_str(); }
+void signbit_session_set_profiling(signbit_session* session, int32_t on) {
+  if (session) session->session->set_profiling(on != 0);
+}
+
+const char* signbit_session_profile(signbit_session* session) {
+  const char* text = nullptr;
+  if (session) guarded(nullptr, 0, [&] { text = session->session->profile().c_str(); });
+  return text;
+}

@@ -69,7 +69,21 @@ void check_hash(const uint8_t* bytes, size_t size, const std::string& header, co
     throw FormatError("__metadata__.sha256 does not match: the file is damaged");
 }
 
+uint32_t read_version(const std::string& text) {
+  const bool digits = !text.empty() && text.size() < 10 && text.find_first_not_of("0123456789") == std::string::npos;
+  if (!digits || text[0] == '0') throw FormatError("header: __metadata__.version \"" + text + "\" is not a version");
+  check_version(uint32_t(std::stoul(text)), "header: __metadata__.version");
+  return uint32_t(std::stoul(text));
+}
+
 }  // namespace
+
+void check_version(uint32_t version, const char* field) {
+  if (version > kNewestVersion)
+    throw FormatError(std::string(field) + " is " + std::to_string(version) + ", this engine reads 1 to " +
+                      std::to_string(kNewestVersion) + ": a newer signbit wrote the file; update signbit");
+  if (version < 1) throw FormatError(std::string(field) + " is 0");
+}
 
 Container open_container(std::shared_ptr<const uint8_t> storage, size_t size) {
   const uint8_t* bytes = storage.get();
@@ -93,10 +107,10 @@ Container open_container(std::shared_ptr<const uint8_t> storage, size_t size) {
   if (!format || format->string != "signbit")
     throw FormatError("header: __metadata__.format is not \"signbit\"");
   const Json* version = metadata->find("version");
-  if (!version || version->string != "1")
-    throw FormatError("header: __metadata__.version is not \"1\": written by a newer signbit?");
+  if (!version) throw FormatError("header: __metadata__.version is missing");
 
   Container c;
+  c.version = read_version(version->string);
   c.data = bytes + 8 + header_size;
   c.data_size = size - 8 - size_t(header_size);
   std::vector<Span> spans;

@@ -15,8 +15,14 @@ struct Container {
   size_t data_size = 0;
   const uint8_t* graph = nullptr;  // the tensor named "graph"
   size_t graph_size = 0;
+  uint32_t version = 0;   // 1 or 2
   std::string metadata;  // the `__metadata__` object as JSON text
 };
+
+constexpr uint32_t kNewestVersion = 2;
+
+// Throws FormatError for a version that this engine cannot read.
+void check_version(uint32_t version, const char* field);
 
 // Check the bytes of a file and find its parts. Throws FormatError naming the field.
 Container open_container(std::shared_ptr<const uint8_t> storage, size_t size);

@@ -45,6 +45,7 @@ void Planner::add_repack_step(const Repack& r) {
   step.op = "repack";
   step.kernel = "repack_s" + std::to_string(r.stride_h) + std::to_string(r.stride_w);
   step.shape = dimensions(info(r.value).channels, r.geometry->height, r.geometry->width);
+  step.layout = layout(to, info(r.value).type);
   const int planes = from.planes, slots = int(r.slot.size());
   step.bytes = from.geometry->body * from.element * size_t(planes) + to.plane_bytes * size_t(planes * slots);
   std::vector<int> phases;

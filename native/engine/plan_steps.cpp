@@ -1,4 +1,4 @@
-// The plan's steps: epilogues, pooling, element-wise nodes, and the tables for pixels.
+// The plan's steps: epilogues, element-wise nodes, and the tables for pixels.
 #include <algorithm>
 #include <cstring>
 
@@ -19,6 +19,15 @@ void clear_margins(const Map& m) {
 }
 
 }  // namespace
+
+std::string layout(const Map& m, Type type) {
+  static const char* const names[] = {"f32", "i32", "i16", "i8", "u8", "i4", "b1"};
+  std::string text = names[int(type)] + (" " + std::to_string(m.planes)) + " planes, halo " + std::to_string(m.geometry->halo);
+  if (!m.geometry->halo) return text;
+  if (type == Type::kU8) text += " (" + std::to_string(m.halo) + ")";
+  if (type == Type::kB1) text += m.halo == kOutside ? " (outside)" : m.halo ? " (+1)" : " (-1)";
+  return text;
+}
 
 // The margins of maps that filter taps may read are written anew each time: other maps live in the same memory
 // between two runs.
@@ -45,7 +54,10 @@ Epilogue Planner::make_epilogue(const NodeInfo& n, bool narrow) {
   Epilogue e = {};
   e.count = int32_t(n.steps.size());
   e.channels = n.window.out_channels;
-  e.outside = geometry(size(n.outputs[0]))->outside;
+  const Geometry& g = *geometry(size(n.outputs[0]));
+  e.batch = g.batch;
+  e.image = size_t(g.image_rows) * size_t(g.row_stride);
+  e.outside = g.outside;
   for (size_t i = 0; i < n.steps.size(); i++) {
     const StepInfo& info = n.steps[i];
     EpilogueStep& s = e.steps[i];
@@ -85,14 +97,24 @@ Epilogue Planner::make_epilogue(const NodeInfo& n, bool narrow) {
         std::memcpy(&s.inv_scale, &info.attrs[0], 4);
         s.zero_point = info.attrs[1];
         break;
+      case StepKind::kClip:
+        std::memcpy(&s.minimum, &info.attrs[0], 4);
+        std::memcpy(&s.maximum, &info.attrs[1], 4);
+        break;
       case StepKind::kAdd:
+      case StepKind::kMul:
       case StepKind::kStore:
+      case StepKind::kSigmoid:
         break;
     }
     if (info.value == kNone) continue;
     const Map& m = map(info.value);
     s.data = m.body;
     s.plane = m.plane_bytes;
+    if (s.kind == StepKind::kAdd || s.kind == StepKind::kMul) {
+      if (m.planes == 1) s.plane = 0;
+      if (m.geometry != &g) s.image_step = size_t(m.geometry->image_rows) * size_t(m.geometry->row_stride);
+    }
     s.is_i4 = program_.values[size_t(info.value)].type == Type::kI4;
     s.halo = m.halo;
     s.last_halo = m.last_halo;
@@ -108,6 +130,9 @@ PlanStep& Planner::new_step(const NodeInfo& n, const char* op, const char* kerne
   step.kernel = kernel;
   const int v = n.outputs[0];
   step.shape = dimensions(info(v).channels, size(v).height, size(v).width);
+  step.layout = layout(map(v), info(v).type);
+  for (int id : n.outputs)
+    if (info(id).type == Type::kF32) step.real.push_back(id);
   for (const std::vector<int>* list : {&n.inputs, &n.outputs})
     for (int id : *list) {
       const Map& m = map(id);
@@ -130,68 +155,24 @@ void Planner::add_steps() {
       case Op::kMaxPool:
       case Op::kAvgPool:
       case Op::kGlobalAvgPool:
+      case Op::kAdaptivePool:
         add_pool(i);
         break;
       case Op::kPointwise:
         add_pointwise(i);
         break;
+      case Op::kChannels:
+        add_channels(i);
+        break;
+      case Op::kResize:
+        add_resize(i);
+        break;
+      case Op::kPixelShuffle:
+        add_pixel_shuffle(i);
+        break;
     }
   }
   add_pixel_tables();
-}
-
-void Planner::add_pool(int index) {
-  const NodeInfo& n = node(index);
-  const int in = n.inputs[0], out = n.outputs[0];
-  const bool bits = info(in).type == Type::kB1;
-  Pool pool = {};
-  pool.in = map(in).geometry;
-  pool.out = map(out).geometry;
-  pool.src = map(in).body;
-  pool.dst = map(out).body;
-  pool.src_plane = map(in).plane_bytes;
-  pool.dst_plane = map(out).plane_bytes;
-  pool.kernel_h = n.window.kernel_h;
-  pool.kernel_w = n.window.kernel_w;
-  pool.stride_h = n.window.stride_h;
-  pool.stride_w = n.window.stride_w;
-  pool.pad_h = n.window.pad_h;
-  pool.pad_w = n.window.pad_w;
-  pool.channels = info(in).channels;
-  pool.halo = map(out).halo;
-  pool.last_halo = map(out).last_halo;
-  const KernelTable* kernels = s_.kernels_;
-  auto kernel = kernels->max_pool_f32;
-  const char *op = "max_pool", *name = "max_pool_f32";
-  size_t row = 0;
-  if (n.op == Op::kMaxPool) {
-    row = round_up(size_t(pool.in->width + 2 * pool.pad_w) * (bits ? 1 : 4), 64);
-    if (bits) {
-      kernel = kernels->max_pool_b1;
-      name = "max_pool_b1";
-      if (n.params[0] != kNone) {
-        const uint8_t* flip = program_.tensors[size_t(n.params[0])].data;
-        uint8_t* nibbles = keep<uint8_t>(size_t(pool.channels + 3) / 4);
-        std::memset(nibbles, 0, size_t(pool.channels + 3) / 4);
-        for (int c = 0; c < pool.channels; c++) nibbles[c / 4] |= uint8_t((flip[c] & 1) << c % 4);
-        pool.flip = nibbles;
-      }
-    }
-  } else if (n.op == Op::kAvgPool) {
-    kernel = kernels->avg_pool_f32;
-    op = name = "avg_pool";
-  } else {
-    kernel = bits ? kernels->global_pool_b1 : kernels->global_pool_f32;
-    op = "global_avg_pool";
-    name = bits ? "global_pool_b1" : "global_pool_f32";
-  }
-  uint8_t* scratch = row ? keep<uint8_t>(row * size_t(s_.options_.threads)) : nullptr;
-  new_step(n, op, name).run =
-      parallel(n, bits ? (pool.channels + 3) / 4 : pool.channels, [=](int64_t begin, int64_t end, int thread) {
-        Pool mine = pool;
-        mine.scratch = scratch + size_t(thread) * row;
-        kernel(mine, begin, end);
-      });
 }
 
 void Planner::add_pointwise(int index) {
@@ -200,17 +181,13 @@ void Planner::add_pointwise(int index) {
   const Epilogue e = make_epilogue(n, false);
   const uint8_t* src = in.body;
   const size_t plane = in.plane_bytes, body = in.geometry->body;
-  const KernelTable* kernels = s_.kernels_;
-  PlanStep& step = new_step(n, "pointwise", "pointwise");
-  step.run = parallel(n, int64_t((e.channels + 3) / 4) * int64_t(body / kTile), [=](int64_t begin, int64_t end, int) {
-    kernels->pointwise(src, plane, body, e, begin, end);
-  });
+  const bool bits = info(n.inputs[0]).type == Type::kB1;
+  const auto kernel = bits ? s_.kernels_->pointwise_b1 : s_.kernels_->pointwise;
+  PlanStep& step = new_step(n, "pointwise", bits ? "pointwise_b1" : "pointwise");
+  step.run = parallel(n, int64_t((e.channels + 3) / 4) * int64_t(body / kTile),
+                      [=](int64_t begin, int64_t end, int) { kernel(src, plane, body, e, begin, end); });
   const bool only_quantises = n.steps.size() == 1 && StepKind(n.steps[0].code) == StepKind::kQuant8;
-  int readers = 0;
-  for (const NodeInfo& other : program_.nodes)
-    readers += int(std::count(other.inputs.begin(), other.inputs.end(), program_.input));
-  for (const OutputInfo& o : program_.outputs) readers += o.value == program_.input;
-  if (program_.normalised && only_quantises && n.inputs[0] == program_.input && readers == 1) {
+  if (program_.normalised && only_quantises && n.inputs[0] == program_.input && input_readers_ == 1) {
     step.skip_for_pixels = true;
     s_.quantised_input_ = n.outputs[0];
   }

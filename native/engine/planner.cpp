@@ -10,14 +10,6 @@
 namespace signbit {
 namespace {
 
-constexpr size_t kMaxBuffer = size_t(1) << 30;  // offsets between taps are 32-bit
-
-int output_size(int size, int kernel, int stride, int pad, int dilation) {
-  const int64_t span = int64_t(dilation) * (kernel - 1) + 1;
-  const int64_t room = int64_t(size) + 2 * pad - span;
-  return room < 0 ? 0 : int(room / stride + 1);
-}
-
 bool is_conv(const NodeInfo& n) { return n.op == Op::kConvB1 || n.op == Op::kConvQ8; }
 
 size_t element_size(Type type) { return type == Type::kF32 || type == Type::kU8 ? 4 : 1; }
@@ -38,40 +30,9 @@ void Planner::plan() {
   build_geometries();
   choose_layouts();
   place_buffers();
+  check_memory();
+  allocate();
   add_steps();
-}
-
-void Planner::infer_sizes() {
-  sizes_.resize(program_.values.size());
-  sizes_[size_t(program_.input)] = {s_.options_.height, s_.options_.width};
-  for (const NodeInfo& n : program_.nodes) {
-    const Size in = size(n.inputs[0]);
-    const Window& w = n.window;
-    Size out = in;
-    if (n.op == Op::kGlobalAvgPool) {
-      out = {1, 1};
-    } else if (n.op != Op::kPointwise) {
-      out = {output_size(in.height, w.kernel_h, w.stride_h, w.pad_h, w.dilation_h),
-             output_size(in.width, w.kernel_w, w.stride_w, w.pad_w, w.dilation_w)};
-      if (out.height < 1 || out.width < 1)
-        throw ArgumentError("layer \"" + n.path + "\": its input of " + std::to_string(in.height) + "x" +
-                            std::to_string(in.width) + " pixels is smaller than its window; use a larger image");
-    }
-    for (int v : n.outputs) sizes_[size_t(v)] = out;
-    for (size_t i = 1; i < n.inputs.size(); i++) {
-      const Size other = size(n.inputs[i]);
-      if (other.height != out.height || other.width != out.width)
-        throw ArgumentError("layer \"" + n.path + "\": adds maps of " + std::to_string(out.height) + "x" +
-                            std::to_string(out.width) + " and " + std::to_string(other.height) + "x" +
-                            std::to_string(other.width) + " pixels; use an image size that the strides divide");
-    }
-  }
-  for (const OutputInfo& o : program_.outputs)
-    if (o.flat && (size(o.value).height != 1 || size(o.value).width != 1))
-      throw ArgumentError("the network ends in a vector, but an image of " + std::to_string(s_.options_.height) + "x" +
-                          std::to_string(s_.options_.width) + " pixels leaves a map of " +
-                          std::to_string(size(o.value).height) + "x" + std::to_string(size(o.value).width) +
-                          "; use the image size that it was compiled for");
 }
 
 bool Planner::is_direct(const NodeInfo& n) const {
@@ -118,21 +79,13 @@ void Planner::build_geometries() {
     g.halo = halo_[{size.height, size.width}];
     g.row_stride = g.width + g.halo;
     g.image_rows = g.height + g.halo;
-    const size_t rows = size_t(g.batch) * size_t(g.image_rows);
-    const size_t positions = rows > kMaxBuffer ? rows : rows * size_t(g.row_stride);
+    const size_t positions = size_t(g.batch) * size_t(g.image_rows) * size_t(g.row_stride);
     if (positions > kMaxBuffer)
-      throw ArgumentError("an input of " + std::to_string(s_.options_.batch) + " images of " +
-                          std::to_string(s_.options_.height) + "x" + std::to_string(s_.options_.width) +
-                          " pixels is too large");
+      throw ArgumentError("maps of " + std::to_string(g.height) + "x" + std::to_string(g.width) + " pixels for " +
+                          std::to_string(g.batch) + " images are too large; use a smaller image or batch");
     g.margin = round_up(size_t(g.halo) * size_t(g.row_stride) + size_t(g.halo), kTile);
     g.body = round_up(positions, kTile);
     g.plane = 2 * g.margin + g.body;
-    g.outside = keep<uint8_t>(g.body);
-    std::memset(g.outside, 0xFF, g.body);
-    for (int n = 0; n < g.batch; n++)
-      for (int y = 0; y < g.height; y++)
-        std::memset(g.outside + (size_t(n) * size_t(g.image_rows) + size_t(y)) * size_t(g.row_stride), 0,
-                    size_t(g.width));
   }
 }
 
@@ -170,6 +123,9 @@ void Planner::set_halo(Map* m, Type type, int channels, uint8_t halo) {
 
 void Planner::choose_layouts() {
   const int end = node_count();
+  for (const NodeInfo& n : program_.nodes)
+    input_readers_ += int(std::count(n.inputs.begin(), n.inputs.end(), program_.input));
+  for (const OutputInfo& o : program_.outputs) input_readers_ += o.value == program_.input;
   std::vector<int> first(program_.values.size(), 0), last(program_.values.size(), 0);
   for (int i = 0; i < end; i++) {
     for (int v : node(i).outputs) first[size_t(v)] = last[size_t(v)] = i + 1;
@@ -248,33 +204,41 @@ void Planner::place_buffers() {
   for (size_t i = 0; i < order.size(); i++) order[i] = i;
   std::stable_sort(order.begin(), order.end(),
                    [&](size_t a, size_t b) { return s_.buffers_[a].bytes > s_.buffers_[b].bytes; });
-  std::vector<size_t> placed;
+  std::vector<size_t> placed;  // in the order of their offsets
   size_t total = 0;
   for (size_t i : order) {
     Buffer& b = s_.buffers_[i];
-    std::vector<std::pair<size_t, size_t>> taken;
+    b.offset = 0;
     for (size_t j : placed) {
       const Buffer& o = s_.buffers_[j];
-      if (o.first <= b.last && b.first <= o.last) taken.emplace_back(o.offset, o.offset + o.bytes);
+      if (o.last < b.first || b.last < o.first) continue;
+      if (b.offset + b.bytes <= o.offset) break;
+      b.offset = std::max(b.offset, round_up(o.offset + o.bytes, 64));
     }
-    std::sort(taken.begin(), taken.end());
-    size_t at = 0;
-    for (const auto& t : taken) {
-      if (at + b.bytes <= t.first) break;
-      at = std::max(at, round_up(t.second, 64));
-    }
-    b.offset = at;
-    total = std::max(total, at + b.bytes);
-    placed.push_back(i);
+    total = std::max(total, b.offset + b.bytes);
+    placed.insert(std::upper_bound(placed.begin(), placed.end(), b.offset,
+                                   [&](size_t at, size_t j) { return at < s_.buffers_[j].offset; }),
+                  i);
   }
   // A kernel reads whole vectors: up to one vector past the last plane's end.
-  total = round_up(total + kMaxTile, 64);
+  s_.arena_bytes_ = round_up(total + kMaxTile, 64);
+}
+
+void Planner::allocate() {
+  for (auto& entry : s_.geometries_) {
+    Geometry& g = *entry.second;
+    g.outside = keep<uint8_t>(g.body);
+    std::memset(g.outside, 0xFF, g.body);
+    for (int n = 0; n < g.batch; n++)
+      for (int y = 0; y < g.height; y++)
+        std::memset(g.outside + (size_t(n) * size_t(g.image_rows) + size_t(y)) * size_t(g.row_stride), 0,
+                    size_t(g.width));
+  }
   // Zeroed by the system, page by page as they are first touched.
-  void* memory = std::calloc(total + 64, 1);
+  void* memory = std::calloc(s_.arena_bytes_ + 64, 1);
   if (!memory) throw std::bad_alloc();
   s_.arena_.reset(static_cast<uint8_t*>(memory), std::free);
   uint8_t* arena = s_.arena_.get() + (64 - reinterpret_cast<uintptr_t>(memory) % 64) % 64;
-  s_.arena_bytes_ = total;
   auto settle = [&](Map* m) {
     const Buffer& b = s_.buffers_[size_t(m->buffer)];
     m->body = arena + b.offset + m->buffer_offset;

@@ -2,7 +2,7 @@
 #pragma once
 
 #include <cstring>
-#include <tuple>
+#include <string>
 
 #include "session.h"
 
@@ -13,12 +13,19 @@ inline size_t round_up(size_t x, size_t to) { return (x + to - 1) / to * to; }
 inline int ceil_div(int a, int b) { return (a + b - 1) / b; }
 inline int floor_div(int a, int b) { return a >= 0 ? a / b : -((-a + b - 1) / b); }
 
+constexpr size_t kMaxBuffer = size_t(1) << 30;  // of one map: offsets between taps are 32-bit
+// Of a session without a limit of its own: nothing that is meant to run needs more, and sums below it cannot overflow.
+constexpr size_t kMaxMemory = size_t(1) << 36;
+
 inline std::string dimensions(int channels, int height, int width) {
   return std::to_string(channels) + "x" + std::to_string(height) + "x" + std::to_string(width);
 }
 
 // Maps of four channels a byte or dword, which filter taps may read.
 inline bool in_quads(Type type) { return type == Type::kB1 || type == Type::kU8; }
+
+// What a map looks like in memory, for people: "b1 16 planes, halo 1 (outside)".
+std::string layout(const Map& m, Type type);
 
 class Planner {
  public:
@@ -47,16 +54,30 @@ class Planner {
   };
 
   void infer_sizes();
+  Size result_size(const NodeInfo& n) const;
+  void check_operands(const NodeInfo& n, const Size& out) const;
   void find_halos();
-  void build_geometries();
+  void build_geometries();  // without their masks
   void choose_layouts();  // maps, repacks, and how long each buffer lives
   void place_buffers();
+  void check_memory();  // before anything that grows with the file or the image is allocated
+  size_t table_bytes(const NodeInfo& n) const;
+  int scratch_width(const NodeInfo& n) const;     // of a maximum: positions, and bytes a thread
+  size_t scratch_bytes(const NodeInfo& n) const;
+  void charge(size_t bytes);                      // counts them; throws as the next does
+  void require_memory(size_t bytes) const;        // throws ArgumentError where the limit, or the hard one, is lower
+  void allocate();
   void add_steps();
   void add_repack_step(const Repack& repack);
   void add_binary_conv(int index);
   void add_q8_conv(int index);
   void add_pool(int index);
+  void add_max_pool(const NodeInfo& n, Pool pool);
+  void add_avg_pool(const NodeInfo& n, Pool pool);
   void add_pointwise(int index);
+  void add_channels(int index);
+  void add_resize(int index);
+  void add_pixel_shuffle(int index);
   void add_pixel_tables();
 
   const NodeInfo& node(int i) const { return program_.nodes[size_t(i)]; }
@@ -86,33 +107,32 @@ class Planner {
   void finish_conv(int index, int64_t tile, const std::vector<ConvSegment>& segments,
                    const std::vector<int32_t>& first, Conv* conv);
   int64_t macs(const NodeInfo& n) const;
+  // What all kernels that work row by row are told.
+  void set_rows(const NodeInfo& n, RowWork* work) const;
+  int64_t row_items(const RowWork& work) const;
+  Axis resize_axis(const ResizeInfo& r, int from, int to);
   const int16_t* clipped(const int32_t* from, size_t count);
   void make_valid(const NodeInfo& n, bool narrow, BinaryConv* conv);
+  // Memory that lives as long as the session, charged before it is allocated.
   template <typename T>
-  T* keep(size_t count);
+  T* keep(size_t count) {
+    return reinterpret_cast<T*>(keep_bytes(count * sizeof(T)));
+  }
+  uint8_t* keep_bytes(size_t bytes);
   template <typename T>
-  const T* keep_copy(const std::vector<T>& from);
+  const T* keep_copy(const std::vector<T>& from) {
+    return static_cast<const T*>(std::memcpy(keep<T>(from.size()), from.data(), from.size() * sizeof(T)));
+  }
 
   Session& s_;
   const Program& program_;
   std::vector<Size> sizes_;
+  int input_readers_ = 0;
+  size_t charged_ = 0;  // bytes
   std::map<std::pair<int, int>, int> halo_;
   std::deque<Repack> repacks_;
   std::vector<Repack*> repack_of_;  // of each node, or null where it reads its input directly
   std::map<std::vector<int64_t>, const void*> valid_;
 };
-
-template <typename T>
-T* Planner::keep(size_t count) {
-  s_.storage_.emplace_back(count * sizeof(T) + 64);
-  uint8_t* p = s_.storage_.back().data();
-  p += (64 - reinterpret_cast<uintptr_t>(p) % 64) % 64;
-  return reinterpret_cast<T*>(p);
-}
-
-template <typename T>
-const T* Planner::keep_copy(const std::vector<T>& from) {
-  return static_cast<const T*>(std::memcpy(keep<T>(from.size()), from.data(), from.size() * sizeof(T)));
-}
 
 }  // namespace signbit

@@ -13,6 +13,9 @@ constexpr uint32_t kNoId = 0xFFFFFFFF;
 constexpr int kMaxChannels = 1 << 20;
 constexpr int kMaxKernel = 1 << 12;
 constexpr int64_t kMaxTaps = 65535;  // matches are counted in 16 bits
+constexpr int kMaxSize = 1 << 16;    // of a map that the file asks for
+// Opening a session takes time in the product of some of these; large networks have a thousand nodes.
+constexpr uint32_t kMaxNodes = 1 << 13, kMaxValues = 1 << 14;
 
 // Words, each checked before it is read.
 class Words {
@@ -41,6 +44,12 @@ class Words {
   size_t count_, at_ = 0;
 };
 
+float float_of(int32_t bits) {
+  float value;
+  std::memcpy(&value, &bits, 4);
+  return value;
+}
+
 struct StepSpec {
   int attrs;
   int params;
@@ -59,6 +68,9 @@ StepSpec step_spec(uint32_t code) {
     case StepKind::kThreshold: return {0, 3, 2};
     case StepKind::kSign: return {0, 1, 2};
     case StepKind::kQuant8: return {2, 0, 2};
+    case StepKind::kMul: return {0, 0, 1};
+    case StepKind::kClip: return {2, 0, 0};
+    case StepKind::kSigmoid: return {0, 0, 0};
   }
   return {-1, 0, 0};
 }
@@ -71,12 +83,16 @@ class Reader {
     const Container& c = p_.container;
     Words w(c.graph, c.graph_size);
     if (w.next("magic") != kMagic) throw FormatError("graph: wrong magic number");
-    const uint32_t version = w.next("version");
-    if (version != 1)
-      throw FormatError("graph: version " + std::to_string(version) + ": written by a newer signbit?");
+    version_ = w.next("version");
+    check_version(version_, "graph: version");
+    if (version_ != c.version)
+      fail("graph: version " + std::to_string(version_) + " is not that of the header, " + std::to_string(c.version));
     const uint32_t tensors = w.count("n_tensors", 4), values = w.count("n_values", 2),
                    nodes = w.count("n_nodes", 8), outputs = w.count("n_outputs", 2),
                    words = w.count("n_words", 1), string_bytes = w.count("n_string_bytes", 1);
+    if (nodes > kMaxNodes) fail("graph: more than " + std::to_string(kMaxNodes) + " nodes");
+    if (values > kMaxValues || outputs > kMaxValues)
+      fail("graph: more than " + std::to_string(kMaxValues) + " values or outputs");
     const uint32_t normalised = w.next("normalised");
     if (normalised > 1) throw FormatError("graph: normalised is neither 0 nor 1");
     p_.normalised = normalised;
@@ -108,9 +124,10 @@ class Reader {
     for (uint32_t i = 0; i < nodes; i++) read_node(body, i);
     if (body.left()) fail("graph: words left behind the last node");
     if (outputs == 0) fail("graph: no outputs");
+    for (size_t v = 0; v < written_.size(); v++)
+      if (!written_[v]) fail("graph: value " + std::to_string(v) + " is never written");
     for (const auto& o : output_words) {
       const int v = id(o.first, p_.values.size(), "graph: output value");
-      if (!written_[size_t(v)]) fail("graph: an output value is never written");
       if (value(v).type != Type::kF32) fail("graph: an output value is not f32");
       if (o.second > 1) fail("graph: flat is neither 0 nor 1");
       p_.outputs.push_back({v, o.second == 1});
@@ -174,7 +191,7 @@ class Reader {
     const uint32_t offset = w.next("node"), length = w.next("node");
     uint32_t counts[5];
     for (uint32_t& count : counts) count = w.count("node", 1);
-    if (code < 1 || code > 6) fail(name + ": unknown operation " + std::to_string(code));
+    if (code < 1 || code > (version_ == 1 ? 6 : 10)) fail(name + ": unknown operation " + std::to_string(code));
     node.op = Op(code);
     node.path = read_path(offset, length, name);
     name += " (" + node.path + ")";
@@ -207,7 +224,7 @@ class Reader {
     const uint32_t v = w.next("step");
     const uint32_t n_attrs = w.count("step", 1), n_params = w.count("step", 1);
     const StepSpec spec = step_spec(step.code);
-    if (spec.attrs < 0) fail(name + ": unknown step " + std::to_string(step.code));
+    if (spec.attrs < 0 || (version_ == 1 && step.code > 10)) fail(name + ": unknown step " + std::to_string(step.code));
     if (int(n_attrs) != spec.attrs || int(n_params) != spec.params)
       fail(name + ": step " + std::to_string(step.code) + " has a wrong number of arguments");
     if ((spec.value == 0) != (v == kNoId))
@@ -236,51 +253,139 @@ class Reader {
     window->pad_w = in_range(attrs[first + 5], 0, kMaxKernel, name + ": pad_w");
   }
 
+  size_t attribute_count(Op op) const {
+    switch (op) {
+      case Op::kConvB1:
+      case Op::kConvQ8:
+        return 12;
+      case Op::kMaxPool:
+        return version_ == 1 ? 6 : 9;
+      case Op::kAvgPool:
+        return version_ == 1 ? 6 : 8;
+      case Op::kResize:
+        return 6;
+      case Op::kPixelShuffle:
+        return 1;
+      case Op::kAdaptivePool:
+        return 3;
+      case Op::kGlobalAvgPool:
+      case Op::kPointwise:
+      case Op::kChannels:
+        return 0;
+    }
+    return 0;
+  }
+
+  static size_t tensor_count(Op op) {
+    return op == Op::kConvB1 || op == Op::kConvQ8 || op == Op::kMaxPool || op == Op::kChannels ? 1 : 0;
+  }
+
   void check_node(NodeInfo& node, const std::vector<int32_t>& attrs, const std::string& name) {
-    static const size_t kAttrs[] = {0, 12, 12, 6, 6, 0, 0};
-    static const size_t kParams[] = {0, 1, 1, 1, 0, 0, 0};
-    const size_t op = size_t(node.op);
-    if (attrs.size() != kAttrs[op] || node.params.size() != kParams[op])
+    if (attrs.size() != attribute_count(node.op) || node.params.size() != tensor_count(node.op))
       fail(name + ": a wrong number of attributes or tensors");
     const ValueInfo in = value(node.inputs[0]);
-    Window& window = node.window;
-    window.in_channels = window.out_channels = in.channels;
-    const bool has_epilogue = node.op == Op::kConvB1 || node.op == Op::kConvQ8 || node.op == Op::kPointwise;
+    node.window.in_channels = node.window.out_channels = in.channels;
     switch (node.op) {
       case Op::kConvB1:
       case Op::kConvQ8:
         check_conv(node, attrs, in, name);
-        break;
-      case Op::kMaxPool:
-      case Op::kAvgPool: {
-        read_window(attrs, 0, &window, name);
-        if (node.op == Op::kAvgPool && (window.pad_h || window.pad_w)) fail(name + ": pad is not supported");
-        if (window.pad_h >= window.kernel_h || window.pad_w >= window.kernel_w)
-          fail(name + ": pad is not smaller than the kernel");
-        const bool bits = node.op == Op::kMaxPool && in.type == Type::kB1;
-        if (!bits && in.type != Type::kF32) fail(name + ": input has a wrong type");
-        if (node.op == Op::kMaxPool && node.params[0] != kNone) {
-          if (!bits) fail(name + ": flip is for bits only");
-          expect(node.params[0], 4, in.channels, name + ": flip");
-        }
-        break;
-      }
-      case Op::kGlobalAvgPool:
-        if (in.type != Type::kF32 && in.type != Type::kB1) fail(name + ": input has a wrong type");
-        break;
+        return check_epilogue(node, name);
       case Op::kPointwise:
-        if (in.type != Type::kF32) fail(name + ": input has a wrong type");
-        break;
+        check_type(in, true, name);
+        return check_epilogue(node, name);
+      case Op::kMaxPool:
+      case Op::kAvgPool:
+        check_pool(node, attrs, in, name);
+        return check_map(node, 1, in, name);
+      case Op::kGlobalAvgPool:
+        check_type(in, true, name);
+        return check_map(node, 1, {Type::kF32, in.channels}, name);
+      case Op::kAdaptivePool:
+        check_type(in, false, name);
+        node.out_h = in_range(attrs[0], 1, kMaxSize, name + ": out_h");
+        node.out_w = in_range(attrs[1], 1, kMaxSize, name + ": out_w");
+        node.take_max = in_range(attrs[2], 0, 1, name + ": take_max");
+        return check_map(node, 1, in, name);
+      case Op::kChannels:
+        return check_channels(node, in, name);
+      case Op::kResize:
+        check_resize(node, attrs, in, name);
+        return check_map(node, node.inputs.size(), in, name);
+      case Op::kPixelShuffle: {
+        check_type(in, true, name);
+        node.factor = in_range(attrs[0], 1, kMaxKernel / 4, name + ": factor");
+        const int square = node.factor * node.factor;
+        if (in.channels % square) fail(name + ": factor does not divide the channels");
+        return check_map(node, 1, {in.type, in.channels / square}, name);
+      }
     }
-    if (has_epilogue) {
-      check_epilogue(node, name);
-    } else {
-      if (node.inputs.size() != 1 || node.outputs.size() != 1 || !node.steps.empty())
-        fail(name + ": takes one input, one output and no steps");
-      const ValueInfo out = value(node.outputs[0]);
-      const Type type = node.op == Op::kGlobalAvgPool ? Type::kF32 : in.type;
-      if (out.type != type || out.channels != in.channels) fail(name + ": output has a wrong type or channels");
+  }
+
+  static void check_type(const ValueInfo& in, bool bits, const std::string& name) {
+    if (in.type != Type::kF32 && !(bits && in.type == Type::kB1)) fail(name + ": input has a wrong type");
+  }
+
+  // A node without an epilogue: its inputs, and the one value that it writes.
+  void check_map(const NodeInfo& node, size_t inputs, const ValueInfo& result, const std::string& name) const {
+    if (node.inputs.size() != inputs || node.outputs.size() != 1 || !node.steps.empty())
+      fail(name + ": takes " + std::to_string(inputs) + " input(s), one output and no steps");
+    const ValueInfo out = value(node.outputs[0]);
+    if (out.type != result.type || out.channels != result.channels) fail(name + ": output has a wrong type or channels");
+  }
+
+  void check_pool(NodeInfo& node, const std::vector<int32_t>& attrs, const ValueInfo& in, const std::string& name) const {
+    Window& window = node.window;
+    const bool take_max = node.op == Op::kMaxPool;
+    read_window(attrs, 0, &window, name);
+    if (version_ == 1 && !take_max && (window.pad_h || window.pad_w)) fail(name + ": pad needs version 2");
+    if (window.pad_h >= window.kernel_h || window.pad_w >= window.kernel_w)
+      fail(name + ": pad is not smaller than the kernel");
+    if (version_ > 1 && take_max) {
+      window.dilation_h = in_range(attrs[6], 1, kMaxKernel, name + ": dilation_h");
+      window.dilation_w = in_range(attrs[7], 1, kMaxKernel, name + ": dilation_w");
+      window.ceil_mode = in_range(attrs[8], 0, 1, name + ": ceil_mode");
+    } else if (version_ > 1) {
+      window.ceil_mode = in_range(attrs[6], 0, 1, name + ": ceil_mode");
+      window.count_include_pad = in_range(attrs[7], 0, 1, name + ": count_include_pad");
     }
+    check_type(in, take_max, name);
+    if (!take_max || node.params[0] == kNone) return;
+    if (in.type != Type::kB1) fail(name + ": flip is for bits only");
+    expect(node.params[0], 4, in.channels, name + ": flip");
+  }
+
+  void check_channels(const NodeInfo& node, const ValueInfo& in, const std::string& name) const {
+    check_type(in, true, name);
+    int64_t channels = 0;
+    for (int v : node.inputs) {
+      if (value(v).type != in.type) fail(name + ": inputs have several types");
+      channels += value(v).channels;
+    }
+    if (channels > INT32_MAX) fail(name + ": inputs have too many channels");
+    if (node.params[0] == kNone) fail(name + ": has no index");
+    const int count = value(node.outputs[0]).channels;
+    expect(node.params[0], 1, count, name + ": index");
+    const int32_t* index = p_.tensors[size_t(node.params[0])].i32();
+    for (int i = 0; i < count; i++)
+      if (index[i] < 0 || index[i] >= channels)
+        fail(name + ": index " + std::to_string(index[i]) + " of " + std::to_string(channels) + " channels");
+    check_map(node, node.inputs.size(), {in.type, count}, name);
+  }
+
+  static void check_resize(NodeInfo& node, const std::vector<int32_t>& attrs, const ValueInfo& in, const std::string& name) {
+    ResizeInfo& r = node.resize;
+    r.bilinear = in_range(attrs[0], 0, 1, name + ": mode");
+    r.align_corners = in_range(attrs[1], 0, 1, name + ": align_corners");
+    r.scale_h = in_range(attrs[2], 0, kMaxKernel, name + ": scale_h");
+    r.scale_w = in_range(attrs[3], 0, kMaxKernel, name + ": scale_w");
+    r.out_h = in_range(attrs[4], 0, kMaxSize, name + ": out_h");
+    r.out_w = in_range(attrs[5], 0, kMaxSize, name + ": out_w");
+    check_type(in, !r.bilinear, name);
+    if (r.align_corners && !r.bilinear) fail(name + ": align_corners is for bilinear only");
+    if (node.inputs.size() > 2) fail(name + ": takes one or two inputs");
+    if (!r.scale_h != !r.scale_w || !r.out_h != !r.out_w) fail(name + ": gives a size for rows or columns alone");
+    if ((node.inputs.size() == 2) + (r.scale_h > 0) + (r.out_h > 0) != 1)
+      fail(name + ": its size must be given in one way: a second input, a scale, or out_h and out_w");
   }
 
   void check_conv(NodeInfo& node, const std::vector<int32_t>& attrs, const ValueInfo& in,
@@ -330,7 +435,8 @@ class Reader {
       if (spec.value) {
         const ValueInfo v = value(step.value);
         type = v.type;
-        if (v.channels != channels) fail(where + ": value has other channels");
+        const bool one = spec.value == 1 && v.type == Type::kF32 && v.channels == 1;
+        if (v.channels != channels && !one) fail(where + ": value has other channels");
       }
       if (spec.value == 1) {
         if (reads >= node.inputs.size() || node.inputs[reads++] != step.value)
@@ -355,6 +461,19 @@ class Reader {
         case StepKind::kAdd:
           if (type != (integer ? Type::kI4 : Type::kF32)) fail(where + ": value has a wrong type");
           if (integer && !quantised) fail(where + ": adds i4 to an unquantised sum");
+          break;
+        case StepKind::kMul:
+          if (integer) fail(where + ": needs a real value");
+          if (type != Type::kF32) fail(where + ": value has a wrong type");
+          break;
+        case StepKind::kClip: {
+          if (integer) fail(where + ": needs a real value");
+          const float minimum = float_of(step.attrs[0]), maximum = float_of(step.attrs[1]);
+          if (!(minimum <= maximum)) fail(where + ": minimum is above maximum, or one is NaN");
+          break;
+        }
+        case StepKind::kSigmoid:
+          if (integer) fail(where + ": needs a real value");
           break;
         case StepKind::kStore:
           if (type != (integer ? Type::kI4 : Type::kF32)) fail(where + ": value has a wrong type");
@@ -391,6 +510,7 @@ class Reader {
   }
 
   Program p_;
+  uint32_t version_ = 0;
   std::vector<bool> written_;
   const uint8_t* strings_ = nullptr;
   size_t string_bytes_ = 0;

@@ -13,6 +13,7 @@ enum class Type : uint32_t { kF32 = 0, kI32 = 1, kI16 = 2, kI8 = 3, kU8 = 4, kI4
 
 enum class Op : uint32_t {
   kConvB1 = 1, kConvQ8 = 2, kMaxPool = 3, kAvgPool = 4, kGlobalAvgPool = 5, kPointwise = 6,
+  kChannels = 7, kResize = 8, kPixelShuffle = 9, kAdaptivePool = 10,
 };
 
 struct Tensor {
@@ -45,6 +46,13 @@ struct Window {
   int dilation_h = 1, dilation_w = 1, groups = 1;
   int pad_value = 0;   // conv_b1
   int zero_point = 0;  // conv_q8
+  bool ceil_mode = false, count_include_pad = false;  // pooling
+};
+
+// The size is a second input's, or a multiple of the input's, or fixed: what does not hold is 0.
+struct ResizeInfo {
+  bool bilinear = false, align_corners = false;
+  int scale_h = 0, scale_w = 0, out_h = 0, out_w = 0;
 };
 
 struct NodeInfo {
@@ -52,6 +60,10 @@ struct NodeInfo {
   std::string path;
   std::vector<int> inputs, outputs;
   Window window;
+  ResizeInfo resize;
+  int factor = 1;           // pixel_shuffle
+  int out_h = 0, out_w = 0; // adaptive_pool
+  bool take_max = false;    // adaptive_pool
   std::vector<int> params;
   std::vector<StepInfo> steps;
 };

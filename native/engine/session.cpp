@@ -1,9 +1,12 @@
 #include "session.h"
 
+#include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <cstdio>
 #include <cstring>
 
+#include "error.h"
 #include "planner.h"
 #include "select.h"
 
@@ -86,6 +89,31 @@ void Session::export_output(int index, float* dst) const {
     }
 }
 
+// What a message calls the input: by the first layer that reads it.
+std::string Session::input_reader() const {
+  for (const NodeInfo& n : program_->nodes)
+    if (std::find(n.inputs.begin(), n.inputs.end(), program_->input) != n.inputs.end())
+      return "layer \"" + n.path + "\": its input holds ";
+  return "the input holds ";
+}
+
+void Session::check_finite(int value, const std::string& what) const {
+  const Map& m = maps_[size_t(value)];
+  const Geometry& g = *m.geometry;
+  for (int n = 0; n < g.batch; n++)
+    for (int c = 0; c < m.planes; c++) {
+      const float* plane = reinterpret_cast<const float*>(m.body + size_t(c) * m.plane_bytes);
+      for (int y = 0; y < g.height; y++) {
+        const float* row = plane + (size_t(n) * size_t(g.image_rows) + size_t(y)) * size_t(g.row_stride);
+        for (int x = 0; x < g.width; x++)
+          if (!std::isfinite(row[x]))
+            throw ArgumentError(what + (std::isnan(row[x]) ? "NaN" : "infinity") + " at image " + std::to_string(n) +
+                                ", channel " + std::to_string(c) + ", row " + std::to_string(y) + ", column " +
+                                std::to_string(x));
+      }
+    }
+}
+
 void Session::run(const void* input, InputKind kind, float* const* outputs) {
   const bool pixels = kind == InputKind::kU8Nhwc;
   auto now = [] { return std::chrono::steady_clock::now(); };
@@ -100,6 +128,7 @@ void Session::run(const void* input, InputKind kind, float* const* outputs) {
     import_pixels(static_cast<const uint8_t*>(input));
   else
     import_f32(static_cast<const float*>(input));
+  if (checking_ && !(pixels && quantised_input_ != kNone)) check_finite(program_->input, input_reader());
   if (profiling_) input_ms_ = lap();
   for (PlanStep& step : steps_) {
     if (pixels && step.skip_for_pixels) {
@@ -107,6 +136,8 @@ void Session::run(const void* input, InputKind kind, float* const* outputs) {
       continue;
     }
     step.run();
+    if (checking_)
+      for (int value : step.real) check_finite(value, "layer \"" + step.name + "\" gives ");
     if (profiling_) step.ms = lap();
   }
   for (int i = 0; i < output_count(); i++) export_output(i, outputs[i]);
@@ -137,17 +168,22 @@ std::string quoted(const std::string& text) {
 const std::string& Session::profile() {
   profile_ = "[";
   auto add = [&](const std::string& name, const std::string& op, const std::string& kernel,
-                 const std::string& shape, double ms, size_t bytes, int64_t macs_b1, int64_t macs_q8) {
+                 const std::string& shape, const std::string& layout, double ms, size_t bytes, int64_t macs_b1,
+                 int64_t macs_q8) {
     char numbers[160];
     std::snprintf(numbers, sizeof numbers, ", \"ms\": %.6f, \"bytes\": %zu, \"macs_b1\": %lld, \"macs_q8\": %lld}",
                   ms, bytes, static_cast<long long>(macs_b1), static_cast<long long>(macs_q8));
     if (profile_.size() > 1) profile_ += ", ";
     profile_ += "{\"name\": " + quoted(name) + ", \"op\": " + quoted(op) + ", \"kernel\": " + quoted(kernel) +
-                ", \"isa\": " + quoted(kernels_->isa) + ", \"shape\": " + quoted(shape) + numbers;
+                ", \"isa\": " + quoted(kernels_->isa) + ", \"shape\": " + quoted(shape) + ", \"layout\": " + quoted(layout) + numbers;
   };
-  add("input", "input", quantised_input_ == kNone ? "import" : "import_or_table", "", input_ms_, 0, 0, 0);
-  for (const PlanStep& s : steps_) add(s.name, s.op, s.kernel, s.shape, s.ms, s.bytes, s.macs_b1, s.macs_q8);
-  add("output", "output", "export", "", output_ms_, 0, 0, 0);
+  const int input = quantised_input_ == kNone ? program_->input : quantised_input_;
+  const Map& first = maps_[size_t(input)];
+  add("input", "input", quantised_input_ == kNone ? "import" : "import_or_table", "",
+      layout(first, program_->values[size_t(input)].type), input_ms_, 0, 0, 0);
+  for (const PlanStep& s : steps_)
+    add(s.name, s.op, s.kernel, s.shape, s.layout, s.ms, s.bytes, s.macs_b1, s.macs_q8);
+  add("output", "output", "export", "", "", output_ms_, 0, 0, 0);
   profile_ += "]";
   return profile_;
 }

@@ -21,6 +21,7 @@ enum class InputKind { kU8Nhwc, kF32Nchw };
 struct SessionOptions {
   int batch, height, width, threads;
   std::string isa;
+  uint64_t memory_limit = 0;  // bytes, 0 for none
 };
 
 // Memory that lives from one step of the plan to another.
@@ -44,7 +45,8 @@ struct Map {
 
 struct PlanStep {
   std::string name, op, kernel;
-  std::string shape;
+  std::string shape, layout;  // of the first map written
+  std::vector<int> real;      // f32 values written
   size_t bytes = 0;       // maps and weights read and written
   int64_t macs_b1 = 0, macs_q8 = 0;
   bool skip_for_pixels = false;
@@ -64,6 +66,8 @@ class Session {
   size_t arena_bytes() const { return arena_bytes_; }
   size_t weight_bytes() const { return weight_bytes_; }
   bool accepts_pixels() const { return program_->normalised; }
+  // While on, `run` throws ArgumentError at the first layer that reads or gives NaN or infinity.
+  void set_checking(bool on) { checking_ = on; }
   void set_profiling(bool on) { profiling_ = on; }
   const std::string& profile();
 
@@ -73,6 +77,8 @@ class Session {
   void import_f32(const float* input);
   void import_pixels(const uint8_t* input);
   void export_output(int index, float* dst) const;
+  void check_finite(int value, const std::string& what) const;
+  std::string input_reader() const;
 
   std::shared_ptr<const Program> program_;
   SessionOptions options_;
@@ -88,7 +94,7 @@ class Session {
   int quantised_input_ = kNone;        // u8 value that pixels are looked up into directly
   std::vector<uint32_t> pixel_table_;  // [channel][256]: the quantised pixel, shifted to its lane
   std::vector<float> real_table_;      // [channel][256]: the normalised pixel
-  bool profiling_ = false;
+  bool profiling_ = false, checking_ = false;
   double input_ms_ = 0, output_ms_ = 0;
   std::string profile_;
 };

@@ -45,11 +45,21 @@ void pack_q8_quad(const int8_t* weights, uint8_t* packed);
 int q8_quad_bytes();
 void pointwise(const uint8_t* src, size_t src_plane, size_t body, const Epilogue&, int64_t begin,
                int64_t end);
+void pointwise_b1(const uint8_t* src, size_t src_plane, size_t body, const Epilogue&, int64_t begin,
+                  int64_t end);
 void max_pool_f32(const Pool&, int64_t begin, int64_t end);
 void max_pool_b1(const Pool&, int64_t begin, int64_t end);
 void avg_pool_f32(const Pool&, int64_t begin, int64_t end);
+void adaptive_pool_f32(const Pool&, int64_t begin, int64_t end);
 void global_pool_f32(const Pool&, int64_t begin, int64_t end);
 void global_pool_b1(const Pool&, int64_t begin, int64_t end);
+void channels_f32(const ChannelMove&, int64_t begin, int64_t end);
+void channels_b1(const ChannelMove&, int64_t begin, int64_t end);
+void nearest_f32(const Resize&, int64_t begin, int64_t end);
+void nearest_b1(const Resize&, int64_t begin, int64_t end);
+void bilinear_f32(const Resize&, int64_t begin, int64_t end);
+void pixel_shuffle_f32(const Shuffle&, int64_t begin, int64_t end);
+void pixel_shuffle_b1(const Shuffle&, int64_t begin, int64_t end);
 
 }  // namespace SIGNBIT_NS
 }  // namespace signbit

@@ -34,7 +34,7 @@ struct Geometry {
 
 enum class StepKind : int32_t {
   kAffine = 1, kAdd = 2, kRPReLU = 3, kPReLU = 4, kQuant4Shift = 5, kQuant4Ladder = 6, kStore = 7,
-  kThreshold = 8, kSign = 9, kQuant8 = 10,
+  kThreshold = 8, kSign = 9, kQuant8 = 10, kMul = 11, kClip = 12, kSigmoid = 13,
 };
 
 // A step of an epilogue with its arrays resolved to addresses. Integer limits come twice: as int32, and
@@ -52,8 +52,10 @@ struct EpilogueStep {
   int32_t shift;
   int32_t zero_point;
   float inv_scale;
+  float minimum, maximum;  // clip
   uint8_t* data;      // the value's body: first position behind the margin of plane 0
-  size_t plane;       // bytes between planes of this value
+  size_t plane;       // bytes between planes of this value; 0 where one channel stands for all (add, mul)
+  size_t image_step;  // add, mul: positions between the pixels of a value that has one pixel an image, else 0
   int32_t is_i4;      // store, add: the value is i4 (one byte each), not f32
   uint8_t halo;       // threshold, sign: byte written outside the image
   uint8_t last_halo;  // the same for the last nibble plane, whose padding channels stay 0
@@ -62,6 +64,8 @@ struct EpilogueStep {
 struct Epilogue {
   int32_t count;
   int32_t channels;          // of the node's result
+  int32_t batch;
+  size_t image;              // positions from one image to the next
   const uint8_t* outside;    // Geometry::outside
   EpilogueStep steps[kMaxSteps];
 };
@@ -101,18 +105,65 @@ struct Q8Conv : Conv {
   const int32_t* correction; // [channels]: zero_point * sum of the channel's weights, subtracted
 };
 
-struct Pool {
+// Work on rows: an item is a band of `band_rows` rows of a plane's result, counted through all its images.
+struct RowWork {
   const Geometry* in;
   const Geometry* out;
-  const uint8_t* src;        // body
+  const uint8_t* src;          // body
   uint8_t* dst;
   size_t src_plane, dst_plane; // bytes
-  int32_t kernel_h, kernel_w, stride_h, stride_w, pad_h, pad_w;
-  int32_t channels;
-  const uint8_t* flip;       // bits: per nibble plane, or null
-  uint8_t halo, last_halo;   // bits: byte outside the image
-  uint8_t* scratch;          // one input row, of f32 or bytes, a thread
+  int32_t band_rows;
+  int32_t planes;              // of the result
+  uint8_t halo, last_halo;     // bits: byte outside the image
 };
+
+struct Pool : RowWork {
+  int32_t kernel_h, kernel_w, stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w;
+  int32_t channels;
+  const uint8_t* flip;         // bits: per nibble plane, or null
+  uint8_t* scratch;            // a thread: one input row with all that windows reach beside it
+  int32_t scratch_width;       // positions of it
+  int32_t include_pad;         // average: taps in the padding count
+  const int32_t* column_taps;  // average: [out.width] that count in a row of the window; null where all windows are whole
+  int32_t take_max;            // adaptive
+};
+
+// Where the rows or the columns of a resized map read: `from`, and in bilinear mode also `next`.
+struct Axis {
+  const int32_t* from;
+  const int32_t* next;
+  const float* from_weight;
+  const float* next_weight;
+};
+
+struct Resize : RowWork {
+  Axis rows, columns;
+};
+
+struct Shuffle : RowWork {
+  int32_t factor;
+  int32_t channels;  // of the result
+};
+
+// Where the four channels of a nibble plane come from: bit `shift[k]` of plane `source[k]`, null for a channel that only
+// pads the plane. Where all of them are one plane's bits in their places, `mask` holds the bits to keep, else 0.
+struct BitSources {
+  const uint8_t* source[4];
+  uint8_t shift[4];
+  uint8_t mask;
+};
+
+// Channels of maps of one geometry, put in another order. Items: (plane of the result) * tiles + tile of kMoveTile positions.
+struct ChannelMove {
+  const Geometry* geometry;
+  const uint8_t* const* sources;  // f32: a plane for each of the result
+  const BitSources* bit_sources;  // bits: for each plane of the result
+  uint8_t* dst;
+  size_t dst_plane;
+  int32_t planes;
+  uint8_t halo, last_halo;
+};
+constexpr int kMoveTile = 4096;  // a multiple of kTile
 
 // One instruction set's kernels. Ranges [begin, end) count work items; what an item is, each line says.
 struct KernelTable {
@@ -127,12 +178,25 @@ struct KernelTable {
   // item: (block of 4 channels) * tiles + tile
   void (*pointwise)(const uint8_t* src, size_t src_plane, size_t body, const Epilogue&, int64_t begin,
                     int64_t end);
-  // item: channel (f32), nibble plane (bits)
+  void (*pointwise_b1)(const uint8_t* src, size_t src_plane, size_t body, const Epilogue&, int64_t begin,
+                       int64_t end);
+  // item: a band of rows (RowWork)
   void (*max_pool_f32)(const Pool&, int64_t begin, int64_t end);
   void (*max_pool_b1)(const Pool&, int64_t begin, int64_t end);
   void (*avg_pool_f32)(const Pool&, int64_t begin, int64_t end);
+  void (*adaptive_pool_f32)(const Pool&, int64_t begin, int64_t end);
+  // item: channel (f32), nibble plane (bits)
   void (*global_pool_f32)(const Pool&, int64_t begin, int64_t end);
   void (*global_pool_b1)(const Pool&, int64_t begin, int64_t end);
+  // item: a tile of a plane (ChannelMove)
+  void (*channels_f32)(const ChannelMove&, int64_t begin, int64_t end);
+  void (*channels_b1)(const ChannelMove&, int64_t begin, int64_t end);
+  // item: a band of rows (RowWork)
+  void (*nearest_f32)(const Resize&, int64_t begin, int64_t end);
+  void (*nearest_b1)(const Resize&, int64_t begin, int64_t end);
+  void (*bilinear_f32)(const Resize&, int64_t begin, int64_t end);
+  void (*pixel_shuffle_f32)(const Shuffle&, int64_t begin, int64_t end);
+  void (*pixel_shuffle_b1)(const Shuffle&, int64_t begin, int64_t end);
 };
 
 // matches(w0, x) | matches(w1, x) << 4 for two 4-bit weights w0 | w1 << 4 and a 4-bit activation x.

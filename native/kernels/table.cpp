@@ -31,11 +31,20 @@ const KernelTable* SIGNBIT_TABLE() {
       q8_conv,
       pack_q8_quad,
       pointwise,
+      pointwise_b1,
       max_pool_f32,
       max_pool_b1,
       avg_pool_f32,
+      adaptive_pool_f32,
       global_pool_f32,
       global_pool_b1,
+      channels_f32,
+      channels_b1,
+      nearest_f32,
+      nearest_b1,
+      bilinear_f32,
+      pixel_shuffle_f32,
+      pixel_shuffle_b1,
   };
   return &table;
 }

@@ -20,6 +20,31 @@ builder::File small_file() {
   return f;
 }
 
+// One node of the operations that version 2 brought.
+builder::File one_node(uint32_t code, uint32_t type, uint32_t channels, uint32_t out_channels, std::vector<int32_t> attrs,
+                       std::vector<uint32_t> params = {}) {
+  builder::File f;
+  const uint32_t x = f.value(0, channels), b = f.value(type, channels), y = f.value(type, out_channels), z = f.value(0, out_channels);
+  f.nodes.push_back({6, "first", {x}, {b}, {}, {}, {{7, b, {}, {}}}});
+  if (type == 6) f.nodes[0].steps[0] = {9, b, {}, {f.add(builder::tensor(0, std::vector<float>(channels, 0.0f)))}};
+  f.nodes.push_back({code, "node", {b}, {y}, std::move(attrs), std::move(params), {}});
+  f.nodes.push_back({6, "last", {y}, {z}, {}, {}, {{7, z, {}, {}}}});
+  f.outputs = {{z, 0}};
+  return f;
+}
+
+// A real-valued epilogue that reads, clips and gates.
+builder::File gates() {
+  builder::File f;
+  const uint32_t x = f.value(0, 4), m = f.value(0, 1), y = f.value(0, 4);
+  f.nodes.push_back({7, "pick", {x}, {m}, {}, {f.add(builder::tensor(1, std::vector<int32_t>{3}))}, {}});
+  const int32_t zero = 0, six = 0x40C00000;
+  f.nodes.push_back({6, "gate", {x, m, m}, {y}, {}, {},
+                     {{11, m, {}, {}}, {2, m, {}, {}}, {12, 0xFFFFFFFF, {zero, six}, {}}, {13, 0xFFFFFFFF, {}, {}}, {7, y, {}, {}}}});
+  f.outputs = {{y, 0}};
+  return f;
+}
+
 signbit_status open_bytes(const std::vector<uint8_t>& bytes, std::string* message) {
   char error[512];
   signbit_model* model = nullptr;
@@ -34,6 +59,139 @@ void refuses(const builder::File& file, const std::string& part) {
   const signbit_status status = open_bytes(file.bytes(), &message);
   check::that(status == SIGNBIT_ERROR_FORMAT, part + ": status " + std::to_string(status));
   check::that(message.find(part) != std::string::npos, "\"" + message + "\" should contain \"" + part + "\"");
+}
+
+void opens(const builder::File& file, const std::string& name) {
+  std::string message;
+  check::that(open_bytes(file.bytes(), &message) == SIGNBIT_OK, name + ": " + message);
+}
+
+void test_new_operations() {
+  auto broken = [](builder::File f, auto change, const char* part) {
+    opens(f, std::string("before ") + part);
+    change(f);
+    refuses(f, part);
+  };
+  auto attr = [](size_t i, int32_t to) { return [=](builder::File& f) { f.nodes[1].attrs[i] = to; }; };
+
+  builder::File channels = one_node(7, 0, 4, 3, {}, {0});
+  channels.tensors.push_back(builder::tensor(1, std::vector<int32_t>{3, 0, 3}));
+  auto index = [](int32_t last) {
+    return [=](builder::File& f) { f.tensors[0] = builder::tensor(1, std::vector<int32_t>{3, 0, last}); };
+  };
+  broken(channels, index(4), "index 4 of 4 channels");
+  broken(channels, index(-1), "index -1");
+  broken(channels, [](auto& f) { f.nodes[1].params[0] = 0xFFFFFFFF; }, "has no index");
+  broken(channels, [](auto& f) { f.tensors[0].dtype = 0; }, "wrong dtype");
+  broken(channels, [](auto& f) { f.tensors[0] = builder::tensor(1, std::vector<int32_t>{1}); }, "holds 1 elements");
+  broken(channels, [](auto& f) { f.values[2].first = 6; }, "output has a wrong type");
+  broken(channels, [](auto& f) {
+    f.nodes[0].outputs.push_back(f.value(4, 4));
+    f.nodes[0].steps.push_back({10, 4, {0x3F800000, 0}, {}});
+    f.nodes[1].inputs.push_back(4);
+  }, "several types");
+
+  const builder::File nearest = one_node(8, 6, 4, 4, {0, 0, 2, 2, 0, 0}), bilinear = one_node(8, 0, 4, 4, {1, 1, 0, 0, 7, 9});
+  opens(bilinear, "bilinear");
+  broken(nearest, attr(0, 2), "mode = 2");
+  broken(nearest, attr(0, 1), "input has a wrong type");
+  broken(nearest, attr(1, 1), "align_corners is for bilinear only");
+  broken(nearest, attr(2, 0), "rows or columns alone");
+  broken(nearest, attr(2, 5000), "scale_h = 5000");
+  broken(nearest, attr(3, -1), "scale_w = -1");
+  broken(bilinear, attr(4, 1 << 17), "out_h");
+  broken(bilinear, attr(5, 0), "rows or columns alone");
+  broken(bilinear, [](auto& f) { f.nodes[1].attrs = {1, 1, 0, 0, 0, 0}; }, "given in one way");
+  broken(bilinear, [](auto& f) { f.nodes[1].attrs = {1, 1, 2, 2, 7, 9}; }, "given in one way");
+  broken(bilinear, [](auto& f) { f.nodes[1].inputs.push_back(0); }, "given in one way");
+  broken(bilinear, [](auto& f) { f.nodes[1].inputs = {1, 0, 0}; }, "one or two inputs");
+  broken(bilinear, [](auto& f) { f.values[2].second = f.values[3].second = 3; }, "output has a wrong type or channels");
+
+  const builder::File shuffle = one_node(9, 6, 8, 2, {2});
+  broken(shuffle, attr(0, 3), "factor does not divide");
+  broken(shuffle, attr(0, 0), "factor = 0");
+  broken(shuffle, attr(0, 1 << 16), "factor");
+  broken(shuffle, attr(0, 1), "output has a wrong type or channels");
+
+  const builder::File adaptive = one_node(10, 0, 4, 4, {3, 2, 1});
+  broken(adaptive, attr(0, 0), "out_h = 0");
+  broken(adaptive, attr(1, 1 << 17), "out_w");
+  broken(adaptive, attr(2, 2), "take_max = 2");
+  refuses(one_node(10, 6, 4, 4, {3, 2, 1}), "input has a wrong type");
+
+  const builder::File max_pool = one_node(3, 0, 4, 4, {3, 3, 2, 2, 1, 1, 1, 1, 1}, {0xFFFFFFFF});
+  broken(max_pool, attr(6, 0), "dilation_h = 0");
+  broken(max_pool, attr(7, 5000), "dilation_w");
+  broken(max_pool, attr(8, 2), "ceil_mode = 2");
+  broken(max_pool, attr(4, 3), "pad is not smaller");
+  broken(max_pool, [](auto& f) { f.nodes[1].attrs.resize(6); }, "wrong number of attributes");
+  const builder::File avg_pool = one_node(4, 0, 4, 4, {3, 3, 2, 2, 1, 1, 1, 1});
+  broken(avg_pool, attr(5, 3), "pad is not smaller");
+  broken(avg_pool, attr(6, -1), "ceil_mode = -1");
+  broken(avg_pool, attr(7, 2), "count_include_pad = 2");
+
+  const int32_t nan = 0x7FC00000, seven = 0x40E00000;
+  auto step = [](size_t i, builder::StepDef to) { return [=](builder::File& f) { f.nodes[1].steps[i] = to; }; };
+  broken(gates(), step(2, {12, 0xFFFFFFFF, {seven, 0}, {}}), "minimum is above maximum");
+  broken(gates(), step(2, {12, 0xFFFFFFFF, {nan, 0}, {}}), "minimum is above maximum, or one is NaN");
+  broken(gates(), step(2, {12, 0xFFFFFFFF, {0, nan}, {}}), "one is NaN");
+  broken(gates(), step(2, {12, 0xFFFFFFFF, {0}, {}}), "wrong number of arguments");
+  broken(gates(), step(3, {13, 1, {}, {}}), "value too many");
+  broken(gates(), step(0, {11, 0xFFFFFFFF, {}, {}}), "too few");
+  broken(gates(), step(0, {11, 0, {}, {}}), "value is not the next input");
+  broken(gates(), [](auto& f) {
+    f.values[1].second = 2;
+    f.tensors[0] = builder::tensor(1, std::vector<int32_t>{3, 2});
+  }, "value has other channels");
+  for (uint32_t code : {11u, 12u, 13u}) {  // of sums that are still integers
+    builder::File f = small_file();
+    const uint32_t m = f.value(0, 1);
+    f.nodes.insert(f.nodes.begin(), {7, "pick", {0}, {m}, {}, {f.add(builder::tensor(1, std::vector<int32_t>{0}))}, {}});
+    builder::StepDef s = {code, code == 11 ? m : 0xFFFFFFFF, {}, {}};
+    if (code == 12) s.attrs = {0, seven};
+    if (code == 11) f.nodes[2].inputs.push_back(m);
+    f.nodes[2].steps.insert(f.nodes[2].steps.begin() + 1, s);
+    opens(f, "a real step");
+    std::swap(f.nodes[2].steps[0], f.nodes[2].steps[1]);
+    refuses(f, "needs a real value");
+  }
+}
+
+void test_versions() {
+  auto of = [](builder::File f, uint32_t version) {
+    f.version = f.header_version = version;
+    return f;
+  };
+  opens(of(small_file(), 1), "version 1");
+  opens(of(one_node(3, 6, 4, 4, {3, 3, 2, 2, 1, 1}, {0xFFFFFFFF}), 1), "a pool of version 1");
+  refuses(of(one_node(3, 6, 4, 4, {3, 3, 2, 2, 1, 1, 1, 1, 0}, {0xFFFFFFFF}), 1), "wrong number of attributes");
+  refuses(of(one_node(4, 0, 4, 4, {3, 3, 2, 2, 1, 1}), 1), "pad needs version 2");
+  refuses(of(one_node(9, 6, 8, 2, {2}), 1), "unknown operation 9");
+  builder::File f = gates();
+  f.nodes.erase(f.nodes.begin());
+  f.values.erase(f.values.begin() + 1);
+  f.nodes[0] = {6, "gate", {0}, {1}, {}, {}, {{13, 0xFFFFFFFF, {}, {}}, {7, 1, {}, {}}}};
+  f.outputs = {{1, 0}};
+  opens(f, "a gate");
+  refuses(of(f, 1), "unknown step 13");
+  refuses(of(small_file(), 3), "__metadata__.version is 3, this engine reads 1 to 2: a newer signbit wrote the file; update signbit");
+  refuses(of(small_file(), 0), "is not a version");
+  f = small_file();
+  f.version = 1;
+  refuses(f, "version 1 is not that of the header, 2");
+}
+
+// What a small file may claim is bounded before anything is allocated for it.
+void test_limits() {
+  builder::File f = small_file();
+  f.value(0, 1 << 20);
+  refuses(f, "value 3 is never written");
+  f = small_file();
+  for (int i = 0; i < 20000; i++) f.value(0, 1);
+  refuses(f, "more than 16384 values");
+  f = small_file();
+  for (int i = 0; i < 9000; i++) f.nodes.push_back(f.nodes[0]);
+  refuses(f, "more than 8192 nodes");
 }
 
 }  // namespace
@@ -58,7 +216,7 @@ int main() {
     change(f);
     refuses(f, part);
   };
-  broken([](auto& f) { f.version = 2; }, "newer signbit");
+  broken([](auto& f) { f.version = 3; }, "newer signbit");
   broken([](auto& f) { f.nodes[1].inputs[0] = 2; }, "reads a value that nothing wrote before");
   broken([](auto& f) { f.nodes[1].inputs[0] = 77; }, "id 77");
   broken([](auto& f) { f.nodes[1].outputs[0] = 1; }, "written before");
@@ -78,6 +236,10 @@ int main() {
   broken([](auto& f) { f.outputs[0].first = 1; }, "output value is not f32");
   broken([](auto& f) { f.tensors[1].bytes.resize(3), f.tensors[1].count = 3; }, "holds 3 elements");
   broken([](auto& f) { f.tensors[1].count = 0x7FFFFFFF; }, "outside the file");
+
+  test_new_operations();
+  test_versions();
+  test_limits();
 
   // Words of the graph replaced at random under a right hash: an error or a file that runs, never a crash.
   std::mt19937 rng(7);
@@ -103,7 +265,7 @@ int main() {
     signbit_model* model = nullptr;
     if (signbit_model_open_memory(bytes.data(), bytes.size(), &model, error, sizeof error) != SIGNBIT_OK) continue;
     signbit_session* session = nullptr;
-    const signbit_session_options options = {1, 6, 5, 1, nullptr};
+    const signbit_session_options options = {1, 6, 5, 1, nullptr, 0};
     if (signbit_session_open(model, &options, &session, error, sizeof error) == SIGNBIT_OK) {
       opened++;
       int64_t shape[4];
@@ -129,7 +291,7 @@ int main() {
     signbit_model* opened_model = nullptr;
     signbit_session* session = nullptr;
     check::that(signbit_model_open_memory(bytes.data(), bytes.size(), &opened_model, text, sizeof text) == SIGNBIT_OK, text);
-    const signbit_session_options options = {batch, height, width, 1, nullptr};
+    const signbit_session_options options = {batch, height, width, 1, nullptr, 0};
     const signbit_status status = signbit_session_open(opened_model, &options, &session, text, sizeof text);
     check::that(status == SIGNBIT_ERROR_ARGUMENT && std::string(text).find(part) != std::string::npos,
                 std::string(part) + ": " + text);

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import signbit
+from signbit.compiler.emit import emit
 from signbit.errors import FormatError, SessionError
 from signbit.runtime import Session, instruction_sets
 
@@ -52,11 +53,56 @@ def test_wrong_input(file: Path, x: np.ndarray, message: str) -> None:
         signbit.load(file)(x)
 
 
-def test_non_finite_input_in_debug_mode(file: Path) -> None:
-    x = np.zeros((1, 3, 32, 32), np.float32)
-    x[0, 1, 2, 3] = math.nan
-    with pytest.raises(SessionError, match="NaN or infinity"):
-        signbit.load(file, debug=True)(x)
+@pytest.mark.parametrize(("value", "word"), [(math.nan, "NaN"), (-math.inf, "infinity")])
+def test_debug_mode_names_the_layer_that_reads_a_bad_input(
+    file: Path, value: float, word: str
+) -> None:
+    x = np.zeros((2, 3, 32, 32), np.float32)
+    session = signbit.load(file, debug=True)
+    good = session(x)
+    bad = x.copy()
+    bad[1, 1, 2, 3] = value
+    place = rf"layer \"\w+.*{word} at image 1, channel 1, row 2, column 3"
+    with pytest.raises(SessionError, match=place):
+        session(bad)
+    assert np.array_equal(session(x), good)
+    signbit.load(file)(bad)  # without it, nobody looks
+
+
+def test_debug_mode_names_the_layer_that_gives_infinity(file: Path) -> None:
+    x = np.full((1, 3, 32, 32), 3e38, np.float32)
+    x[:, :, ::2] *= -1
+    graph = compiled_network("bineal18", "cifar").graph
+    affine = next(s for n in graph.nodes for s in n.epilogue if s.kind == "affine")
+    assert affine.params["scale"].dtype == np.float32
+    node = next(n for n in graph.nodes if affine in n.epilogue)
+    kept = affine.params["scale"]
+    affine.params["scale"] = np.full_like(kept, np.inf)
+    expected = f'layer "{node.path}" gives (NaN|infinity) at image 0'
+    try:
+        with pytest.raises(SessionError, match=expected):
+            Session(emit(graph), debug=True)(x)
+    finally:
+        affine.params["scale"] = kept
+
+
+def test_a_memory_limit(file: Path) -> None:
+    with pytest.raises(SessionError, match=r"at least \d+ bytes .* the memory limit of 100000"):
+        signbit.load(file, memory_limit=100_000)
+    limit = 2 * sum(signbit.load(file).memory.values())
+    session = signbit.load(file, memory_limit=limit)
+    assert session(np.zeros((1, 32, 32, 3), np.uint8)).shape == (1, 10)
+    with pytest.raises(SessionError, match=rf"memory limit of {limit}; .*a smaller batch"):
+        session(np.zeros((50, 32, 32, 3), np.uint8))
+    with pytest.raises(SessionError, match="at least 1 byte"):
+        signbit.load(file, memory_limit=0)
+
+
+def test_the_profile_says_how_maps_lie_in_memory(file: Path) -> None:
+    steps = signbit.load(file).profile(np.zeros((1, 32, 32, 3), np.uint8), rounds=1)
+    layouts = {step["op"]: step["layout"] for step in steps}
+    assert layouts["conv_b1"].startswith(("b1 ", "f32 "))
+    assert any("halo 1 (outside)" in step["layout"] for step in steps)
 
 
 def test_pixels_need_preprocessing() -> None:

@@ -93,6 +93,47 @@ static inline void quant8(const Epilogue& e, const EpilogueStep& s, int channel,
   for (int i = 0; i < N; i++) dst[4 * i] = q[i];
 }
 
+// A tile of the value that a step reads. Where it has one pixel an image, that pixel stands for the whole image; a tile may
+// span several images, and ends behind the last one.
+template <int N>
+static inline const float* operand(const Epilogue& e, const EpilogueStep& s, int channel, size_t p, float* tile) {
+  const float* plane = reinterpret_cast<const float*>(plane_of(s, channel));
+  if (!s.image_step) return plane + p;
+  const size_t last = size_t(e.batch) - 1;
+  size_t image = p / e.image, end = (image + 1) * e.image - p;
+  for (size_t i = 0; i < N; image++, end += e.image) {
+    const float x = plane[(image < last ? image : last) * s.image_step];
+    for (const size_t stop = end < N ? end : N; i < stop; i++) tile[i] = x;
+  }
+  return tile;
+}
+
+// 1 / (1 + exp(-v)) as docs/numerics.md spells it.
+template <int N>
+static inline void sigmoid(float* f) {
+  for (int i = 0; i < N; i++) {
+    const float v = f[i];
+    float a = v < 0.0f ? -v : v;
+    a = a > 87.0f ? 87.0f : a;
+    const float k = round_half_even(a * -1.44269504f);
+    float r = -a - k * 0.693359375f;
+    r = r - k * -2.12194440e-4f;
+    float p = 1.9875691500e-4f;
+    p = p * r + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    p = p * (r * r) + r + 1.0f;
+    // 2^k; NaN, for which p is NaN already, must not become an integer
+    const int32_t exponent = (int32_t(k == k ? k : 0.0f) + 127) << 23;
+    float power;
+    __builtin_memcpy(&power, &exponent, 4);
+    const float x = p * power;
+    f[i] = (v >= 0.0f ? 1.0f : x) / (1.0f + x);
+  }
+}
+
 // The part of an epilogue whose running value is float32, from step `i` on.
 template <int N>
 static inline void run_float_steps(const Epilogue& e, int i, int channel, size_t p, float* f) {
@@ -105,10 +146,26 @@ static inline void run_float_steps(const Epilogue& e, int i, int channel, size_t
         break;
       }
       case StepKind::kAdd: {
-        const float* __restrict x = reinterpret_cast<const float*>(plane_of(s, channel)) + p;
+        float tile[N];
+        const float* x = operand<N>(e, s, channel, p, tile);
         for (int j = 0; j < N; j++) f[j] += x[j];
         break;
       }
+      case StepKind::kMul: {
+        float tile[N];
+        const float* x = operand<N>(e, s, channel, p, tile);
+        for (int j = 0; j < N; j++) f[j] *= x[j];
+        break;
+      }
+      case StepKind::kClip:
+        for (int j = 0; j < N; j++) {
+          const float v = f[j] < s.minimum ? s.minimum : f[j];
+          f[j] = v > s.maximum ? s.maximum : v;
+        }
+        break;
+      case StepKind::kSigmoid:
+        sigmoid<N>(f);
+        break;
       case StepKind::kRPReLU: {
         const float in = s.f0[channel], slope = s.f1[channel], out = s.f2[channel];
         for (int j = 0; j < N; j++) {

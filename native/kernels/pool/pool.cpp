@@ -4,13 +4,10 @@
 // then across, with the stride. Both visit the window in the order of docs/numerics.md, column by column.
 #include "../../simd/simd.h"
 #include "../declare.h"
+#include "../rows.h"
 
 namespace signbit {
 namespace SIGNBIT_NS {
-
-static inline size_t row_start(const Geometry& g, int image, int y) {
-  return (size_t(image) * g.image_rows + y) * g.row_stride;
-}
 
 struct MaxF32 {
   typedef float T;
@@ -23,79 +20,105 @@ struct OrBits {
   static inline uint8_t join(uint8_t m, uint8_t x) { return m | x; }
 };
 
-// One output row: scratch holds the input row's width plus the padding on both sides.
+// One output row: scratch holds the input row's width plus what windows reach on both sides.
 template <typename Op>
-static void max_pool_row(const Pool& pool, const typename Op::T* src, int image, int y,
-                         typename Op::T* __restrict scratch, typename Op::T* __restrict dst) {
+static void max_pool_row(const Pool& pool, int plane, int image, int y) {
   typedef typename Op::T T;
   const Geometry& in = *pool.in;
-  const int padded = in.width + 2 * pool.pad_w;
-  for (int x = 0; x < padded; x++) scratch[x] = Op::start();
+  T* __restrict scratch = reinterpret_cast<T*>(pool.scratch);
+  for (int x = 0; x < pool.scratch_width; x++) scratch[x] = Op::start();
   T* __restrict columns = scratch + pool.pad_w;
   for (int ky = 0; ky < pool.kernel_h; ky++) {
-    const int iy = y * pool.stride_h - pool.pad_h + ky;
+    const int iy = y * pool.stride_h - pool.pad_h + ky * pool.dilation_h;
     if (iy < 0 || iy >= in.height) continue;
-    const T* __restrict row = src + row_start(in, image, iy);
+    const T* __restrict row = source_row<T>(pool, size_t(plane), image, iy);
     for (int x = 0; x < in.width; x++) columns[x] = Op::join(columns[x], row[x]);
   }
+  T* __restrict dst = result_row<T>(pool, size_t(plane), image, y);
   for (int x = 0; x < pool.out->width; x++) {
     const T* window = scratch + x * pool.stride_w;
     T m = Op::start();
-    for (int kx = 0; kx < pool.kernel_w; kx++) m = Op::join(m, window[kx]);
+    for (int kx = 0; kx < pool.kernel_w; kx++) m = Op::join(m, window[kx * pool.dilation_w]);
     dst[x] = m;
   }
 }
 
 void max_pool_f32(const Pool& pool, int64_t begin, int64_t end) {
-  const Geometry& out = *pool.out;
-  float* scratch = reinterpret_cast<float*>(pool.scratch);
-  for (int64_t c = begin; c < end; c++) {
-    const float* src = reinterpret_cast<const float*>(pool.src + size_t(c) * pool.src_plane);
-    float* dst = reinterpret_cast<float*>(pool.dst + size_t(c) * pool.dst_plane);
-    for (int n = 0; n < out.batch; n++)
-      for (int y = 0; y < out.height; y++)
-        max_pool_row<MaxF32>(pool, src, n, y, scratch, dst + row_start(out, n, y));
-  }
+  for_rows(pool, begin, end, [&](int plane, int image, int y) { max_pool_row<MaxF32>(pool, plane, image, y); });
 }
 
 void max_pool_b1(const Pool& pool, int64_t begin, int64_t end) {
-  const Geometry& out = *pool.out;
-  const int planes = (pool.channels + 3) / 4;
-  for (int64_t c = begin; c < end; c++) {
-    const uint8_t* src = pool.src + size_t(c) * pool.src_plane;
-    uint8_t* dst = pool.dst + size_t(c) * pool.dst_plane;
-    const uint8_t flip = pool.flip ? pool.flip[c] : uint8_t(0);
-    const uint8_t halo = c + 1 == planes ? pool.last_halo : pool.halo;
-    memset(dst, halo, out.body);
-    for (int n = 0; n < out.batch; n++)
-      for (int y = 0; y < out.height; y++) {
-        uint8_t* row = dst + row_start(out, n, y);
-        max_pool_row<OrBits>(pool, src, n, y, pool.scratch, row);
-        if (flip)
-          for (int x = 0; x < out.width; x++) row[x] ^= flip;
-      }
-  }
+  for_rows(pool, begin, end, [&](int plane, int image, int y) {
+    max_pool_row<OrBits>(pool, plane, image, y);
+    const uint8_t flip = pool.flip ? pool.flip[plane] : uint8_t(0);
+    uint8_t* row = result_row<uint8_t>(pool, size_t(plane), image, y);
+    if (flip)
+      for (int x = 0; x < pool.out->width; x++) row[x] ^= flip;
+    close_row(pool, plane, image, y);
+  });
+}
+
+// Columns [first, last) of the result whose tap kx lies inside the image.
+struct Columns {
+  int first, last;
+};
+static inline Columns inside(const Pool& pool, int kx) {
+  const int before = pool.pad_w - kx, behind = pool.in->width - 1 + before;  // of column 0's tap: outside by, still inside by
+  Columns c = {before > 0 ? (before + pool.stride_w - 1) / pool.stride_w : 0,
+               behind < 0 ? 0 : behind / pool.stride_w + 1};
+  if (c.last > pool.out->width) c.last = pool.out->width;
+  return c;
 }
 
 void avg_pool_f32(const Pool& pool, int64_t begin, int64_t end) {
   const Geometry& in = *pool.in;
-  const Geometry& out = *pool.out;
-  const float scale = 1.0f / float(pool.kernel_h * pool.kernel_w);
-  for (int64_t c = begin; c < end; c++) {
-    const float* src = reinterpret_cast<const float*>(pool.src + size_t(c) * pool.src_plane);
-    float* dst = reinterpret_cast<float*>(pool.dst + size_t(c) * pool.dst_plane);
-    for (int n = 0; n < out.batch; n++)
-      for (int y = 0; y < out.height; y++) {
-        float* __restrict row = dst + row_start(out, n, y);
-        for (int x = 0; x < out.width; x++) row[x] = 0.0f;
-        for (int ky = 0; ky < pool.kernel_h; ky++) {
-          const float* __restrict from = src + row_start(in, n, y * pool.stride_h + ky);
-          for (int kx = 0; kx < pool.kernel_w; kx++)
-            for (int x = 0; x < out.width; x++) row[x] += from[x * pool.stride_w + kx];
-        }
-        for (int x = 0; x < out.width; x++) row[x] *= scale;
+  const int width = pool.out->width;
+  for_rows(pool, begin, end, [&](int plane, int image, int y) {
+    float* __restrict row = result_row<float>(pool, size_t(plane), image, y);
+    const int start = y * pool.stride_h - pool.pad_h;
+    const int first = start > 0 ? start : 0;
+    const int last = start + pool.kernel_h < in.height ? start + pool.kernel_h : in.height;
+    for (int x = 0; x < width; x++) row[x] = 0.0f;
+    for (int iy = first; iy < last; iy++)
+      for (int kx = 0; kx < pool.kernel_w; kx++) {
+        const Columns c = inside(pool, kx);
+        const float* __restrict from = source_row<float>(pool, size_t(plane), image, iy);
+        const int shift = kx - pool.pad_w;
+        for (int x = c.first; x < c.last; x++) row[x] += from[x * pool.stride_w + shift];
       }
-  }
+    if (!pool.column_taps) {
+      const float scale = 1.0f / float(pool.kernel_h * pool.kernel_w);
+      for (int x = 0; x < width; x++) row[x] *= scale;
+      return;
+    }
+    const int padded = start + pool.kernel_h < in.height + pool.pad_h ? pool.kernel_h : in.height + pool.pad_h - start;
+    const int taps = pool.include_pad ? padded : last - first;
+    for (int x = 0; x < width; x++) row[x] *= 1.0f / float(taps * pool.column_taps[x]);
+  });
+}
+
+// Window i of n over `size` rows or columns.
+static inline int window_start(int i, int size, int n) { return int(int64_t(i) * size / n); }
+static inline int window_end(int i, int size, int n) { return int((int64_t(i + 1) * size + n - 1) / n); }
+
+void adaptive_pool_f32(const Pool& pool, int64_t begin, int64_t end) {
+  const Geometry &in = *pool.in, &out = *pool.out;
+  for_rows(pool, begin, end, [&](int plane, int image, int y) {
+    float* dst = result_row<float>(pool, size_t(plane), image, y);
+    const int top = window_start(y, in.height, out.height), bottom = window_end(y, in.height, out.height);
+    for (int x = 0; x < out.width; x++) {
+      const int left = window_start(x, in.width, out.width), right = window_end(x, in.width, out.width);
+      float m = MaxF32::start(), sum = 0.0f;
+      for (int iy = top; iy < bottom; iy++) {
+        const float* row = source_row<float>(pool, size_t(plane), image, iy);
+        if (pool.take_max)
+          for (int ix = left; ix < right; ix++) m = MaxF32::join(m, row[ix]);
+        else
+          for (int ix = left; ix < right; ix++) sum += row[ix];
+      }
+      dst[x] = pool.take_max ? m : sum * (1.0f / float((bottom - top) * (right - left)));
+    }
+  });
 }
 
 void global_pool_f32(const Pool& pool, int64_t begin, int64_t end) {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import os
-from ctypes import POINTER, c_char_p, c_float, c_int32, c_int64, c_size_t, c_void_p
+from ctypes import POINTER, c_char_p, c_float, c_int32, c_int64, c_size_t, c_uint64, c_void_p
 from pathlib import Path
 
 from signbit.errors import FormatError, SessionError, SignbitError
@@ -23,6 +23,7 @@ class SessionOptions(ctypes.Structure):
         ("width", c_int32),
         ("threads", c_int32),
         ("isa", c_char_p),
+        ("memory_limit", c_uint64),
     )
 
 
@@ -60,6 +61,9 @@ def library() -> ctypes.CDLL:
         "signbit_model_metadata": (c_char_p, (c_void_p,)),
         "signbit_model_input_channels": (c_int32, (c_void_p,)),
         "signbit_model_accepts_pixels": (c_int32, (c_void_p,)),
+        "signbit_model_input_shape": (c_int32, (c_void_p, POINTER(c_int32))),
+        "signbit_model_class_count": (c_int32, (c_void_p,)),
+        "signbit_model_class_name": (c_char_p, (c_void_p, c_int32)),
         "signbit_session_open": (
             c_int32,
             (c_void_p, POINTER(SessionOptions), POINTER(c_void_p), *error_out),
@@ -77,6 +81,7 @@ def library() -> ctypes.CDLL:
             c_int32,
             (c_void_p, c_void_p, c_int32, POINTER(POINTER(c_float)), *error_out),
         ),
+        "signbit_session_set_checking": (None, (c_void_p, c_int32)),
         "signbit_session_set_profiling": (None, (c_void_p, c_int32)),
         "signbit_session_profile": (c_char_p, (c_void_p,)),
     }

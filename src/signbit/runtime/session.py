@@ -73,18 +73,27 @@ class _Open:
     """A native session for one input shape."""
 
     def __init__(
-        self, model: _Model, shape: tuple[int, int, int], threads: int, isa: str | None
+        self,
+        model: _Model,
+        shape: tuple[int, int, int],
+        threads: int,
+        isa: str | None,
+        debug: bool,
+        memory_limit: int | None,
     ) -> None:
         lib = library()
         self.model = model  # keeps the file open
         self.handle = ctypes.c_void_p()
         batch, height, width = shape
-        options = SessionOptions(batch, height, width, threads, isa.encode() if isa else None)
+        options = SessionOptions(
+            batch, height, width, threads, isa.encode() if isa else None, memory_limit or 0
+        )
         error = ctypes.create_string_buffer(ERROR_SIZE)
         status = lib.signbit_session_open(
             model.handle, ctypes.byref(options), ctypes.byref(self.handle), error, ERROR_SIZE
         )
         check(status, error.value, model.name)
+        lib.signbit_session_set_checking(self.handle, int(debug))
         self.output_shapes = [
             self._output_shape(i) for i in range(lib.signbit_session_output_count(self.handle))
         ]
@@ -125,11 +134,15 @@ class Session:
             256, or the number of those CPUs where it is larger.
         isa: best instruction set allowed ("avx512", "avx2", "neon_dot", "neon", "scalar"); by
             default the environment variable `SIGNBIT_ISA`, else the best that the CPU has.
-        debug: check real-valued inputs for NaN and infinity before every run.
+        debug: in every run, look for NaN and infinity in real-valued inputs and maps; an error
+            names the first layer that reads or gives one, and where. Slower.
+        memory_limit: most bytes that the maps, tables and packed weights of one input shape may
+            take together; more is a SessionError that says how many are needed. None: no limit.
+            Set one for files from strangers: a small file may ask for large maps.
 
     Raises:
         FormatError: the file is damaged or not a signbit file.
-        SessionError: `threads` or `isa` cannot be had here.
+        SessionError: `threads`, `isa` or so little memory cannot be had here.
         FileNotFoundError, OSError: the file cannot be read.
     """
 
@@ -139,7 +152,10 @@ class Session:
         threads: int | None = None,
         isa: str | None = None,
         debug: bool = False,
+        memory_limit: int | None = None,
     ) -> None:
+        if memory_limit is not None and not 1 <= memory_limit < 2**64:
+            raise SessionError(f"memory_limit must be at least 1 byte, not {memory_limit}")
         if threads is not None and threads < 1:
             raise SessionError(f"threads must be at least 1, not {threads}")
         limit = max(MAX_THREADS, available_threads())
@@ -151,6 +167,7 @@ class Session:
         self.threads = threads or available_threads()
         self._isa_cap = isa or os.environ.get("SIGNBIT_ISA") or None
         self._debug = debug
+        self._memory_limit = memory_limit
         self._model = _Model(source)
         self._open: _Open | None = None
         self._shape: tuple[int, int, int] | None = None
@@ -201,7 +218,9 @@ class Session:
 
     def _session_for(self, shape: tuple[int, int, int]) -> _Open:
         if self._open is None or self._shape != shape:
-            self._open = _Open(self._model, shape, self.threads, self._isa_cap)
+            self._open = _Open(
+                self._model, shape, self.threads, self._isa_cap, self._debug, self._memory_limit
+            )
             self._shape = shape
         return self._open
 
@@ -231,8 +250,6 @@ class Session:
             raise SessionError(f"{name}: input dtype {x.dtype} does not fit: expected {expected}")
         if x.ndim != 4 or x.shape[1] != channels or 0 in x.shape:
             raise SessionError(f"{name}: input shape {x.shape} does not fit: expected {expected}")
-        if self._debug and not np.isfinite(x).all():
-            raise SessionError(f"{name}: the input holds NaN or infinity")
         return np.ascontiguousarray(x), _REAL, (x.shape[0], x.shape[2], x.shape[3])
 
     def __call__(self, x: np.ndarray) -> np.ndarray | tuple[np.ndarray, ...]:
@@ -246,7 +263,8 @@ class Session:
             float32 (N, classes) or (N, C, H, W); a tuple where the network has several outputs.
 
         Raises:
-            SessionError: wrong dtype or shape, or the session is running in another thread.
+            SessionError: wrong dtype or shape, the session is running in another thread, or with
+                `debug` NaN or infinity.
         """
         x, kind, shape = self._prepare(x)
         if not self._lock.acquire(blocking=False):
@@ -264,8 +282,9 @@ class Session:
         """Time every step.
 
         Returns:
-            One dict a step: name (the layer's path), op, kernel, isa, shape (of its output), ms
-            (median over the rounds), bytes (maps and weights touched), macs_b1, macs_q8.
+            One dict a step: name (the layer's path), op, kernel, isa, shape (of its output), layout
+            (how that lies in memory, e.g. "b1 16 planes, halo 1 (outside)"), ms (median over the
+            rounds), bytes (maps and weights touched), macs_b1, macs_q8.
         """
         if rounds < 1:
             raise SessionError(f"rounds must be at least 1, not {rounds}")
@@ -293,6 +312,7 @@ def load(
     threads: int | None = None,
     isa: str | None = None,
     debug: bool = False,
+    memory_limit: int | None = None,
 ) -> Session:
     """Open a `.signbit` file; the arguments and errors are those of `Session`."""
-    return Session(source, threads=threads, isa=isa, debug=debug)
+    return Session(source, threads=threads, isa=isa, debug=debug, memory_limit=memory_limit)
