@@ -13,9 +13,10 @@ constexpr uint32_t kNoId = 0xFFFFFFFF;
 constexpr int kMaxChannels = 1 << 20;
 constexpr int kMaxKernel = 1 << 12;
 constexpr int64_t kMaxTaps = 65535;  // matches are counted in 16 bits
-constexpr int kMaxSize = 1 << 16;    // of a map that the file asks for
-// Opening a session takes time in the product of some of these; large networks have a thousand nodes.
-constexpr uint32_t kMaxNodes = 1 << 13, kMaxValues = 1 << 14;
+// Of nodes and of values: many times what networks have, and few enough that opening a session, whose planner compares
+// the lives of any two maps, takes no file longer than about a second.
+constexpr uint32_t kMaxGraph = 1 << 14;
+constexpr int kMaxSize = 1 << 16;  // rows or columns of a map that the file asks for
 
 // Words, each checked before it is read.
 class Words {
@@ -90,9 +91,9 @@ class Reader {
     const uint32_t tensors = w.count("n_tensors", 4), values = w.count("n_values", 2),
                    nodes = w.count("n_nodes", 8), outputs = w.count("n_outputs", 2),
                    words = w.count("n_words", 1), string_bytes = w.count("n_string_bytes", 1);
-    if (nodes > kMaxNodes) fail("graph: more than " + std::to_string(kMaxNodes) + " nodes");
-    if (values > kMaxValues || outputs > kMaxValues)
-      fail("graph: more than " + std::to_string(kMaxValues) + " values or outputs");
+    for (const auto& [count, field] : {std::pair(nodes, "n_nodes"), std::pair(values, "n_values")})
+      if (count > kMaxGraph)
+        fail(std::string("graph: ") + field + " = " + std::to_string(count) + " is more than 16384");
     const uint32_t normalised = w.next("normalised");
     if (normalised > 1) throw FormatError("graph: normalised is neither 0 nor 1");
     p_.normalised = normalised;
@@ -123,9 +124,9 @@ class Reader {
     Words body(c.graph + 4 * start, size_t(words) * 4);
     for (uint32_t i = 0; i < nodes; i++) read_node(body, i);
     if (body.left()) fail("graph: words left behind the last node");
-    if (outputs == 0) fail("graph: no outputs");
     for (size_t v = 0; v < written_.size(); v++)
       if (!written_[v]) fail("graph: value " + std::to_string(v) + " is never written");
+    if (outputs == 0) fail("graph: no outputs");
     for (const auto& o : output_words) {
       const int v = id(o.first, p_.values.size(), "graph: output value");
       if (value(v).type != Type::kF32) fail("graph: an output value is not f32");

@@ -45,6 +45,7 @@ struct File {
   std::vector<NodeDef> nodes;
   std::vector<std::pair<uint32_t, uint32_t>> outputs;
   uint32_t version = 2, header_version = 2;
+  std::string input_shape = "1,1,1", metadata;  // `metadata`: more members, each with a comma behind it
 
   uint32_t add(TensorDef t) {
     tensors.push_back(std::move(t));
@@ -108,7 +109,8 @@ struct File {
       entries += ",\"t" + std::to_string(i) + "\":" + entry(offsets[i], data.size());
     }
     const std::string zeros(64, '0');
-    std::string header = "{\"__metadata__\":{\"format\":\"signbit\",\"version\":\"" + std::to_string(header_version) + "\",\"input_shape\":\"1,1,1\",\"sha256\":\"" +
+    std::string header = "{\"__metadata__\":{\"format\":\"signbit\",\"version\":\"" + std::to_string(header_version) + "\",\"input_shape\":\"" +
+                         input_shape + "\"," + metadata + "\"sha256\":\"" +
                          zeros + "\"}," + entries + "}";
     header.resize((header.size() + 8 + 63) / 64 * 64 - 8, ' ');
     std::vector<uint8_t> file(8);

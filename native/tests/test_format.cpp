@@ -188,10 +188,10 @@ void test_limits() {
   refuses(f, "value 3 is never written");
   f = small_file();
   for (int i = 0; i < 20000; i++) f.value(0, 1);
-  refuses(f, "more than 16384 values");
+  refuses(f, "n_values = 20003 is more than 16384");
   f = small_file();
-  for (int i = 0; i < 9000; i++) f.nodes.push_back(f.nodes[0]);
-  refuses(f, "more than 8192 nodes");
+  for (int i = 0; i < 17000; i++) f.nodes.push_back(f.nodes[0]);
+  refuses(f, "n_nodes = 17002 is more than 16384");
 }
 
 }  // namespace

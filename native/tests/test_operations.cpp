@@ -440,7 +440,7 @@ void test_gates() {
 
 // An argument: how many random cases of each.
 int main(int argc, char** argv) {
-  const int rounds = argc > 1 ? std::atoi(argv[1]) : 120;
+  const int rounds = argc > 1 ? std::atoi(argv[1]) : 60;
   test_gates();
   for (int i = 0; i < rounds; i++) {
     test_channels();
