@@ -1,6 +1,9 @@
 #include "program.h"
 
+#include <algorithm>
 #include <cstring>
+#include <map>
+#include <utility>
 
 #include "../kernels/kernels.h"
 #include "error.h"
@@ -355,7 +358,16 @@ class Reader {
     expect(node.params[0], 4, in.channels, name + ": flip");
   }
 
-  void check_channels(const NodeInfo& node, const ValueInfo& in, const std::string& name) const {
+  // The smallest and the largest element, found once however many nodes share the tensor.
+  std::pair<int32_t, int32_t> index_range(int tensor) {
+    const auto found = index_ranges_.find(tensor);
+    if (found != index_ranges_.end()) return found->second;
+    const Tensor& t = p_.tensors[size_t(tensor)];
+    const auto range = std::minmax_element(t.i32(), t.i32() + t.count);
+    return index_ranges_[tensor] = {*range.first, *range.second};
+  }
+
+  void check_channels(const NodeInfo& node, const ValueInfo& in, const std::string& name) {
     check_type(in, true, name);
     int64_t channels = 0;
     for (int v : node.inputs) {
@@ -366,10 +378,9 @@ class Reader {
     if (node.params[0] == kNone) fail(name + ": has no index");
     const int count = value(node.outputs[0]).channels;
     expect(node.params[0], 1, count, name + ": index");
-    const int32_t* index = p_.tensors[size_t(node.params[0])].i32();
-    for (int i = 0; i < count; i++)
-      if (index[i] < 0 || index[i] >= channels)
-        fail(name + ": index " + std::to_string(index[i]) + " of " + std::to_string(channels) + " channels");
+    const auto [low, high] = index_range(node.params[0]);
+    if (low < 0 || high >= channels)
+      fail(name + ": index " + std::to_string(low < 0 ? low : high) + " of " + std::to_string(channels) + " channels");
     check_map(node, node.inputs.size(), {in.type, count}, name);
   }
 
@@ -512,6 +523,7 @@ class Reader {
 
   Program p_;
   uint32_t version_ = 0;
+  std::map<int, std::pair<int32_t, int32_t>> index_ranges_;
   std::vector<bool> written_;
   const uint8_t* strings_ = nullptr;
   size_t string_bytes_ = 0;
