@@ -72,16 +72,31 @@ void Planner::add_repack_step(const Repack& r) {
   };
 }
 
+// Sums of these taps fit int16.
+bool Planner::is_narrow(const NodeInfo& n) const {
+  return n.window.kernel_h * n.window.kernel_w * (n.window.in_channels / n.window.groups) <= 32766;
+}
+
+// Convolutions with equal keys share a table of valid taps.
+std::vector<int64_t> Planner::valid_key(const NodeInfo& n) const {
+  const Window& w = n.window;
+  const Size in = size(n.inputs[0]), out = size(n.outputs[0]);
+  return {in.height, in.width, out.height, out.width, w.kernel_h, w.kernel_w, w.stride_h, w.stride_w, w.pad_h, w.pad_w,
+          w.dilation_h, w.dilation_w, w.in_channels / w.groups, w.pad_value != 0};
+}
+
+size_t Planner::valid_bytes(const NodeInfo& n) const {
+  return geometry(size(n.outputs[0]))->body * (is_narrow(n) ? sizeof(int16_t) : sizeof(int32_t));
+}
+
 // How many taps are inside the image at each position, times the channels of a sum: what `2 * matches` loses to become a
 // dot product.
-void Planner::make_valid(const NodeInfo& n, bool narrow, BinaryConv* conv) {
+void Planner::make_valid(const NodeInfo& n, BinaryConv* conv) {
   const Window& w = n.window;
   const Size in = size(n.inputs[0]);
   const Geometry& g = *geometry(size(n.outputs[0]));
-  const std::vector<int64_t> key = {in.height, in.width, g.height, g.width, w.kernel_h, w.kernel_w, w.stride_h,
-                                    w.stride_w, w.pad_h, w.pad_w, w.dilation_h, w.dilation_w,
-                                    w.in_channels / w.groups, w.pad_value != 0, narrow};
-  const void*& made = valid_[key];
+  const bool narrow = is_narrow(n);
+  const void*& made = valid_[valid_key(n)];
   if (!made) {
     auto inside = [](int at, int kernel, int stride, int pad, int dilation, int limit) {
       int count = 0;
@@ -310,9 +325,8 @@ void Planner::add_binary_conv(int index) {
   const KernelTable* kernels = s_.kernels_;
   const int64_t tile = kernels->binary_tile;
   finish_conv(index, tile, segments, first, &c);
-  const bool narrow = w.kernel_h * w.kernel_w * (w.in_channels / w.groups) <= 32766;
-  make_valid(n, narrow, &c);
-  const Epilogue e = make_epilogue(n, narrow);
+  make_valid(n, &c);
+  const Epilogue e = make_epilogue(n, is_narrow(n));
   PlanStep& step = new_step(n, "conv_b1", segments[0].mask ? "look_up_masked" : "look_up");
   step.macs_b1 = macs(n);
   step.bytes += bytes;

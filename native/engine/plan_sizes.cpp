@@ -1,5 +1,6 @@
 // What a session's maps measure, and what all of it takes in memory: known, and refused, before it is allocated.
 #include <algorithm>
+#include <set>
 
 #include "error.h"
 #include "planner.h"
@@ -96,8 +97,8 @@ void Planner::infer_sizes() {
                           "; use the image size that it was compiled for");
 }
 
-// Bytes of what a step keeps beside its maps. Of a convolution only its weights count here, which are packed anew: the
-// rest is the kernels' own affair, and charged when it is kept.
+// Bytes of what a step keeps beside its maps. Of a convolution only its weights count here, which are packed anew: what
+// a kernel adds to them is small, its own affair, and charged when it is kept.
 size_t Planner::table_bytes(const NodeInfo& n) const {
   const Size out = size(n.outputs[0]);
   const size_t channels = size_t(info(n.outputs[0]).channels);
@@ -123,7 +124,11 @@ void Planner::check_memory() {
   charge(s_.arena_bytes_ + pixel_tables);
   size_t total = charged_;
   for (const auto& entry : s_.geometries_) total += entry.second->body;
-  for (const NodeInfo& n : program_.nodes) total += table_bytes(n);
+  std::set<std::vector<int64_t>> valid;
+  for (const NodeInfo& n : program_.nodes) {
+    total += table_bytes(n);
+    if (n.op == Op::kConvB1 && valid.insert(valid_key(n)).second) total += valid_bytes(n);
+  }
   require_memory(total);
 }
 

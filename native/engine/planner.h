@@ -112,7 +112,10 @@ class Planner {
   int64_t row_items(const RowWork& work) const;
   Axis resize_axis(const ResizeInfo& r, int from, int to);
   const int16_t* clipped(const int32_t* from, size_t count);
-  void make_valid(const NodeInfo& n, bool narrow, BinaryConv* conv);
+  bool is_narrow(const NodeInfo& n) const;
+  std::vector<int64_t> valid_key(const NodeInfo& n) const;
+  size_t valid_bytes(const NodeInfo& n) const;
+  void make_valid(const NodeInfo& n, BinaryConv* conv);
   // Memory that lives as long as the session, charged before it is allocated.
   template <typename T>
   T* keep(size_t count) {
