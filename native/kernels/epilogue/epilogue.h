@@ -93,24 +93,31 @@ static inline void quant8(const Epilogue& e, const EpilogueStep& s, int channel,
   for (int i = 0; i < N; i++) dst[4 * i] = q[i];
 }
 
-// A tile of the value that a step reads. Where it has one pixel an image, that pixel stands for the whole image; a tile may
-// span several images, and ends behind the last one.
+// A tile of a value that has one pixel an image, which stands for the whole image. A tile may span several images, and end
+// behind the last one. Not inline, as `sigmoid`: the steps that every network has stay small and keep their registers.
 template <int N>
-static inline const float* operand(const Epilogue& e, const EpilogueStep& s, int channel, size_t p, float* tile) {
-  const float* plane = reinterpret_cast<const float*>(plane_of(s, channel));
-  if (!s.image_step) return plane + p;
+static __attribute__((noinline)) void repeat_pixels(const Epilogue& e, const EpilogueStep& s, const float* plane, size_t p,
+                                                    float* tile) {
   const size_t last = size_t(e.batch) - 1;
   size_t image = p / e.image, end = (image + 1) * e.image - p;
   for (size_t i = 0; i < N; image++, end += e.image) {
     const float x = plane[(image < last ? image : last) * s.image_step];
     for (const size_t stop = end < N ? end : N; i < stop; i++) tile[i] = x;
   }
+}
+
+// What a step reads; `tile` is room for it.
+template <int N>
+static inline const float* operand(const Epilogue& e, const EpilogueStep& s, int channel, size_t p, float* tile) {
+  const float* plane = reinterpret_cast<const float*>(plane_of(s, channel));
+  if (!s.image_step) return plane + p;
+  repeat_pixels<N>(e, s, plane, p, tile);
   return tile;
 }
 
 // 1 / (1 + exp(-v)) as docs/numerics.md spells it.
 template <int N>
-static inline void sigmoid(float* f) {
+static __attribute__((noinline)) void sigmoid(float* f) {
   for (int i = 0; i < N; i++) {
     const float v = f[i];
     float a = v < 0.0f ? -v : v;
@@ -147,13 +154,13 @@ static inline void run_float_steps(const Epilogue& e, int i, int channel, size_t
       }
       case StepKind::kAdd: {
         float tile[N];
-        const float* x = operand<N>(e, s, channel, p, tile);
+        const float* __restrict x = operand<N>(e, s, channel, p, tile);
         for (int j = 0; j < N; j++) f[j] += x[j];
         break;
       }
       case StepKind::kMul: {
         float tile[N];
-        const float* x = operand<N>(e, s, channel, p, tile);
+        const float* __restrict x = operand<N>(e, s, channel, p, tile);
         for (int j = 0; j < N; j++) f[j] *= x[j];
         break;
       }

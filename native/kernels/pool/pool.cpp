@@ -20,27 +20,40 @@ struct OrBits {
   static inline uint8_t join(uint8_t m, uint8_t x) { return m | x; }
 };
 
+// Across the windows of one row, whose columns `scratch` holds. A stride that the compiler knows makes vectors.
+template <typename Op, int kStride>
+static inline void join_columns(const Pool& pool, const typename Op::T* __restrict scratch, typename Op::T* __restrict dst) {
+  const int width = pool.out->width, stride = kStride ? kStride : pool.stride_w;
+  const int kernel = pool.kernel_w, dilation = pool.dilation_w;
+  for (int x = 0; x < width; x++) dst[x] = Op::start();
+  for (int kx = 0; kx < kernel; kx++) {
+    const typename Op::T* __restrict from = scratch + kx * dilation;
+    for (int x = 0; x < width; x++) dst[x] = Op::join(dst[x], from[x * stride]);
+  }
+}
+
 // One output row: scratch holds the input row's width plus what windows reach on both sides.
 template <typename Op>
 static void max_pool_row(const Pool& pool, int plane, int image, int y) {
   typedef typename Op::T T;
   const Geometry& in = *pool.in;
   T* __restrict scratch = reinterpret_cast<T*>(pool.scratch);
-  for (int x = 0; x < pool.scratch_width; x++) scratch[x] = Op::start();
+  const int reach = pool.scratch_width, width = in.width;  // not read again behind each byte that is written
+  for (int x = 0; x < reach; x++) scratch[x] = Op::start();
   T* __restrict columns = scratch + pool.pad_w;
   for (int ky = 0; ky < pool.kernel_h; ky++) {
     const int iy = y * pool.stride_h - pool.pad_h + ky * pool.dilation_h;
     if (iy < 0 || iy >= in.height) continue;
     const T* __restrict row = source_row<T>(pool, size_t(plane), image, iy);
-    for (int x = 0; x < in.width; x++) columns[x] = Op::join(columns[x], row[x]);
+    for (int x = 0; x < width; x++) columns[x] = Op::join(columns[x], row[x]);
   }
-  T* __restrict dst = result_row<T>(pool, size_t(plane), image, y);
-  for (int x = 0; x < pool.out->width; x++) {
-    const T* window = scratch + x * pool.stride_w;
-    T m = Op::start();
-    for (int kx = 0; kx < pool.kernel_w; kx++) m = Op::join(m, window[kx * pool.dilation_w]);
-    dst[x] = m;
-  }
+  T* dst = result_row<T>(pool, size_t(plane), image, y);
+  if (pool.stride_w == 1)
+    join_columns<Op, 1>(pool, scratch, dst);
+  else if (pool.stride_w == 2)
+    join_columns<Op, 2>(pool, scratch, dst);
+  else
+    join_columns<Op, 0>(pool, scratch, dst);
 }
 
 void max_pool_f32(const Pool& pool, int64_t begin, int64_t end) {
