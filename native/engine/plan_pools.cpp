@@ -80,6 +80,13 @@ void Planner::add_avg_pool(const NodeInfo& n, Pool pool) {
     pool.column_taps = taps;
     pool.include_pad = w.count_include_pad;
   }
+  int32_t* columns = keep<int32_t>(2 * size_t(w.kernel_w));
+  for (int kx = 0; kx < w.kernel_w; kx++) {
+    const int before = w.pad_w - kx;  // how far column 0's tap lies before the image
+    columns[2 * kx] = before > 0 ? ceil_div(before, w.stride_w) : 0;
+    columns[2 * kx + 1] = std::min(out.width, floor_div(in.width - 1 + before, w.stride_w) + 1);
+  }
+  pool.tap_columns = columns;
   const auto kernel = s_.kernels_->avg_pool_f32;
   new_step(n, "avg_pool", "avg_pool").run =
       parallel(n, row_items(pool), [=](int64_t begin, int64_t end, int) { kernel(pool, begin, end); });

@@ -109,7 +109,7 @@ size_t Planner::table_bytes(const NodeInfo& n) const {
     case Op::kMaxPool:
       return scratch_bytes(n) * size_t(s_.options_.threads);
     case Op::kAvgPool:
-      return size_t(out.width) * sizeof(int32_t);
+      return (size_t(out.width) + 2 * size_t(n.window.kernel_w)) * sizeof(int32_t);
     case Op::kResize:
       return (size_t(out.height) + size_t(out.width)) * (n.resize.bilinear ? 4 : 1) * 4;
     case Op::kChannels:

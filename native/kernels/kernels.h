@@ -125,6 +125,7 @@ struct Pool : RowWork {
   int32_t scratch_width;       // positions of it
   int32_t include_pad;         // average: taps in the padding count
   const int32_t* column_taps;  // average: [out.width] that count in a row of the window; null where all windows are whole
+  const int32_t* tap_columns;  // average: [kernel_w][2]: the first column whose tap lies inside the image, and one behind the last
   int32_t take_max;            // adaptive
 };
 

@@ -71,21 +71,9 @@ void max_pool_b1(const Pool& pool, int64_t begin, int64_t end) {
   });
 }
 
-// Columns [first, last) of the result whose tap kx lies inside the image.
-struct Columns {
-  int first, last;
-};
-static inline Columns inside(const Pool& pool, int kx) {
-  const int before = pool.pad_w - kx, behind = pool.in->width - 1 + before;  // of column 0's tap: outside by, still inside by
-  Columns c = {before > 0 ? (before + pool.stride_w - 1) / pool.stride_w : 0,
-               behind < 0 ? 0 : behind / pool.stride_w + 1};
-  if (c.last > pool.out->width) c.last = pool.out->width;
-  return c;
-}
-
 void avg_pool_f32(const Pool& pool, int64_t begin, int64_t end) {
   const Geometry& in = *pool.in;
-  const int width = pool.out->width;
+  const int width = pool.out->width, stride = pool.stride_w;
   for_rows(pool, begin, end, [&](int plane, int image, int y) {
     float* __restrict row = result_row<float>(pool, size_t(plane), image, y);
     const int start = y * pool.stride_h - pool.pad_h;
@@ -94,10 +82,9 @@ void avg_pool_f32(const Pool& pool, int64_t begin, int64_t end) {
     for (int x = 0; x < width; x++) row[x] = 0.0f;
     for (int iy = first; iy < last; iy++)
       for (int kx = 0; kx < pool.kernel_w; kx++) {
-        const Columns c = inside(pool, kx);
         const float* __restrict from = source_row<float>(pool, size_t(plane), image, iy);
-        const int shift = kx - pool.pad_w;
-        for (int x = c.first; x < c.last; x++) row[x] += from[x * pool.stride_w + shift];
+        const int shift = kx - pool.pad_w, end = pool.tap_columns[2 * kx + 1];
+        for (int x = pool.tap_columns[2 * kx]; x < end; x++) row[x] += from[x * stride + shift];
       }
     if (!pool.column_taps) {
       const float scale = 1.0f / float(pool.kernel_h * pool.kernel_w);
