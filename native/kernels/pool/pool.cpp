@@ -71,6 +71,13 @@ void max_pool_b1(const Pool& pool, int64_t begin, int64_t end) {
   });
 }
 
+// A tap of some windows side by side, at a stride that the compiler knows or, where it is 0, at `stride`.
+template <int kStride>
+static inline void add_tap(float* __restrict row, const float* __restrict from, int stride, int count) {
+  if (kStride) stride = kStride;
+  for (int x = 0; x < count; x++) row[x] += from[x * stride];
+}
+
 void avg_pool_f32(const Pool& pool, int64_t begin, int64_t end) {
   const Geometry& in = *pool.in;
   const int width = pool.out->width, stride = pool.stride_w;
@@ -82,9 +89,15 @@ void avg_pool_f32(const Pool& pool, int64_t begin, int64_t end) {
     for (int x = 0; x < width; x++) row[x] = 0.0f;
     for (int iy = first; iy < last; iy++)
       for (int kx = 0; kx < pool.kernel_w; kx++) {
-        const float* __restrict from = source_row<float>(pool, size_t(plane), image, iy);
-        const int shift = kx - pool.pad_w, end = pool.tap_columns[2 * kx + 1];
-        for (int x = pool.tap_columns[2 * kx]; x < end; x++) row[x] += from[x * stride + shift];
+        const int low = pool.tap_columns[2 * kx], count = pool.tap_columns[2 * kx + 1] - low;
+        if (count <= 0) continue;
+        const float* from = source_row<float>(pool, size_t(plane), image, iy) + (low * stride + kx - pool.pad_w);
+        if (stride == 1)
+          add_tap<1>(row + low, from, stride, count);
+        else if (stride == 2)
+          add_tap<2>(row + low, from, stride, count);
+        else
+          add_tap<0>(row + low, from, stride, count);
       }
     if (!pool.column_taps) {
       const float scale = 1.0f / float(pool.kernel_h * pool.kernel_w);
