@@ -48,11 +48,11 @@ void q8_conv(const Q8Conv& c, const Epilogue& e, int64_t begin, int64_t end) {
       for (int v = 0; v < kDotVectors; v++)
         for (int j = 0; j < kQ8Channels; j++) store_dots(&sums[j][i + v * kDots], sum[v][j]);
     }
-    int32_t offset[kQ8Channels];
-    sum_offsets(s.weights, s.steps, offset);
+    int32_t excess[kQ8Channels];
+    sum_offsets(s.weights, s.steps, excess);
     for (int j = 0; j < s.channels; j++) {
       const int channel = s.channel + j;
-      const int32_t correction = c.correction[channel] - offset[j];
+      const int32_t correction = c.correction[channel] - excess[j];
       for (int i = 0; i < kTile; i++) sums[j][i] -= correction;
       run_epilogue<kTile, int32_t>(e, channel, position, sums[j]);
     }
