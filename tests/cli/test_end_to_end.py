@@ -67,7 +67,7 @@ def test_run_refuses_values_that_are_not_finite(demo, capsys, tmp_path):
     status, out, err = call(capsys, "run", demo[0] / "model.signbit", tmp_path / "v.npy")
     assert (status, out) == (2, "")
     assert "v.npy[1]: " in err
-    assert "NaN or infinity" in err
+    assert 'layer "stem.0": its input holds NaN at image 0, channel 0, row 3, column 4' in err
 
 
 def test_train_refuses_the_folder_of_a_run(demo, capsys):
