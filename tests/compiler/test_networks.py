@@ -101,6 +101,28 @@ def test_geometry_of_binary_convolutions() -> None:
     )
 
 
+def test_biases_of_binary_layers() -> None:
+    """Before a sign they move its threshold, elsewhere they are added behind the scale."""
+    net = nn.Sequential(
+        snn.Sign(),
+        snn.BinaryConv2d(8, 12, 3, bias=True),
+        snn.Sign(),
+        snn.BinaryConv2d(12, 6, 3, padding=1, bias=True),
+        nn.PReLU(),
+        nn.Flatten(),
+        snn.RSign(6 * 16),
+        snn.BinaryLinear(6 * 16, 5, bias=True),
+    )
+    for index in (1, 3, 7):
+        nn.init.uniform_(net[index].bias, -1, 1)
+    biases = [net[index].bias.detach().clone() for index in (1, 3, 7)]
+    graph = joined(net)
+    assert "threshold" in [step.kind for step in graph.nodes[1].epilogue]
+    for node, bias in zip([n for n in graph.nodes if n.op == "conv_b1"][1:], biases[1:]):
+        affine = next(step for step in node.epilogue if step.kind == "affine")
+        np.testing.assert_allclose(affine.params["bias"], bias, rtol=1e-6)
+
+
 def test_linear_layers_behind_flattened_maps() -> None:
     graph = joined(
         nn.Sequential(

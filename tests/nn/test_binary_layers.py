@@ -212,3 +212,43 @@ def test_signs_that_are_no_signs_are_refused():
     layer = BinaryConv2d(3, 4, 3, weight_quantizer=Opposite(0.5))
     with pytest.raises(ValueError, match=r"Opposite: .*exactly -1 or \+1"):
         layer.binary_weight()
+
+
+def test_bias_is_added_behind_the_scale():
+    x = signs_like(2, 4, 5, 5)
+    layer = BinaryConv2d(4, 6, 3, padding=1, bias=True)
+    plain = BinaryConv2d(4, 6, 3, padding=1)
+    plain.load_state_dict({k: v for k, v in layer.state_dict().items() if k != "bias"})
+    assert torch.equal(layer(x), plain(x))  # it starts at 0
+    torch.nn.init.normal_(layer.bias)
+    torch.testing.assert_close(
+        layer(x), plain(x) + layer.bias.view(1, -1, 1, 1), rtol=0, atol=0
+    )
+    layer(x).sum().backward()
+    assert layer.bias.grad.tolist() == [50.0] * 6  # images times pixels
+    set_binary_weights(layer, False)
+    expected = torch.nn.functional.conv2d(x, layer.weight, padding=1)
+    torch.testing.assert_close(layer(x), expected + layer.bias.view(1, -1, 1, 1))
+
+
+def test_bias_of_a_linear_layer():
+    layer = BinaryLinear(7, 3, bias=True)
+    torch.nn.init.normal_(layer.bias)
+    x = signs_like(2, 5, 7)
+    signs, scale = layer.binary_weight()
+    expected = (x @ signs.float().T) * scale + layer.bias
+    torch.testing.assert_close(layer(x), expected, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("make", [lambda b: BinaryConv2d(2, 3, 1, bias=b),
+                                  lambda b: BinaryLinear(2, 3, bias=b)])  # fmt: skip
+def test_bias_is_part_of_state_and_description(make):
+    with_bias, without = make(True), make(False)
+    assert with_bias.state_dict()["bias"].tolist() == [0.0] * 3
+    assert "bias" not in without.state_dict()
+    assert without.bias is None
+    assert "bias=True" in repr(with_bias)
+    assert "bias" not in repr(without)
+    with_bias.bias.data.fill_(5.0)
+    with_bias.reset_parameters()
+    assert with_bias.bias.tolist() == [0.0] * 3

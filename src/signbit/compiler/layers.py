@@ -86,7 +86,7 @@ def _binary(module: snn.BinaryLayer, op: str, attrs: dict[str, int]) -> Layer:
     except ValueError as error:
         return Layer("unsupported", attrs, refused=[str(error)])
     params = {"weight": weight.cpu().numpy(), "scale": array(scale)}
-    if getattr(module, "bias", None) is not None:
+    if module.bias is not None:
         params["bias"] = array(module.bias)
     layer = Layer(op, attrs, params)
     if not module.binary_weights:

@@ -28,32 +28,41 @@ class BinaryLayer(nn.Module):
     True; where it is False the layer uses the latent weights themselves (stage one of two-stage
     training, arXiv 2003.03488). It is a setting of the recipe and not part of the state dict.
     ``latent_clamp`` limits |weight|, so that a weight can always come back across zero: each
-    forward pass in training clamps the latent weights before it uses them.
+    forward pass in training clamps the latent weights before it uses them. ``bias`` [O], real and
+    None unless asked for, is added behind the scale.
     """
 
     weight: nn.Parameter
+    bias: nn.Parameter | None
 
     def __init__(
         self,
         weight_shape: tuple[int, ...],
         weight_quantizer: str | WeightQuantizer,
         latent_clamp: float | None,
+        bias: bool = False,
     ):
         super().__init__()
         if latent_clamp is not None and not (math.isfinite(latent_clamp) and latent_clamp > 0):
             raise ValueError(f"latent_clamp must be a positive number or None, got {latent_clamp}")
         self.weight = nn.Parameter(torch.empty(weight_shape))
+        self.bias = nn.Parameter(torch.empty(weight_shape[0])) if bias else None
         self.weight_quantizer = get_weight_quantizer(weight_quantizer, weight_shape[0])
         self.latent_clamp = latent_clamp
         self.binary_weights = True
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw new latent weights (a tenth of Glorot uniform); the binarizer starts from them."""
+        """Draw new latent weights (a tenth of Glorot uniform); the binarizer starts from them.
+
+        The bias becomes 0.
+        """
         # Only signs count, so the size of a latent weight sets how many steps it needs to flip.
         # At a tenth, Adam flips early on at the usual learning rates instead of ten times these.
         nn.init.xavier_uniform_(self.weight, gain=0.1)
         self.weight_quantizer.init_from(self.weight)
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)
 
     def clamp_latent_(self, limit: float) -> None:
         """Clamp the latent weights to -limit..limit, in place."""
@@ -95,7 +104,7 @@ class BinaryLayer(nn.Module):
         """Apply the layer's linear map."""
         raise NotImplementedError
 
-    def _broadcast(self, scale: Tensor) -> Tensor:
+    def _broadcast(self, channels: Tensor) -> Tensor:
         """View [O] so that it broadcasts over the output."""
         raise NotImplementedError
 
@@ -107,11 +116,14 @@ class BinaryLayer(nn.Module):
         else:
             with without_autocast(x):
                 y = self._product(at_least_float32(x), weight)
-        return y if scale is None else y * self._broadcast(scale)
+        if scale is not None:
+            y = y * self._broadcast(scale)
+        return y if self.bias is None else y + self._broadcast(self.bias)
 
     def _repr_tail(self) -> str:
         clamp = "" if self.latent_clamp is None else f", latent_clamp={self.latent_clamp:g}"
-        return clamp + ("" if self.binary_weights else ", binary_weights=False")
+        bias = "" if self.bias is None else ", bias=True"
+        return clamp + bias + ("" if self.binary_weights else ", binary_weights=False")
 
 
 def set_binary_weights(model: nn.Module, enabled: bool) -> nn.Module:
