@@ -16,6 +16,7 @@ ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "quantizers": {"errors"},
     "nn": {"quantizers", "errors"},
+    "binarization": {"nn", "quantizers", "errors"},
     "calibration": {"nn", "quantizers", "errors"},
     "models": {"nn", "quantizers", "errors"},
     "data": {"errors"},

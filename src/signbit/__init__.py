@@ -19,6 +19,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from signbit.errors import (
+    BinarizeError,
     CompileError,
     DataError,
     FormatError,
@@ -29,6 +30,7 @@ from signbit.errors import (
 )
 
 if TYPE_CHECKING:
+    from signbit.binarization import binarize
     from signbit.calibration import calibrate
     from signbit.compiler import CompiledModel, compile
     from signbit.compiler.summary import summarize as summary
@@ -40,6 +42,7 @@ __version__ = "0.1.0"
 _LAZY = {
     "CompiledModel": ("signbit.compiler", "CompiledModel"),
     "Session": ("signbit.runtime", "Session"),
+    "binarize": ("signbit.binarization", "binarize"),
     "calibrate": ("signbit.calibration", "calibrate"),
     "compile": ("signbit.compiler", "compile"),
     "create_model": ("signbit.models", "create_model"),
@@ -49,6 +52,7 @@ _LAZY = {
 }
 
 __all__ = [
+    "BinarizeError",
     "CompileError",
     "CompiledModel",
     "DataError",
@@ -58,6 +62,7 @@ __all__ = [
     "SessionError",
     "SignbitError",
     "VerifyError",
+    "binarize",
     "calibrate",
     "compile",
     "create_model",

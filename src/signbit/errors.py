@@ -13,6 +13,10 @@ class CompileError(SignbitError):
     """A model cannot be compiled; the message names the layer's path and what to use instead."""
 
 
+class BinarizeError(SignbitError):
+    """A network cannot be made binary; the message names the layers and what to use instead."""
+
+
 class VerifyError(SignbitError):
     """The engine disagrees with the compiled graph, or the graph with the model it came from."""
 

@@ -221,9 +221,7 @@ def test_bias_is_added_behind_the_scale():
     plain.load_state_dict({k: v for k, v in layer.state_dict().items() if k != "bias"})
     assert torch.equal(layer(x), plain(x))  # it starts at 0
     torch.nn.init.normal_(layer.bias)
-    torch.testing.assert_close(
-        layer(x), plain(x) + layer.bias.view(1, -1, 1, 1), rtol=0, atol=0
-    )
+    torch.testing.assert_close(layer(x), plain(x) + layer.bias.view(1, -1, 1, 1), rtol=0, atol=0)
     layer(x).sum().backward()
     assert layer.bias.grad.tolist() == [50.0] * 6  # images times pixels
     set_binary_weights(layer, False)

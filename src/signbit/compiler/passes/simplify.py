@@ -12,12 +12,15 @@ import numpy as np
 from signbit.compiler.ir import Graph, Node, Value
 from signbit.errors import CompileError
 
+_ELEMENTWISE = ("sign", "relu", "prelu", "rprelu", "clip", "sigmoid")
+
 
 def simplify(captured: Graph) -> Graph:
     """A copy of a captured graph without identities, flattening and linear layers.
 
-    A linear layer behind a flattened map of H x W becomes a convolution with a kernel of H x W.
-    Raises CompileError where anything else reads a flattened map of more than one pixel.
+    A linear layer behind a flattened map of H x W becomes a convolution with a kernel of H x W; in
+    between may stand layers that work on each number alone, with equal parameters for all pixels of
+    a channel. Raises CompileError where anything else reads a flattened map of several pixels.
     """
     copies: dict[Value, Value] = {}
 
@@ -32,10 +35,11 @@ def simplify(captured: Graph) -> Graph:
             copies[node.outputs[0]] = copy(node.inputs[0])
             continue
         inputs = [copy(value) for value in node.inputs]
+        node = _on_the_map(node, inputs, copies)
         if node.op in ("binary_linear", "quant_linear"):
             node = _as_convolution(node, inputs[0])
         elif node.op == "relu":
-            slope = {"slope": np.zeros(node.outputs[0].channels)}
+            slope = {"slope": np.zeros(inputs[0].channels)}
             node = Node("prelu", node.path, node.inputs, node.outputs, {}, slope)
             _check_not_flat(node, inputs)
         else:
@@ -51,6 +55,19 @@ def simplify(captured: Graph) -> Graph:
             )
     graph = Graph(nodes, copy(captured.input), outputs, list(captured.flat_outputs))
     return replace(graph, metadata=dict(captured.metadata), mean=captured.mean, std=captured.std)
+
+
+def _on_the_map(node: Node, inputs: list[Value], copies: dict[Value, Value]) -> Node:
+    """A layer that reads a flattened map as one that reads the map itself, where it can be."""
+    if node.op not in _ELEMENTWISE or inputs[0].shape == node.inputs[0].shape:
+        return node
+    params = {name: array.reshape(inputs[0].channels, -1) for name, array in node.params.items()}
+    if not all((array == array[:, :1]).all() for array in params.values()):
+        return node
+    value = node.outputs[0]
+    copies[value] = Value(value.name, value.type, inputs[0].shape)
+    params = {name: array[:, 0] for name, array in params.items()}
+    return Node(node.op, node.path, inputs, node.outputs, node.attrs, params)
 
 
 def _as_convolution(node: Node, source: Value) -> Node:
