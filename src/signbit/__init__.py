@@ -32,7 +32,7 @@ from signbit.errors import (
 if TYPE_CHECKING:
     from signbit.binarization import binarize
     from signbit.calibration import calibrate
-    from signbit.compiler import CompiledModel, compile
+    from signbit.compiler import CompiledModel, compile, diff
     from signbit.compiler.summary import summarize as summary
     from signbit.models import create_model, list_models
     from signbit.runtime import Session, load
@@ -46,6 +46,7 @@ _LAZY = {
     "calibrate": ("signbit.calibration", "calibrate"),
     "compile": ("signbit.compiler", "compile"),
     "create_model": ("signbit.models", "create_model"),
+    "diff": ("signbit.compiler", "diff"),
     "list_models": ("signbit.models", "list_models"),
     "load": ("signbit.runtime", "load"),
     "summary": ("signbit.compiler.summary", "summarize"),
@@ -66,6 +67,7 @@ __all__ = [
     "calibrate",
     "compile",
     "create_model",
+    "diff",
     "list_models",
     "load",
     "summary",

@@ -153,7 +153,7 @@ def _check_model(
     values: dict[str, np.ndarray],
 ) -> None:
     wanted = _outputs(captured.model, example)
-    report.layers = _compare(graph, values, _model_values(captured, captured.module, example))
+    report.layers = _compare(graph, values, values_of_model(captured, captured.module, example))
     report.max_error = max(float(np.abs(a - b).max()) for a, b in zip(outputs, wanted, strict=True))
     report.equal_predictions = float(
         np.mean(
@@ -175,7 +175,7 @@ def _check_in_float64(
     _check_rounding(graph, exact)
     example = example.detach().cpu().double()
     model, traced = _in_float64(captured)
-    model_values = _model_values(captured, traced, example)
+    model_values = values_of_model(captured, traced, example)
     outputs, values = reference.run(exact, example.numpy(), collect=True, precision=np.float64)
     layers = _compare(exact, values, model_values)
     if sensitive:
@@ -259,7 +259,7 @@ def _prediction(output: np.ndarray) -> np.ndarray:
     return output >= 0 if output.shape[1] == 1 else output.argmax(1)
 
 
-def _model_values(
+def values_of_model(
     captured: Capture, traced: torch.nn.Module, example: torch.Tensor
 ) -> dict[str, np.ndarray]:
     """What the traced model computes, by the names of graph values."""
