@@ -14,6 +14,7 @@ from signbit.cli.console import stderr
 from signbit.cli.demo import demo
 from signbit.cli.doctor import doctor
 from signbit.cli.evaluate import evaluate
+from signbit.cli.export_weights import export_weights
 from signbit.cli.inspect import inspect
 from signbit.cli.profile import profile
 from signbit.cli.run import run
@@ -38,6 +39,7 @@ app.command()(run)
 app.command()(bench)
 app.command()(profile)
 app.command()(inspect)
+app.command("export-weights")(export_weights)
 app.command()(summary)
 app.command()(doctor)
 
