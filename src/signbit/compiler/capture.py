@@ -20,7 +20,7 @@ from signbit.compiler.functions import Call, CallError, read_call
 from signbit.compiler.ir import Graph, Node, Type, Value
 from signbit.compiler.layers import MOVING, Layer, is_leaf, read_layer
 from signbit.compiler.movement import MOVES, SIZELESS, UNKNOWN, Movement
-from signbit.compiler.tracing import Extent, Recorder, Tracer, evaluating, on_device_of
+from signbit.compiler.tracing import Extent, Recorder, Tracer, evaluating, innermost, on_device_of
 from signbit.errors import CompileError
 
 _IMAGES = 2  # of the example: shapes need no more, and a model must take any number
@@ -229,7 +229,7 @@ class _Builder:
 
     def _owner(self, fx_node: fx.Node) -> tuple[str, nn.Module]:
         """The innermost module whose forward makes this call."""
-        path = next(reversed(fx_node.meta.get("nn_module_stack") or {"": None}))
+        path = innermost(fx_node.meta.get("nn_module_stack") or {})
         return path, self.model.get_submodule(path)
 
     def _shape_of_input(self, fx_node: fx.Node) -> tuple[int, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -62,8 +62,23 @@ class Tracer(fx.Tracer):
 
     def where(self, model: nn.Module) -> tuple[str, nn.Module]:
         """The module in whose forward tracing stopped."""
-        path = next(reversed(self.module_stack), "")
+        path = innermost(self.module_stack)
         return path, model.get_submodule(path)
+
+    def iter(self, obj: fx.Proxy) -> Iterator[fx.Proxy]:
+        """The items of a part of a size, as in `[2 * s for s in x.shape[2:]]`."""
+        node = obj.node
+        if node.target is operator.getitem and isinstance(node.args[1], slice):
+            source = node.args[0]
+            attribute = source.target is getattr and source.args[1] == "shape"
+            if attribute or (source.target == "size" and len(source.args) == 1):
+                return iter([obj[i] for i in range(len(range(4)[node.args[1]]))])  # [N, C, H, W]
+        return super().iter(obj)
+
+
+def innermost(stack: Mapping[str, tuple[str, type]]) -> str:
+    """Path of the last module of a stack, whose keys may have the number of the call in them."""
+    return next(reversed(stack.values()), ("", None))[0]
 
 
 @dataclass(frozen=True)
