@@ -143,6 +143,16 @@ def test_linear_layers_behind_flattened_maps() -> None:
     assert graph.flat_outputs == [True]
 
 
+def test_what_differs_by_pixel_cannot_stand_behind_flatten() -> None:
+    sign = snn.RSign(8 * 36)
+    body = nn.Sequential(nn.Flatten(), nn.PReLU(), sign, snn.BinaryLinear(8 * 36, 5))
+    nn.init.constant_(sign.bias, 0.3)
+    joined(body)  # equal for all pixels
+    body.float()[2].bias.data[7] = -0.3
+    with pytest.raises(signbit.CompileError, match=r"body\.2: reads a flattened map of 6x6 pixels"):
+        joined(body)
+
+
 def test_quant_linear_behind_a_flattened_map_and_behind_bits() -> None:
     joined(nn.Sequential(nn.MaxPool2d(2), nn.Flatten(), snn.QuantLinear(72, 9, bias=False)))
     head = [nn.Flatten(), snn.BinaryLinear(288, 6), snn.Sign(), snn.QuantLinear(6, 3)]
