@@ -177,7 +177,7 @@ def test_all_refused_layers_are_named_at_once() -> None:
 LOWERING = [
     (snn.Sign(), r"layer: the model returns bits"),
     (
-        nn.Sequential(nn.Flatten(), nn.ReLU()),
+        nn.Sequential(nn.Flatten(), nn.BatchNorm1d(8 * 64)),
         r"layer\.1: reads a flattened map of 8x8.*before Flatten",
     ),
     (nn.Flatten(), r"layer: a flattened map of several pixels cannot be an output"),
