@@ -68,6 +68,7 @@ lint: $(STAMP)
 bench: $(LIBRARY)
 	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt openvino onnx onnxruntime
 	$(BIN)/python benchmarks/networks.py
+	$(BIN)/python benchmarks/foreign_networks.py
 
 docs: $(STAMP)
 	$(BIN)/pip install -q --disable-pip-version-check mkdocs-material

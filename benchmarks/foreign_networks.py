@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import csv
 import importlib
+import textwrap
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -208,7 +209,7 @@ def main() -> None:
     for column in COLUMNS:
         table.add_column(column, justify="left" if column in COLUMNS[:3] else "right")
     for found in rows:
-        table.add_row(*(str(found[column]) for column in COLUMNS))
+        table.add_row(*(textwrap.shorten(str(found[column]), 90) for column in COLUMNS))
     console.print(table)
     options.output.parent.mkdir(parents=True, exist_ok=True)
     partial = options.output.with_suffix(".csv.partial")

@@ -40,6 +40,7 @@ def test_networks_verify(network: Network) -> None:
         np.testing.assert_array_equal(got.view(np.uint32), want.view(np.uint32))
 
 
+@pytest.mark.filterwarnings("ignore:Default grid_sample")  # what the definitions' calls mean
 @pytest.mark.parametrize("network", cases(refused=True))
 def test_networks_are_refused_for_a_reason(network: Network) -> None:
     with pytest.raises(signbit.SignbitError, match=network.refused):
