@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +17,12 @@ from torch import nn
 
 import signbit
 from signbit import nn as snn
+from signbit.cli.networks import untrained_network
 from signbit.compiler import emit
 from signbit.compiler.ir import Graph, Node, Step, Type, Value
 from signbit.export import read_weights, save_header, save_weights
 from signbit.export import weights as weights_module
+from tests.cli.test_cli import call
 
 
 def compiled() -> signbit.CompiledModel:
@@ -243,18 +245,15 @@ def test_nothing_is_left_where_writing_fails(program, tmp_path: Path) -> None:
 # --- the command ---
 
 
-def call(*arguments: object) -> subprocess.CompletedProcess[str]:
-    words = [sys.executable, "-m", "signbit.cli", "export-weights", *map(str, arguments)]
-    return subprocess.run(words, capture_output=True, text=True, check=False)
-
-
-def test_command(program, tmp_path: Path) -> None:
+def test_command(program, tmp_path: Path, capsys) -> None:
     file = tmp_path / "net.signbit"
     file.write_bytes(program[1])
     output, header = tmp_path / "out.npz", tmp_path / "out.h"
-    done = call(file, "-o", output, "--header", header, "--packed")
-    assert done.returncode == 0, done.stderr
-    assert "binary weights" in done.stdout
+    status, out, _ = call(
+        capsys, "export-weights", file, "-o", output, "--header", header, "--packed"
+    )
+    assert status == 0
+    assert "binary weights" in out
     with np.load(output) as found:
         assert "2.weight" in found
     assert "an output channel, bit 1 is +1" in header.read_text()
@@ -264,7 +263,20 @@ def test_command(program, tmp_path: Path) -> None:
         ((file, "-o", tmp_path), "not a file that can be written"),
         ((output,), "header"),
     ]:
-        done = call(*arguments)
-        assert done.returncode == 2
-        assert message in done.stderr
-        assert "Traceback" not in done.stderr
+        status, _, err = call(capsys, "export-weights", *arguments)
+        assert status == 2
+        assert message in err
+
+
+def test_command_takes_what_was_trained(tmp_path: Path, capsys) -> None:
+    trained = untrained_network("bineal18", width=0.0625, stem="cifar", classes=10, size=(16, 16))
+    trained.save(tmp_path / "model.pt")
+    status, out, _ = call(capsys, "export-weights", tmp_path, "-o", tmp_path / "out.npz", "--json")
+    assert status == 0
+    report = json.loads(out)
+    layers = [m for m in trained.model.modules() if isinstance(m, snn.BinaryLayer)]
+    assert report["binary_weights"] == sum(layer.weight.numel() for layer in layers)
+    with np.load(tmp_path / "out.npz") as found:
+        np.testing.assert_array_equal(found["input.mean"], np.float32(trained.mean))
+        signs = trained.model.stages[0][0].conv1.binary_weight()[0]
+        np.testing.assert_array_equal(found["stages.0.0.conv1.weight"], signs)
