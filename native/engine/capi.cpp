@@ -2,7 +2,6 @@
 #include "signbit/signbit.h"
 
 #include <atomic>
-#include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <new>
@@ -87,7 +86,7 @@ signbit_status signbit_model_open(const char* path, signbit_model** model, char*
   return guarded(error, error_size, [&] {
     require(path && model, "path and model must not be null");
     *model = nullptr;
-    *model = new signbit_model(read_program(map_file(path)));
+    *model = new signbit_model(read_program(read_file(path)));
   });
 }
 
@@ -96,11 +95,9 @@ signbit_status signbit_model_open_memory(const void* data, size_t size, signbit_
   return guarded(error, error_size, [&] {
     require(model && (data || size == 0), "data and model must not be null");
     *model = nullptr;
-    uint8_t* copy = static_cast<uint8_t*>(std::aligned_alloc(64, (size + 127) / 64 * 64));
-    if (!copy) throw std::bad_alloc();
-    std::shared_ptr<const uint8_t> storage(copy, [](const uint8_t* p) { std::free(const_cast<uint8_t*>(p)); });
-    if (size) std::memcpy(copy, data, size);
-    *model = new signbit_model(read_program(open_container(std::move(storage), size)));
+    std::shared_ptr<uint8_t> copy = allocate_file(size);
+    if (size) std::memcpy(copy.get(), data, size);
+    *model = new signbit_model(read_program(open_container(std::move(copy), size)));
   });
 }
 

@@ -1,22 +1,26 @@
 #include "container.h"
 
 #include <fcntl.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
+#include <new>
+#include <string_view>
 
 #include "error.h"
 #include "json.h"
 #include "sha256.h"
+#include "utf8.h"
 
 namespace signbit {
 namespace {
 
 constexpr uint64_t kMaxHeader = 1 << 24;
+constexpr size_t kMaxRead = size_t(1) << 30;  // systems differ in what one read may ask for
 
 size_t element_size(const std::string& dtype) {
   if (dtype == "U8" || dtype == "I8") return 1;
@@ -25,47 +29,81 @@ size_t element_size(const std::string& dtype) {
 }
 
 struct Span {
-  uint64_t begin, end;
+  uint64_t begin = 0, end = 0;
 };
 
 // One entry of the header: dtype, shape and offsets that agree with one another.
-Span read_entry(const std::string& name, const Json& entry, uint64_t data_size) {
+Span read_entry(const std::string& name, uint64_t data_size, JsonReader& json) {
   const std::string where = "header: tensor \"" + name + "\": ";
-  const Json* dtype = entry.find("dtype");
-  const Json* shape = entry.find("shape");
-  const Json* offsets = entry.find("data_offsets");
-  if (!dtype || dtype->kind != Json::kString || !shape || shape->kind != Json::kArray || !offsets ||
-      offsets->kind != Json::kArray || offsets->items.size() != 2)
-    throw FormatError(where + "needs dtype, shape and data_offsets");
-  const size_t size = element_size(dtype->string);
-  if (!size) throw FormatError(where + "dtype \"" + dtype->string + "\" is not known");
-  uint64_t bytes = size;
-  for (const Json& dim : shape->items) {
-    if (!dim.is_integer) throw FormatError(where + "shape is not a list of integers");
-    if (dim.number && bytes > data_size / dim.number)
-      throw FormatError(where + "shape is larger than the file");
-    bytes *= dim.number;
-  }
-  const Json &begin = offsets->items[0], &end = offsets->items[1];
-  if (!begin.is_integer || !end.is_integer || begin.number > end.number || end.number > data_size)
-    throw FormatError(where + "data_offsets lie outside the file (truncated?)");
-  if (end.number - begin.number != bytes)
-    throw FormatError(where + "data_offsets do not fit dtype and shape");
-  return {begin.number, end.number};
+  auto fail = [&](const std::string& what) { throw FormatError(where + what); };
+  std::string dtype;
+  uint64_t elements = 0;
+  std::vector<uint64_t> offsets;
+  bool has_shape = false;
+  if (!json.at_object()) fail("is not an object");
+  json.object([&](const std::string& key) {
+    if (key == "dtype" && json.at_string()) {
+      dtype = json.string();
+    } else if (key == "shape" && json.at_array()) {
+      json.array([&] {
+        if (has_shape || !json.at_number()) fail("shape is not one integer");
+        elements = json.integer();
+        has_shape = true;
+      });
+    } else if (key == "data_offsets" && json.at_array()) {
+      json.array([&] {
+        if (offsets.size() == 2 || !json.at_number()) fail("data_offsets are not two integers");
+        offsets.push_back(json.integer());
+      });
+    } else {
+      json.skip();
+    }
+  });
+  if (dtype.empty() || !has_shape || offsets.size() != 2) fail("needs dtype, shape and data_offsets");
+  const size_t size = element_size(dtype);
+  if (!size) fail("dtype \"" + dtype + "\" is not known");
+  const uint64_t begin = offsets[0], end = offsets[1];
+  if (begin > end || end > data_size) fail("data_offsets lie outside the file (truncated?)");
+  if (elements > data_size / size || end - begin != elements * size) fail("data_offsets do not fit dtype and shape");
+  return {begin, end};
+}
+
+// What `__metadata__` says to the reader.
+struct Metadata {
+  std::string_view text;
+  std::string format, version, digest;
+  size_t digest_at = 0;  // of its first digit in the header, where it stands there without escapes
+};
+
+Metadata read_metadata(JsonReader& json) {
+  Metadata m;
+  if (!json.at_object()) throw FormatError("header: __metadata__ is not an object");
+  const size_t start = json.position();
+  json.object([&](const std::string& key) {
+    if (!json.at_string()) throw FormatError("header: __metadata__." + key + " is not a string");
+    const size_t at = json.position();
+    const std::string value = json.string();
+    if (key == "format") m.format = value;
+    if (key == "version") m.version = value;
+    if (key == "sha256" && value.size() == 64 && json.position() - at == 66) {
+      m.digest = value;
+      m.digest_at = at + 1;
+    }
+  });
+  m.text = json.text().substr(start, json.position() - start);
+  return m;
 }
 
 // The hash covers the file as it reads with its own 64 digits replaced by zeros.
-void check_hash(const uint8_t* bytes, size_t size, const std::string& header, const Json* digest) {
-  if (!digest || digest->kind != Json::kString || digest->string.size() != 64 ||
-      digest->text.size() != 66)
-    throw FormatError("header: __metadata__.sha256 is missing or not 64 digits");
-  const size_t at = 8 + size_t(digest->text.data() + 1 - header.data());
+void check_hash(const uint8_t* bytes, size_t size, const Metadata& metadata) {
+  if (metadata.digest.empty()) throw FormatError("header: __metadata__.sha256 is missing or not 64 digits");
+  const size_t at = 8 + metadata.digest_at;
   const std::string zeros(64, '0');
   Sha256 hash;
   hash.update(bytes, at);
   hash.update(reinterpret_cast<const uint8_t*>(zeros.data()), 64);
   hash.update(bytes + at + 64, size - at - 64);
-  if (hash.hex_digest() != digest->string)
+  if (hash.hex_digest() != metadata.digest)
     throw FormatError("__metadata__.sha256 does not match: the file is damaged");
 }
 
@@ -94,38 +132,43 @@ Container open_container(std::shared_ptr<const uint8_t> storage, size_t size) {
     throw FormatError("header length: " + std::to_string(header_size) +
                       " bytes do not fit the file (truncated, or not a signbit file)");
   if ((8 + header_size) % 64) throw FormatError("header length: not padded to 64 bytes");
-  const std::string header(reinterpret_cast<const char*>(bytes + 8), size_t(header_size));
-  const Json root = parse_json(header);
-  if (root.kind != Json::kObject) throw FormatError("header: not a JSON object");
-  const Json* metadata = root.find("__metadata__");
-  if (!metadata || metadata->kind != Json::kObject)
-    throw FormatError("header: no __metadata__: not a signbit file");
-  for (const auto& member : metadata->members)
-    if (member.second.kind != Json::kString)
-      throw FormatError("header: __metadata__." + member.first + " is not a string");
-  const Json* format = metadata->find("format");
-  if (!format || format->string != "signbit")
-    throw FormatError("header: __metadata__.format is not \"signbit\"");
-  const Json* version = metadata->find("version");
-  if (!version) throw FormatError("header: __metadata__.version is missing");
+  if (!is_utf8(bytes + 8, size_t(header_size))) throw FormatError("header: not UTF-8");
+  const std::string_view header(reinterpret_cast<const char*>(bytes + 8), size_t(header_size));
+
+  // First what the file says of itself: another program's tensors need not make sense to this one.
+  Metadata metadata;
+  bool has_metadata = false;
+  JsonReader first(header);
+  if (!first.at_object()) throw FormatError("header: not a JSON object");
+  first.object([&](const std::string& key) {
+    if (key != "__metadata__") return first.skip();
+    has_metadata = true;
+    metadata = read_metadata(first);
+  });
+  first.end();
+  if (!has_metadata) throw FormatError("header: no __metadata__: not a signbit file");
+  if (metadata.format != "signbit") throw FormatError("header: __metadata__.format is not \"signbit\"");
+  if (metadata.version.empty()) throw FormatError("header: __metadata__.version is missing");
 
   Container c;
-  c.version = read_version(version->string);
+  c.version = read_version(metadata.version);
   c.data = bytes + 8 + header_size;
   c.data_size = size - 8 - size_t(header_size);
   std::vector<Span> spans;
   bool has_graph = false;
-  for (const auto& member : root.members) {
-    if (member.first == "__metadata__") continue;
-    const Span span = read_entry(member.first, member.second, c.data_size);
-    if (span.begin % 64) throw FormatError("header: tensor \"" + member.first + "\": not aligned");
-    if (member.first == "graph") {
+  JsonReader second(header);
+  second.object([&](const std::string& key) {
+    if (key == "__metadata__") return second.skip();
+    const Span span = read_entry(key, c.data_size, second);
+    if (span.begin % 64 || span.end % 64) throw FormatError("header: tensor \"" + key + "\": not aligned to 64 bytes");
+    if (key == "graph") {
+      if (span.begin != 0) throw FormatError("header: tensor \"graph\": is not the first");
       has_graph = true;
-      c.graph = c.data + span.begin;
+      c.graph = c.data;
       c.graph_size = size_t(span.end - span.begin);
     }
     spans.push_back(span);
-  }
+  });
   if (!has_graph) throw FormatError("header: no tensor \"graph\"");
   std::sort(spans.begin(), spans.end(), [](const Span& a, const Span& b) {
     return a.begin != b.begin ? a.begin < b.begin : a.end < b.end;
@@ -136,31 +179,37 @@ Container open_container(std::shared_ptr<const uint8_t> storage, size_t size) {
     at = span.end;
   }
   if (at != c.data_size) throw FormatError("data: the file does not end where its last tensor ends");
-  check_hash(bytes, size, header, metadata->find("sha256"));
-  c.metadata = std::string(metadata->text);
+  check_hash(bytes, size, metadata);
+  c.metadata = std::string(metadata.text);
   c.storage = std::move(storage);
   return c;
 }
 
-Container map_file(const std::string& path) {
-  const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+std::shared_ptr<uint8_t> allocate_file(size_t size) {
+  void* bytes = std::aligned_alloc(64, size / 64 * 64 + 64);
+  if (!bytes) throw std::bad_alloc();
+  return std::shared_ptr<uint8_t>(static_cast<uint8_t*>(bytes), std::free);
+}
+
+Container read_file(const std::string& path) {
+  // O_NONBLOCK: a pipe without a writer is refused below instead of being waited for.
+  const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (fd < 0) throw IoError(path + ": " + std::strerror(errno));
+  struct Close {
+    int fd;
+    ~Close() { close(fd); }
+  } closing{fd};
   struct stat info;
-  if (fstat(fd, &info) != 0 || !S_ISREG(info.st_mode)) {
-    close(fd);
-    throw IoError(path + ": not a regular file");
-  }
+  if (fstat(fd, &info) != 0 || !S_ISREG(info.st_mode)) throw IoError(path + ": not a regular file");
   const size_t size = size_t(info.st_size);
-  if (size < 8) {
-    close(fd);
-    throw FormatError("header length: the file has only " + std::to_string(size) + " bytes");
+  std::shared_ptr<uint8_t> storage = allocate_file(size);
+  for (size_t at = 0; at < size;) {
+    const ssize_t got = read(fd, storage.get() + at, std::min(size - at, kMaxRead));
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) throw IoError(path + ": " + std::strerror(errno));
+    if (got == 0) throw IoError(path + ": became shorter while it was read");
+    at += size_t(got);
   }
-  void* mapping = mmap(nullptr, size, PROT_READ, MAP_PRIVATE, fd, 0);
-  const int error = errno;
-  close(fd);
-  if (mapping == MAP_FAILED) throw IoError(path + ": " + std::strerror(error));
-  std::shared_ptr<const uint8_t> storage(static_cast<const uint8_t*>(mapping),
-                                         [mapping, size](const uint8_t*) { munmap(mapping, size); });
   return open_container(std::move(storage), size);
 }
 

@@ -27,7 +27,11 @@ void check_version(uint32_t version, const char* field);
 // Check the bytes of a file and find its parts. Throws FormatError naming the field.
 Container open_container(std::shared_ptr<const uint8_t> storage, size_t size);
 
-// Memory-map a file. Throws IoError.
-Container map_file(const std::string& path);
+// Uninitialised memory for the bytes of a file, aligned as its tensors need.
+std::shared_ptr<uint8_t> allocate_file(size_t size);
+
+// Read a file into memory and check it. Not mapped: a mapped file that another program shortens ends this one with a
+// bus error, and one that it overwrites changes after it was checked. Throws IoError.
+Container read_file(const std::string& path);
 
 }  // namespace signbit

@@ -24,15 +24,12 @@ bool read_numbers(const std::string& text, int count, int* numbers) {
   return true;
 }
 
-std::vector<std::string> read_names(const std::string& text) {
-  std::vector<std::string> names;
+std::deque<std::string> read_names(const std::string& text) {
+  std::deque<std::string> names;
   try {
-    const Json list = parse_json(text);
-    if (list.kind != Json::kArray) return {};
-    for (const Json& item : list.items) {
-      if (item.kind != Json::kString) return {};
-      names.push_back(item.string);
-    }
+    JsonReader json(text, "class_names");
+    json.array([&] { names.push_back(json.string()); });
+    json.end();
   } catch (const FormatError&) {
     return {};
   }
@@ -43,11 +40,14 @@ std::vector<std::string> read_names(const std::string& text) {
 
 Facts read_facts(const Program& program) {
   Facts facts;
-  const Json metadata = parse_json(program.container.metadata);
-  if (const Json* shape = metadata.find("input_shape"))
-    facts.has_input_shape = read_numbers(shape->string, 3, facts.input_shape) &&
-                            facts.input_shape[0] == program.values[size_t(program.input)].channels;
-  if (const Json* names = metadata.find("class_names")) facts.class_names = read_names(names->string);
+  JsonReader json(program.container.metadata, "__metadata__");
+  json.object([&](const std::string& key) {
+    const std::string value = json.string();
+    if (key == "input_shape")
+      facts.has_input_shape = read_numbers(value, 3, facts.input_shape) &&
+                              facts.input_shape[0] == program.values[size_t(program.input)].channels;
+    if (key == "class_names") facts.class_names = read_names(value);
+  });
   return facts;
 }
 
