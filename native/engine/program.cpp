@@ -3,10 +3,12 @@
 #include <algorithm>
 #include <cstring>
 #include <map>
+#include <set>
 #include <utility>
 
 #include "../kernels/kernels.h"
 #include "error.h"
+#include "utf8.h"
 
 namespace signbit {
 namespace {
@@ -16,7 +18,7 @@ constexpr uint32_t kNoId = 0xFFFFFFFF;
 constexpr int kMaxChannels = 1 << 20;
 constexpr int kMaxKernel = 1 << 12;
 constexpr int64_t kMaxTaps = 65535;  // matches are counted in 16 bits
-// Of nodes and of values: many times what networks have, and few enough that opening a session, whose planner compares
+// Of nodes, values and outputs: many times what networks have, and few enough that opening a session, whose planner compares
 // the lives of any two maps, takes no file longer than about a second.
 constexpr uint32_t kMaxGraph = 1 << 14;
 constexpr int kMaxSize = 1 << 16;  // rows or columns of a map that the file asks for
@@ -94,7 +96,7 @@ class Reader {
     const uint32_t tensors = w.count("n_tensors", 4), values = w.count("n_values", 2),
                    nodes = w.count("n_nodes", 8), outputs = w.count("n_outputs", 2),
                    words = w.count("n_words", 1), string_bytes = w.count("n_string_bytes", 1);
-    for (const auto& [count, field] : {std::pair(nodes, "n_nodes"), std::pair(values, "n_values")})
+    for (const auto& [count, field] : {std::pair(nodes, "n_nodes"), std::pair(values, "n_values"), std::pair(outputs, "n_outputs")})
       if (count > kMaxGraph)
         fail(std::string("graph: ") + field + " = " + std::to_string(count) + " is more than 16384");
     const uint32_t normalised = w.next("normalised");
@@ -155,6 +157,16 @@ class Reader {
       fail(what + ": holds " + std::to_string(t.count) + " elements, needs " + std::to_string(count));
   }
 
+  // Bytes that invert a channel's bits. Another value would set bits of other channels, and those that mark a
+  // position outside the image.
+  void expect_flip(int tensor, int channels, const std::string& what) {
+    expect(tensor, 4, channels, what);
+    if (!checked_flips_.insert(tensor).second) return;  // found once, however many nodes share it
+    const uint8_t* flip = p_.tensors[size_t(tensor)].data;
+    for (int c = 0; c < channels; c++)
+      if (flip[c] > 1) fail(what + ": holds " + std::to_string(flip[c]) + ", not 0 or 1");
+  }
+
   void read_tensors(Words& w, uint32_t n) {
     const Container& c = p_.container;
     for (uint32_t i = 0; i < n; i++) {
@@ -168,6 +180,7 @@ class Reader {
       const uint64_t bytes = uint64_t(t.count) * (t.dtype <= 1 ? 4 : 1);
       if (offset % 64) fail(name + ": offset is not aligned");
       if (offset > c.data_size || bytes > c.data_size - offset) fail(name + ": lies outside the file");
+      if (offset < c.graph_size) fail(name + ": lies in the graph");
       t.data = c.data + offset;
       p_.tensors.push_back(t);
     }
@@ -183,8 +196,12 @@ class Reader {
     }
   }
 
-  std::string read_path(uint32_t offset, uint32_t length, const std::string& name) const {
+  std::string read_path(uint32_t offset, uint32_t length, const std::string& name) {
     if (offset > string_bytes_ || length > string_bytes_ - offset) fail(name + ": path lies outside the strings");
+    // Many nodes that share one long path would be many times as large in memory as in the file.
+    if (length > string_bytes_ - path_bytes_) fail(name + ": paths overlap");
+    path_bytes_ += length;
+    if (!is_utf8(strings_ + offset, length)) fail(name + ": path is not UTF-8");
     return std::string(reinterpret_cast<const char*>(strings_) + offset, length);
   }
 
@@ -337,7 +354,7 @@ class Reader {
     if (out.type != result.type || out.channels != result.channels) fail(name + ": output has a wrong type or channels");
   }
 
-  void check_pool(NodeInfo& node, const std::vector<int32_t>& attrs, const ValueInfo& in, const std::string& name) const {
+  void check_pool(NodeInfo& node, const std::vector<int32_t>& attrs, const ValueInfo& in, const std::string& name) {
     Window& window = node.window;
     const bool take_max = node.op == Op::kMaxPool;
     read_window(attrs, 0, &window, name);
@@ -355,7 +372,7 @@ class Reader {
     check_type(in, take_max, name);
     if (!take_max || node.params[0] == kNone) return;
     if (in.type != Type::kB1) fail(name + ": flip is for bits only");
-    expect(node.params[0], 4, in.channels, name + ": flip");
+    expect_flip(node.params[0], in.channels, name + ": flip");
   }
 
   // The smallest and the largest element, found once however many nodes share the tensor.
@@ -431,7 +448,7 @@ class Reader {
   }
 
   // Types along the epilogue: which steps may follow, and what each reads and writes.
-  void check_epilogue(const NodeInfo& node, const std::string& name) const {
+  void check_epilogue(const NodeInfo& node, const std::string& name) {
     if (node.steps.empty()) fail(name + ": has no steps");
     if (node.steps.size() > size_t(kMaxSteps)) fail(name + ": has too many steps");
     const int channels = node.window.out_channels;
@@ -499,14 +516,14 @@ class Reader {
           break;
         case StepKind::kQuant4Ladder:
           expect(step.params[0], 1, int64_t(channels) * 15, where + ": cuts");
-          expect(step.params[1], 4, channels, where + ": flip");
+          expect_flip(step.params[1], channels, where + ": flip");
           if (!integer) fail(where + ": needs an integer value");
           quantised = true;
           break;
         case StepKind::kThreshold:
           expect(step.params[0], 1, channels, where + ": low");
           expect(step.params[1], 1, channels, where + ": high");
-          expect(step.params[2], 4, channels, where + ": flip");
+          expect_flip(step.params[2], channels, where + ": flip");
           if (!integer) fail(where + ": needs an integer value");
           if (type != Type::kB1) fail(where + ": value is not b1");
           break;
@@ -526,7 +543,8 @@ class Reader {
   std::map<int, std::pair<int32_t, int32_t>> index_ranges_;
   std::vector<bool> written_;
   const uint8_t* strings_ = nullptr;
-  size_t string_bytes_ = 0;
+  size_t string_bytes_ = 0, path_bytes_ = 0;
+  std::set<int> checked_flips_;
 };
 
 }  // namespace
