@@ -46,6 +46,7 @@ struct File {
   std::vector<std::pair<uint32_t, uint32_t>> outputs;
   uint32_t version = 2, header_version = 2;
   std::string input_shape = "1,1,1", metadata;  // `metadata`: more members, each with a comma behind it
+  uint32_t normalised = 0, mean = 0xFFFFFFFF, std = 0xFFFFFFFF, input = 0;
 
   uint32_t add(TensorDef t) {
     tensors.push_back(std::move(t));
@@ -76,7 +77,7 @@ struct File {
       }
     }
     words = {0x31474253, version, uint32_t(tensors.size()), uint32_t(values.size()), uint32_t(nodes.size()),
-             uint32_t(outputs.size()), uint32_t(body.size()), uint32_t(strings.size()), 0, 0xFFFFFFFF, 0xFFFFFFFF, 0,
+             uint32_t(outputs.size()), uint32_t(body.size()), uint32_t(strings.size()), normalised, mean, std, input,
              0, 0, 0, 0, 0};
     for (size_t i = 0; i < tensors.size(); i++)
       for (uint32_t w : {tensors[i].dtype, tensors[i].count, uint32_t(offsets[i]), uint32_t(offsets[i] >> 32)})
