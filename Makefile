@@ -6,7 +6,8 @@ STAMP := $(VENV)/.installed
 NATIVE := build/editable
 LIBRARY := src/signbit/runtime/libsignbit.so
 
-.PHONY: demo test test-all test-native test-arm test-x86-baseline lint bench docs native clean
+.PHONY: demo test test-all test-native test-arm test-x86-baseline test-asan test-tsan test-mutations test-stress fuzz corpus lint \
+  bench docs native clean
 
 demo: $(LIBRARY)
 	$(BIN)/signbit demo
@@ -15,7 +16,7 @@ demo: $(LIBRARY)
 test: test-native
 	$(BIN)/python -m pytest -n 2 -m "not slow"
 
-test-all: test-native test-arm test-x86-baseline
+test-all: test-native test-arm test-x86-baseline test-asan test-mutations test-stress test-tsan
 	$(NATIVE)/native/tests/test_convolution 10000
 	$(BIN)/python -m pytest -n 2
 
@@ -60,6 +61,44 @@ define run_emulated
 	SIGNBIT_RUN_FILE="$(2) build/$(1)/tests/run_file" SIGNBIT_RUN_SETS=$(3) \
 	  $(BIN)/python -m pytest tests/runtime/test_emulated.py
 endef
+
+# The engine and its tests once more, alone, in build/NAME with other options.
+configure = $(BIN)/cmake -S native -B build/$(1) -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/$(BIN)/ninja \
+  -DSIGNBIT_BUILD_TESTS=ON -DBUILD_SHARED_LIBS=OFF $(2) && $(BIN)/cmake --build build/$(1)
+
+# AddressSanitizer, LeakSanitizer and UBSan over all native tests.
+test-asan: $(STAMP)
+	$(call configure,asan,-DSIGNBIT_SANITIZE=address$(comma)undefined)
+	$(BIN)/ctest --test-dir build/asan --output-on-failure
+
+# ThreadSanitizer over those that start threads.
+test-tsan: $(STAMP)
+	$(call configure,tsan,-DSIGNBIT_SANITIZE=thread -DSIGNBIT_STRESS_SECONDS=10)
+	$(BIN)/ctest --test-dir build/tsan --output-on-failure -R '^(threads|sharing|stress)$$'
+
+# Mutated files under AddressSanitizer; docs/trust.md shows a run.
+FILES := 1000000
+SEED := 1
+test-mutations: $(STAMP)
+	$(call configure,asan,-DSIGNBIT_SANITIZE=address$(comma)undefined)
+	build/asan/tests/test_mutations $(FILES) $(SEED)
+
+# Sessions opened and closed, and threads that meet in sessions for a minute, at full speed.
+test-stress: test-native
+	$(NATIVE)/native/tests/test_stress 60 1000
+
+# libFuzzer, which comes with Clang: make fuzz CLANG=clang++-14 SECONDS=600
+CLANG := clang++
+SECONDS := 60
+fuzz: $(STAMP)
+	$(call configure,fuzz,-DCMAKE_CXX_COMPILER=$(CLANG) -DSIGNBIT_FUZZ=ON)
+	mkdir -p build/fuzz/found
+	build/fuzz/fuzz/fuzz_reader -max_len=16384 -timeout=10 -rss_limit_mb=1024 -max_total_time=$(SECONDS) \
+	  -artifact_prefix=build/fuzz/ build/fuzz/found native/fuzz/corpus
+
+# The fuzzer's seeds, after a change of native/fuzz/seeds.cpp.
+corpus: test-native
+	$(NATIVE)/native/tests/write_corpus native/fuzz/corpus
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

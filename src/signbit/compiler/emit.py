@@ -35,14 +35,16 @@ from signbit.errors import CompileError, FormatError
 
 MAGIC, VERSION, NONE = 0x31474253, 2, 0xFFFFFFFF
 _OLDEST = 1
-# version 1 wrote these attributes of pools; what it did not have was as it is here
-_POOL_ATTRS_1 = 6
+# what version 1 had: operations and steps up to these codes, and so many attributes of pools
+_OPS_1, _STEPS_1, _POOL_ATTRS_1 = 6, 10, 6
 _POOL_DEFAULTS = {"dilation_h": 1, "dilation_w": 1, "ceil_mode": 0, "count_include_pad": 0}
 _ALIGN = 64
 _HEAD_WORDS = 17
+_MAX_GRAPH, _MAX_CHANNELS = 1 << 14, 1 << 20  # the engine's limits
 _DTYPES = {0: np.dtype("<f4"), 1: np.dtype("<i4"), 3: np.dtype("i1"), 4: np.dtype("u1")}
 _CODES = {dtype: code for code, dtype in _DTYPES.items()}
 _NAMES = {0: "F32", 1: "I32", 3: "I8", 4: "U8"}
+_SIZES = {_NAMES[code]: dtype.itemsize for code, dtype in _DTYPES.items()}
 _BLANK = "0" * 64
 _RESERVED = ("format", "version", "sha256", "input_shape", "signbit")
 _WITH_VALUE = (*READING, "store", "threshold", "sign", "quant8")
@@ -285,21 +287,25 @@ def read_container(data: bytes) -> tuple[dict[str, str], dict[str, dict], int]:
     start = 8 + length
     _need(start <= len(data) and start % _ALIGN == 0, f"header_bytes {length} is impossible")
     try:
-        entries = json.loads(data[8:start])
+        entries = json.loads(data[8:start].decode(), object_pairs_hook=_unique)
+        json.dumps(entries, ensure_ascii=False).encode()  # raises for half a surrogate pair
         metadata = entries.pop("__metadata__")
-        text = all(isinstance(v, str) for v in metadata.values())
-        ranges = [tuple(map(int, entry["data_offsets"])) for entry in entries.values()]
+        strings = all(isinstance(v, str) for v in metadata.values())
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise FormatError("the JSON header is damaged, or not one of a signbit file") from None
-    _need(text and metadata.get("format") == "signbit", "__metadata__.format is not signbit")
+    _need(strings and metadata.get("format") == "signbit", "__metadata__.format is not signbit")
     _check_version("version", metadata.get("version", ""))
-    _check_hash(data, start, metadata.get("sha256", ""))
+    try:
+        ranges = {name: _read_entry(name, entry) for name, entry in entries.items()}
+    except (ValueError, KeyError, TypeError):
+        raise FormatError("the JSON header is damaged: a tensor lacks a part") from None
     end = 0
-    for name, (first, last) in zip(entries, ranges, strict=True):
+    for name, (first, last) in ranges.items():
         _need(first == end <= last and last % _ALIGN == 0, f"{name}: data_offsets leave a hole")
         end = last
     _need(end == len(data) - start, f"the data has {len(data) - start} bytes, not {end}")
     _need(next(iter(entries), None) == "graph", "the first tensor is not named graph")
+    _check_hash(data, start, metadata.get("sha256", ""))
     return metadata, entries, start
 
 
@@ -308,6 +314,24 @@ def _check_version(field: str, text: str) -> None:
     _need(known and int(text) >= _OLDEST, f"{field} {text!r} is unknown")
     newer = f"{field} {text} is newer than {VERSION}, the newest that this signbit reads: update it"
     _need(int(text) <= VERSION, newer)
+
+
+def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found: dict[str, object] = {}
+    for name, value in pairs:
+        _need(name not in found, f"header: {name} stands there twice")
+        found[name] = value
+    return found
+
+
+def _read_entry(name: str, entry: dict) -> tuple[int, int]:
+    """Where a tensor's bytes begin and end. Raises what dicts and lists do where parts lack."""
+    (first, last), (count,), dtype = entry["data_offsets"], entry["shape"], entry["dtype"]
+    for number in (first, last, count):
+        _need(type(number) is int and 0 <= number < 1 << 64, f"{name}: {number} is not an offset")
+    _need(dtype in _SIZES, f"{name}: dtype {dtype} is unknown")
+    _need(last - first == count * _SIZES[dtype], f"{name}: data_offsets do not fit dtype and shape")
+    return first, last
 
 
 def _check_hash(data: bytes, start: int, digest: str) -> None:
@@ -328,14 +352,20 @@ class _Reader:
         end = int(entries["graph"]["data_offsets"][1])
         self.program = data[:end]
         self.at = 0
+        self.path_bytes = 0
 
     def graph(self) -> Graph:
         head = self._words(_HEAD_WORDS, "graph")
         _need(head[0] == MAGIC, "graph.magic is wrong")
         _check_version("graph.version", str(head[1]))
+        _need(str(head[1]) == self.metadata["version"], "graph.version is not that of the header")
         self.version = head[1]
         n_tensors, n_values, n_nodes, n_outputs, n_words, n_strings = head[2:8]
         _need(not any(head[12:]), "graph: a reserved word is not zero")
+        _need(head[8] in (0, 1), "graph.normalised is neither 0 nor 1")
+        for name, count in (("n_nodes", n_nodes), ("n_values", n_values)):
+            _need(count <= _MAX_GRAPH, f"graph.{name} is more than {_MAX_GRAPH}")
+        _need(0 < n_outputs <= _MAX_GRAPH, f"graph.n_outputs is not in 1..{_MAX_GRAPH}")
         self.tensors = [self._tensor(i) for i in range(self._count(n_tensors, 4, "n_tensors"))]
         self.values = [self._value(i) for i in range(self._count(n_values, 2, "n_values"))]
         outputs = [self._words(2, "outputs") for _ in range(self._count(n_outputs, 2, "n_outputs"))]
@@ -344,6 +374,7 @@ class _Reader:
         self.strings = self.program[end : end + n_strings]
         nodes = [self._node(i) for i in range(self._count(n_nodes, 8, "n_nodes"))]
         _need(self.at == end, "n_words does not match the nodes")
+        _need(all(flat in (0, 1) for _, flat in outputs), "outputs: flat is neither 0 nor 1")
         mean = std = None
         if head[8]:
             mean, std = self._real(head[9], "mean"), self._real(head[10], "std")
@@ -358,6 +389,10 @@ class _Reader:
             std,
             self._people(),
         )
+        _need(graph.input.type == Type.F32, "input value is not f32")
+        written = {graph.input, *(value for node in nodes for value in node.outputs)}
+        for index, value in enumerate(self.values):
+            _need(value in written, f"value {index} is never written")
         self._infer(graph)
         return graph
 
@@ -403,7 +438,8 @@ class _Reader:
 
     def _value(self, index: int) -> Value:
         kind, channels = self._words(2, f"value {index}")
-        _need(kind in set(Type) and channels > 0, f"value {index}: type or channels are impossible")
+        fits = kind in set(Type) and 0 < channels <= _MAX_CHANNELS
+        _need(fits, f"value {index}: type or channels are impossible")
         return Value(f"v{index}", Type(kind), (channels, 1, 1))
 
     def _value_of(self, index: int, what: str) -> Value:
@@ -423,10 +459,16 @@ class _Reader:
         what = f"node {index}"
         code, at, length, *counts, n_steps = self._words(8, what)
         _need(at + length <= len(self.strings), f"{what}: its path leaves the strings")
-        path = self.strings[at : at + length].decode(errors="replace")
+        self.path_bytes += length
+        _need(self.path_bytes <= len(self.strings), f"{what}: paths overlap")
+        try:
+            path = self.strings[at : at + length].decode()
+        except UnicodeDecodeError:
+            raise FormatError(f"{what}: its path is not UTF-8") from None
         what = f"node {index} ({path})"
         op = next((name for name, spec in LOWERED_OPS.items() if spec.code == code), None)
-        _need(op is not None, f"{what}: opcode {code} is unknown")
+        known = op is not None and (self.version > 1 or code <= _OPS_1)
+        _need(known, f"{what}: opcode {code} is unknown in version {self.version}")
         spec = LOWERED_OPS[op]
         if self.version == 1 and op in ("max_pool", "avg_pool"):
             spec = replace(spec, attrs=spec.attrs[:_POOL_ATTRS_1])
@@ -439,24 +481,37 @@ class _Reader:
         attrs = {name: _POOL_DEFAULTS.get(name) for name in LOWERED_OPS[op].attrs}
         node = Node(op, path, inputs, outputs, attrs | self._attrs(spec, what))
         node.params = self._params(spec, what)
+        if "flip" in node.params:
+            self._check_flip(node.params["flip"], what)
         if "weight" in spec.params:
             node.params["weight"] = self._weight(node, what)
         node.epilogue = [self._step(what) for _ in range(self._count(n_steps, 4, "n_steps"))]
+        if spec.epilogue:
+            read = [step.value for step in node.epilogue if step.kind in READING]
+            used = [step.value for step in node.epilogue if step.value and step.kind not in READING]
+            _need(inputs[1:] == read, f"{what}: its steps read other values than its inputs")
+            _need(outputs == used, f"{what}: its steps write other values than its outputs")
         return node
 
     def _step(self, what: str) -> Step:
         code, value, n_attrs, n_params = self._words(4, what)
         kind = next((name for name, spec in STEPS.items() if spec.code == code), None)
-        _need(kind is not None, f"{what}: step {code} is unknown")
+        known = kind is not None and (self.version > 1 or code <= _STEPS_1)
+        _need(known, f"{what}: step {code} is unknown in version {self.version}")
         spec = STEPS[kind]
         _need((n_attrs, n_params) == (len(spec.attrs), len(spec.params)), f"{what}: wrong {kind}")
         _need((value != NONE) == (kind in _WITH_VALUE), f"{what}: value of {kind}")
         attrs = self._attrs(spec, what)
         params = self._params(spec, what)
+        if "flip" in params:
+            self._check_flip(params["flip"], what)
         if "cuts" in params:
             _need(params["cuts"].size % 15 == 0, f"{what}: cuts are not 15 a channel")
             params["cuts"] = params["cuts"].reshape(-1, 15)
         return Step(kind, params, attrs, None if value == NONE else self._value_of(value, what))
+
+    def _check_flip(self, flip: np.ndarray, what: str) -> None:
+        _need(bool((flip <= 1).all()), f"{what}: flip is neither 0 nor 1")
 
     def _attrs(self, spec: OpSpec, what: str) -> dict[str, int | float]:
         attrs = {}
@@ -477,6 +532,8 @@ class _Reader:
         a = node.attrs
         _need("weight" in node.params, f"{what}: weight is missing")
         _need(a["groups"] > 0, f"{what}: groups is not positive")
+        divide = not (a["in_channels"] % a["groups"] or a["out_channels"] % a["groups"])
+        _need(divide, f"{what}: groups do not divide the channels")
         shape = a["out_channels"], a["in_channels"] // a["groups"], a["kernel_h"], a["kernel_w"]
         _need(min(shape) > 0, f"{what}: a size of the weight is not positive")
         packed = node.params["weight"]
