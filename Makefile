@@ -93,7 +93,7 @@ SECONDS := 60
 fuzz: $(STAMP)
 	$(call configure,fuzz,-DCMAKE_CXX_COMPILER=$(CLANG) -DSIGNBIT_FUZZ=ON)
 	mkdir -p build/fuzz/found
-	build/fuzz/fuzz/fuzz_reader -max_len=16384 -timeout=10 -rss_limit_mb=1024 -max_total_time=$(SECONDS) \
+	build/fuzz/fuzz/fuzz_reader -max_len=16384 -timeout=60 -rss_limit_mb=1024 -max_total_time=$(SECONDS) \
 	  -artifact_prefix=build/fuzz/ build/fuzz/found native/fuzz/corpus
 
 # The fuzzer's seeds, after a change of native/fuzz/seeds.cpp.
