@@ -5,6 +5,9 @@
 namespace fuzz {
 namespace {
 
+// One call with a side effect a line: compilers differ in the order in which they evaluate arguments, and the committed
+// files must come out the same everywhere.
+
 Net binary_convolutions() {
   Net n(5);
   const uint32_t b = n.bits(0), y = n.value(kF32, 6);
@@ -19,8 +22,8 @@ Net thresholds() {
   Net n(8);
   const uint32_t b = n.value(kB1, 6);
   const uint32_t flip = n.bytes_of(6, 4, 1);
-  n.conv(n.bits(0), 6, {3, 1, 1, 1, 2, 0},
-         {{8, b, {}, {n.integers(6, -9, 0), n.integers(6, 3, 36), flip}}});
+  const builder::StepDef threshold = {8, b, {}, {n.integers(6, -9, 0), n.integers(6, 3, 36), flip}};
+  n.conv(n.bits(0), 6, {3, 1, 1, 1, 2, 0}, {threshold});
   const uint32_t y = n.value(kF32, 4);
   n.conv(b, 4, {1, 2, 0, 1, 1, 0}, {n.affine(4), {4, kNone, {}, {n.reals(4, 0, 1)}}, n.store(y)});
   n.give(y);
@@ -61,7 +64,8 @@ Net four_bits() {
 Net pools() {
   Net n(5);
   const uint32_t m = n.plain(3, {0}, kF32, 5, {3, 3, 2, 2, 1, 1, 1, 1, 1}, {kNone});
-  const uint32_t b = n.plain(3, {n.bits(m)}, kB1, 5, {2, 2, 1, 1, 1, 1, 2, 1, 0}, {n.bytes_of(5, 4, 1)});
+  const uint32_t flip = n.bytes_of(5, 4, 1);
+  const uint32_t b = n.plain(3, {n.bits(m)}, kB1, 5, {2, 2, 1, 1, 1, 1, 2, 1, 0}, {flip});
   n.give(n.plain(5, {b}, kF32, 5, {}), 1);
   n.give(n.plain(4, {m}, kF32, 5, {2, 2, 2, 2, 1, 1, 1, 1}));
   n.give(n.plain(5, {m}, kF32, 5, {}), 1);
@@ -122,7 +126,8 @@ Net first_version() {
   n.version = n.header_version = 1;
   const uint32_t m = n.plain(3, {0}, kF32, 3, {2, 2, 2, 2, 1, 1}, {kNone});
   const uint32_t y = n.value(kF32, 3);
-  n.conv(n.bits(m), 3, {}, {n.affine(3), {2, m, {}, {}}, n.store(y)}, {m});
+  const builder::StepDef affine = n.affine(3);
+  n.conv(n.bits(m), 3, {}, {affine, {2, m, {}, {}}, n.store(y)}, {m});
   n.give(n.plain(4, {y}, kF32, 3, {1, 1, 1, 1, 0, 0}));
   return n;
 }

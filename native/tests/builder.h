@@ -114,10 +114,10 @@ struct File {
                          input_shape + "\"," + metadata + "\"sha256\":\"" +
                          zeros + "\"}," + entries + "}";
     header.resize((header.size() + 8 + 63) / 64 * 64 - 8, ' ');
-    std::vector<uint8_t> file(8);
+    std::vector<uint8_t> file(8 + header.size() + data.size());
     for (int i = 0; i < 8; i++) file[size_t(i)] = uint8_t(uint64_t(header.size()) >> (8 * i));
-    file.insert(file.end(), header.begin(), header.end());
-    file.insert(file.end(), data.begin(), data.end());
+    std::memcpy(file.data() + 8, header.data(), header.size());
+    std::memcpy(file.data() + 8 + header.size(), data.data(), data.size());
     signbit::Sha256 hash;
     hash.update(file.data(), file.size());
     const std::string digest = hash.hex_digest();
