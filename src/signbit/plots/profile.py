@@ -8,7 +8,10 @@ from typing import Any
 
 from signbit.plots.figure import BLUE, GREEN, GREY, ORANGE, finish, new_figure
 
-_PALETTE = (BLUE, ORANGE, GREEN, GREY, "#8a5fb0", "#b0485c", "#4aa3a8", "#a38b4a")
+_PALETTE = (
+    BLUE, ORANGE, GREEN, GREY, "#8a5fb0", "#b0485c", "#4aa3a8", "#a38b4a", "#1f2d5c", "#f2b5a7",
+    "#a9d18e", "#d46fb5", "#7fb2e5", "#6b4226", "#c9c23d", "#3b3b3b",
+)  # fmt: skip
 
 
 def plot_profile(
