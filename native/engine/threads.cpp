@@ -28,10 +28,14 @@ void relax() {
 
 ThreadPool::ThreadPool(int threads) {
   try {
+    workers_.reserve(size_t(std::max(threads - 1, 0)));
     for (int i = 1; i < threads; i++) workers_.emplace_back([this, i] { worker(i); });
   } catch (const std::system_error&) {
     stop();
     throw ArgumentError("cannot start " + std::to_string(threads) + " threads; ask for fewer");
+  } catch (...) {  // no memory: a thread that is not joined would end the process
+    stop();
+    throw;
   }
 }
 

@@ -1,11 +1,33 @@
-// Every item of a parallel loop runs exactly once, round after round.
+// Every item of a parallel loop runs exactly once, round after round; a pool that gets no memory is an error.
 #include <atomic>
+#include <cstdlib>
+#include <new>
 #include <vector>
 
 #include "check.h"
 #include "threads.h"
 
-int main() {
+namespace {
+
+constexpr int kNever = -1;
+std::atomic<int> allocations_left{kNever};  // until one fails
+
+}  // namespace
+
+void* operator new(size_t size) {
+  if (allocations_left != kNever && allocations_left-- == 0) {
+    allocations_left = kNever;
+    throw std::bad_alloc();
+  }
+  if (void* p = std::malloc(size ? size : 1)) return p;
+  throw std::bad_alloc();
+}
+void operator delete(void* p) noexcept { std::free(p); }
+void operator delete(void* p, size_t) noexcept { std::free(p); }
+
+namespace {
+
+void test_items() {
   for (int threads : {1, 2, 3, 8}) {
     signbit::ThreadPool pool(threads);
     check::that(pool.size() == threads, "size");
@@ -22,5 +44,28 @@ int main() {
       check::that(once && hits[size_t(items)] == 0, "threads " + std::to_string(threads) + " items " + std::to_string(items));
     }
   }
+}
+
+// Whichever allocation fails: the threads that run already end, and the caller hears of it.
+void test_no_memory() {
+  int failures = 0;
+  for (bool made = false; !made && failures < 100;) {
+    allocations_left = failures;
+    try {
+      const signbit::ThreadPool pool(5);
+      allocations_left = kNever;
+      made = true;
+    } catch (const std::bad_alloc&) {
+      failures++;
+    }
+  }
+  check::that(failures >= 5 && failures < 100, std::to_string(failures) + " failed allocations");
+}
+
+}  // namespace
+
+int main() {
+  test_items();
+  test_no_memory();
   return check::report();
 }
