@@ -57,7 +57,7 @@ struct EpilogueStep {
   size_t plane;       // bytes between planes of this value; 0 where one channel stands for all (add, mul)
   size_t image_step;  // add, mul: positions between the pixels of a value that has one pixel an image, else 0
   int32_t is_i4;      // store, add: the value is i4 (one byte each), not f32
-  uint8_t halo;       // threshold, sign: byte written outside the image
+  uint8_t halo;       // threshold, sign, quant8: byte written outside the image, which is what the map's reader wants there
   uint8_t last_halo;  // the same for the last nibble plane, whose padding channels stay 0
 };
 

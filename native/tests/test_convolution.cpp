@@ -37,6 +37,7 @@ struct Case {
   int zero_point;  // of an 8-bit input
   Ending ending;
   int height, width, batch, threads;
+  int shift = 0;  // the zero point that the 8-bit input was quantised with, less that of the convolution
 };
 
 std::string describe(const Case& c) {
@@ -57,6 +58,7 @@ std::string describe(const Case& c) {
   add("image ", c.height, c.width);
   add("batch ", c.batch, -1);
   add("threads ", c.threads, -1);
+  text += " shift " + std::to_string(c.shift);
   return text + " -> " + endings[int(c.ending)];
 }
 
@@ -98,6 +100,7 @@ Case draw(Random& rng) {
   v.outside = c.binary ? pick(rng, -1, 1) : 0;
   c.batch = pick(rng, 0, 1) ? 1 : pick(rng, 2, 4);
   c.threads = pick(rng, 1, 3);
+  if (!pick(rng, 0, 2)) c.shift = pick(rng, 0, 255) - c.zero_point;
   return c;
 }
 
@@ -110,7 +113,7 @@ struct Problem {
 
 std::vector<int> draw_weights(Random& rng, const naive::Conv& conv, bool binary) {
   std::vector<int> weight(conv.weights());
-  for (int& w : weight) w = binary ? 2 * pick(rng, 0, 1) - 1 : pick(rng, -127, 127);
+  for (int& w : weight) w = binary ? 2 * pick(rng, 0, 1) - 1 : pick(rng, -128, 127);
   return weight;
 }
 
@@ -136,7 +139,7 @@ class Maker {
     Problem p;
     std::vector<int> x(size_t(c_.batch * v.channels) * size_t(c_.height * c_.width));
     for (int& a : x) a = c_.binary ? 2 * pick(rng_, 0, 1) - 1 : pick(rng_, -c_.zero_point, 255 - c_.zero_point);
-    p.input.assign(x.begin(), x.end());
+    for (int a : x) p.input.push_back(float(a - (c_.binary ? 0 : c_.shift)));
     height_ = v.out_height(c_.height);
     width_ = v.out_width(c_.width);
     const uint32_t input = file_.value(kF32, uint32_t(v.channels)),
@@ -144,7 +147,7 @@ class Maker {
     if (c_.binary)
       file_.nodes.push_back({6, "bits", {input}, {operand}, {}, {}, {{9, operand, {}, {floats(v.channels, 0.0f)}}}});
     else
-      file_.nodes.push_back({6, "bytes", {input}, {operand}, {}, {}, {{10, operand, {bits_of(1.0f), c_.zero_point}, {}}}});
+      file_.nodes.push_back({6, "bytes", {input}, {operand}, {}, {}, {{10, operand, {bits_of(1.0f), c_.zero_point + c_.shift}, {}}}});
     const std::vector<int> sums = convolve(x, "conv", operand);
     switch (c_.ending) {
       case Ending::kSums:
@@ -230,17 +233,18 @@ class Maker {
   }
 
   void through_bytes(const std::vector<int>& sums) {
-    const int out = c_.conv.out, zero_point = pick(rng_, 0, 255);
+    // what the bytes are made with, and what their reader takes away
+    const int out = c_.conv.out, zero_point = pick(rng_, 0, 255), readers = pick(rng_, 0, 2) ? zero_point : pick(rng_, 0, 255);
     // a power of two, so that the products are exact and only the rounding to bytes is tested
     const float scale = std::ldexp(1.0f, 7 - std::ilogb(float(largest(sums))));
     std::vector<int> bytes;
     for (int s : sums)
-      bytes.push_back(int(std::min(std::max(std::nearbyint(float(s) * scale) + float(zero_point), 0.0f), 255.0f)) - zero_point);
+      bytes.push_back(int(std::min(std::max(std::nearbyint(float(s) * scale) + float(zero_point), 0.0f), 255.0f)) - readers);
     const uint32_t q = file_.value(kU8, uint32_t(out));
     file_.nodes.back().outputs.push_back(q);
     file_.nodes.back().steps.push_back({1, kNoValue, {}, {floats(out, 1.0f), floats(out, 0.0f)}});
     file_.nodes.back().steps.push_back({10, q, {bits_of(scale), zero_point}, {}});
-    second(bytes, q, false, zero_point);
+    second(bytes, q, false, readers);
   }
 
   void through_four_bits(const std::vector<int>& sums, const std::vector<int>& x, uint32_t operand) {
@@ -364,6 +368,7 @@ std::vector<Case> fixed_cases() {
       {{4, 4, 2, 3, 1, 2, 30, 0, 17, 2, 4, 0}, false, 9, sums, 1, 33, 2, 2},
       {{3, 2, 260, 1, 1, 1, 130, 0, 1, 1, 1, -1}, true, 0, sums, 1, 5, 1, 1},
       {{3, 6, 1, 2, 4096, 4096, 1, 0, 1, 9, 3, 0}, false, 7, sums, 2, 4111, 2, 1},  // the longest stride of a file
+      {{1, 1, 3, 3, 1, 1, 1, 1, 1, 1, 1, 0}, false, 128, sums, 2, 2, 2, 1, -128},  // around the image 128, not 0
       {{256, 20, 3, 3, 1, 1, 1, 1, 1, 1, 1, 0}, true, 0, Ending::kBits, 90, 120, 2, 2},
       {{80, 12, 3, 3, 2, 2, 1, 1, 1, 1, 1, 1}, true, 0, sums, 180, 200, 1, 3},
       {{60, 40, 3, 3, 1, 1, 1, 1, 1, 1, 2, 0}, false, 100, sums, 90, 120, 1, 2},

@@ -1,4 +1,4 @@
-// Several convolutions read the same bits with strides, paddings and padding values of their own: each must find
+// Several convolutions read the same bits or bytes with strides, paddings, padding values and zero points of their own: each must find
 // its halo and its phases, also where readers share a repacked copy or the memory of one that is done.
 #include <random>
 
@@ -13,25 +13,32 @@ std::mt19937 rng(3);
 
 int pick(int low, int high) { return std::uniform_int_distribution<int>(low, high)(rng); }
 
+// `zero_points`: of the quantisation and of each convolution, or none where the map is of bits.
 void run_case(const std::vector<naive::Conv>& convs, int channels, int size, int batch, int threads,
-              const std::string& name) {
+              const std::string& name, const std::vector<int>& zero_points = {}) {
+  const bool binary = zero_points.empty();
   builder::File f;
-  const uint32_t x = f.value(0, uint32_t(channels)), bits = f.value(6, uint32_t(channels));
+  const uint32_t x = f.value(0, uint32_t(channels)), shared = f.value(binary ? 6 : 4, uint32_t(channels));
   const uint32_t cut = f.add(builder::tensor(0, std::vector<float>(size_t(channels), 0.0f)));
-  f.nodes.push_back({6, "bits", {x}, {bits}, {}, {}, {{9, bits, {}, {cut}}}});
+  if (binary)
+    f.nodes.push_back({6, "bits", {x}, {shared}, {}, {}, {{9, shared, {}, {cut}}}});
+  else
+    f.nodes.push_back({6, "bytes", {x}, {shared}, {}, {}, {{10, shared, {0x3F800000, zero_points[0]}, {}}}});
   std::vector<std::vector<int>> weights;
   for (const naive::Conv& c : convs) {
     std::vector<int> weight(c.weights());
-    for (int& w : weight) w = 2 * pick(0, 1) - 1;
-    const uint32_t y = f.value(0, uint32_t(c.out)), w = f.add(builder::tensor(4, c.pack_bits(weight)));
+    for (int& w : weight) w = binary ? 2 * pick(0, 1) - 1 : pick(-128, 127);
+    const uint32_t y = f.value(0, uint32_t(c.out));
+    const uint32_t w = binary ? f.add(builder::tensor(4, c.pack_bits(weight))) : f.add(builder::tensor(3, c.pack_bytes(weight)));
     const uint32_t scale = f.add(builder::tensor(0, std::vector<float>(size_t(c.out), 1.0f)));
     const uint32_t bias = f.add(builder::tensor(0, std::vector<float>(size_t(c.out), 0.0f)));
-    f.nodes.push_back({1, "conv", {bits}, {y}, c.attrs(c.outside), {w}, {{1, 0xFFFFFFFF, {}, {scale, bias}}, {7, y, {}, {}}}});
+    const int last = binary ? c.outside : zero_points[1 + weights.size()];
+    f.nodes.push_back({binary ? 1u : 2u, "conv", {shared}, {y}, c.attrs(last), {w}, {{1, 0xFFFFFFFF, {}, {scale, bias}}, {7, y, {}, {}}}});
     f.outputs.emplace_back(y, 0);
     weights.push_back(weight);
   }
   std::vector<int> image(size_t(batch * channels * size * size));
-  for (int& v : image) v = 2 * pick(0, 1) - 1;
+  for (int& v : image) v = binary ? 2 * pick(0, 1) - 1 : pick(0, 255) - zero_points[0];
   const std::vector<float> input(image.begin(), image.end());
   const std::vector<uint8_t> file = f.bytes();
   char error[256];
@@ -46,7 +53,10 @@ void run_case(const std::vector<naive::Conv>& convs, int channels, int size, int
   std::vector<std::vector<float>> expected, found;
   std::vector<float*> outputs;
   for (size_t i = 0; i < convs.size(); i++) {
-    const std::vector<int> sums = convs[i].run(image, weights[i], batch, size, size);
+    std::vector<int> seen = image;
+    if (!binary)
+      for (int& v : seen) v += zero_points[0] - zero_points[1 + i];
+    const std::vector<int> sums = convs[i].run(seen, weights[i], batch, size, size);
     expected.emplace_back(sums.begin(), sums.end());
     found.emplace_back(sums.size());
   }
@@ -78,7 +88,14 @@ int main() {
     for (naive::Conv& conv : convs)
       conv = {channels, channels * pick(1, 2), pick(1, 5), pick(1, 5), stride, pick(0, 4) ? stride : pick(1, 4), pick(0, 3),
               pick(0, 3), pick(1, 2), pick(1, 2), pick(0, 2) ? 1 : channels, pick(-1, 1)};
-    run_case(convs, channels, size, pick(1, 3), pick(1, 2), "round " + std::to_string(round));
+    const int batch = pick(1, 3), threads = pick(1, 2);
+    run_case(convs, channels, size, batch, threads, "round " + std::to_string(round));
+    std::vector<int> zero_points = {pick(0, 255)};
+    for (naive::Conv& conv : convs) {
+      conv.outside = 0;
+      zero_points.push_back(pick(0, 2) ? pick(0, 255) : zero_points[0]);
+    }
+    run_case(convs, channels, size, batch, threads, "round " + std::to_string(round) + " of bytes", zero_points);
   }
   return check::report();
 }

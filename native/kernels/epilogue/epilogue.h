@@ -88,8 +88,7 @@ static inline void quant8(const Epilogue& e, const EpilogueStep& s, int channel,
     x = x > 255.0f ? 255.0f : x;
     q[i] = uint8_t(int32_t(x));
   }
-  const uint8_t z = uint8_t(s.zero_point);
-  for (int i = 0; i < N; i++) q[i] = uint8_t((q[i] & ~outside[i]) | (z & outside[i]));
+  for (int i = 0; i < N; i++) q[i] = uint8_t((q[i] & ~outside[i]) | (s.halo & outside[i]));
   for (int i = 0; i < N; i++) dst[4 * i] = q[i];
 }
 
