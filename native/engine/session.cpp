@@ -97,6 +97,26 @@ std::string Session::input_reader() const {
   return "the input holds ";
 }
 
+namespace {
+
+void check_finite_at(float v, const std::string& what, int image, int channel, int row, int column) {
+  if (std::isfinite(v)) return;
+  throw ArgumentError(what + (std::isnan(v) ? "NaN" : "infinity") + " at image " + std::to_string(image) + ", channel " +
+                      std::to_string(channel) + ", row " + std::to_string(row) + ", column " + std::to_string(column));
+}
+
+}  // namespace
+
+// Pixels that become 8-bit numbers at once are never normalised on the way: only the table says what they are.
+void Session::check_pixels(const uint8_t* input, const std::string& what) const {
+  const Geometry& g = *maps_[size_t(program_->input)].geometry;
+  const int channels = program_->values[size_t(program_->input)].channels;
+  for (int n = 0; n < g.batch; n++)
+    for (int y = 0; y < g.height; y++)
+      for (int x = 0; x < g.width; x++)
+        for (int c = 0; c < channels; c++) check_finite_at(real_table_[size_t(c) * 256 + *input++], what, n, c, y, x);
+}
+
 void Session::check_finite(int value, const std::string& what) const {
   const Map& m = maps_[size_t(value)];
   const Geometry& g = *m.geometry;
@@ -105,11 +125,7 @@ void Session::check_finite(int value, const std::string& what) const {
       const float* plane = reinterpret_cast<const float*>(m.body + size_t(c) * m.plane_bytes);
       for (int y = 0; y < g.height; y++) {
         const float* row = plane + (size_t(n) * size_t(g.image_rows) + size_t(y)) * size_t(g.row_stride);
-        for (int x = 0; x < g.width; x++)
-          if (!std::isfinite(row[x]))
-            throw ArgumentError(what + (std::isnan(row[x]) ? "NaN" : "infinity") + " at image " + std::to_string(n) +
-                                ", channel " + std::to_string(c) + ", row " + std::to_string(y) + ", column " +
-                                std::to_string(x));
+        for (int x = 0; x < g.width; x++) check_finite_at(row[x], what, n, c, y, x);
       }
     }
 }
@@ -128,7 +144,10 @@ void Session::run(const void* input, InputKind kind, float* const* outputs) {
     import_pixels(static_cast<const uint8_t*>(input));
   else
     import_f32(static_cast<const float*>(input));
-  if (checking_ && !(pixels && quantised_input_ != kNone)) check_finite(program_->input, input_reader());
+  if (checking_ && pixels && quantised_input_ != kNone)
+    check_pixels(static_cast<const uint8_t*>(input), input_reader());
+  else if (checking_)
+    check_finite(program_->input, input_reader());
   if (profiling_) input_ms_ = lap();
   for (PlanStep& step : steps_) {
     if (pixels && step.skip_for_pixels) {

@@ -78,6 +78,7 @@ class Session {
   void import_pixels(const uint8_t* input);
   void export_output(int index, float* dst) const;
   void check_finite(int value, const std::string& what) const;
+  void check_pixels(const uint8_t* input, const std::string& what) const;
   std::string input_reader() const;
 
   std::shared_ptr<const Program> program_;

@@ -166,6 +166,31 @@ void test_checking() {
   fails(1e30f, "layer \"layer0\" gives infinity at image 1, channel 2, row 3, column 4");
   fails(4e18f, "layer \"layer2\" gives infinity at image 1, channel 2, row 3, column 4");
 
+  // Pixels that a table turns into bytes at once.
+  Network quantised(2);
+  const uint32_t bytes = quantised.node(6, {0}, 4, 2);
+  quantised.nodes.back().steps = {{10, bytes, {maps::bits_of(1.0f), 3}, {}}};
+  const uint32_t one = quantised.add(builder::tensor(0, std::vector<float>{1.0f, 1.0f}));
+  const uint32_t conv = quantised.node(2, {bytes}, kF32, 2, {2, 2, 1, 1, 1, 1, 0, 0, 1, 1, 1, 3},
+                                       {quantised.add(builder::tensor(3, std::vector<int8_t>(8, 1)))});
+  quantised.nodes.back().steps = {{1, kNoValue, {}, {one, one}}, {7, conv, {}, {}}};
+  quantised.output(conv, Map());
+  quantised.normalised = 1;
+  quantised.mean = quantised.add(builder::tensor(0, std::vector<float>{0.0f, 0.0f}));
+  quantised.std = quantised.add(builder::tensor(0, std::vector<float>{1.0f, 0.0f}));
+  const Model table(quantised);
+  Session looked_up(table, 2, 1, 2);
+  const std::vector<uint8_t> pixels = {1, 2, 3, 4, 5, 6, 7, 0};  // the last is 0 / 0
+  float results[8], *outputs[] = {results};
+  auto look_up = [&](const std::vector<uint8_t>& x) {
+    return signbit_session_run(looked_up.handle, x.data(), SIGNBIT_INPUT_U8_NHWC, outputs, looked_up.error, sizeof looked_up.error);
+  };
+  check::that(look_up(pixels) == SIGNBIT_OK, looked_up.error);
+  signbit_session_set_checking(looked_up.handle, 1);
+  check::that(look_up(pixels) == SIGNBIT_ERROR_ARGUMENT &&
+                  contains(looked_up.error, "layer \"layer0\": its input holds infinity at image 0, channel 1, row 0, column 0"),
+              "a standard deviation of 0");
+
   // An input that nothing but the caller reads.
   Network through(1);
   through.output(0, Map());
