@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "error.h"
+#include "float_mode.h"
 #include "planner.h"
 #include "select.h"
 
@@ -17,6 +18,7 @@ Session::Session(std::shared_ptr<const Program> program, const SessionOptions& o
       options_(options),
       kernels_(select_kernels(options.isa)),
       pool_(options.threads) {
+  const DefaultFloatMode mode;  // tables of pixels and of resizing are made here
   Planner(this).plan();
 }
 
@@ -131,6 +133,7 @@ void Session::check_finite(int value, const std::string& what) const {
 }
 
 void Session::run(const void* input, InputKind kind, float* const* outputs) {
+  const DefaultFloatMode mode;
   const bool pixels = kind == InputKind::kU8Nhwc;
   auto now = [] { return std::chrono::steady_clock::now(); };
   auto start = now();

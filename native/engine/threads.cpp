@@ -5,6 +5,7 @@
 #include <system_error>
 
 #include "error.h"
+#include "float_mode.h"
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -60,6 +61,7 @@ void ThreadPool::take_chunks(int thread) {
 }
 
 void ThreadPool::worker(int thread) {
+  const DefaultFloatMode mode;  // a thread starts with its maker's
   uint32_t seen = 0;
   while (true) {
     for (int i = 0; i < kSpins && round_.load(std::memory_order_acquire) == seen; i++) relax();
