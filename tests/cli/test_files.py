@@ -5,6 +5,7 @@ import json
 import pytest
 
 from signbit import load
+from signbit.compiler.contents import read_contents
 from tests.runtime.networks import compiled_network
 
 from .test_cli import call
@@ -26,6 +27,31 @@ def test_inspect_shows_the_program(capsys, file, monkeypatch):
     _, out, _ = call(capsys, "inspect", file, "--json")
     report = json.loads(out)
     assert report["size"] == file.stat().st_size == sum(report["sections"].values())
+
+
+def columns_and_rows(out: str) -> tuple[set[str], list[str]]:
+    lines = out.splitlines()
+    rule = next(i for i, line in enumerate(lines) if line.strip().startswith("──"))
+    return set(lines[rule - 1].split()), lines[rule + 1 :]
+
+
+@pytest.mark.parametrize("verb", [("profile", "--rounds", 1), ("inspect",)], ids=lambda v: v[0])
+def test_names_and_numbers_are_whole_at_any_width(capsys, file, monkeypatch, verb):
+    layers = {line.layer for line in read_contents(file).lines}
+    monkeypatch.delenv("COLUMNS", raising=False)
+    _, piped, _ = call(capsys, verb[0], file, *verb[1:])
+    everything = columns_and_rows(piped)[0]
+    for width in (80, 120, 200):
+        monkeypatch.setenv("COLUMNS", str(width))
+        status, out, _ = call(capsys, verb[0], file, *verb[1:])
+        columns, rows = columns_and_rows(out)
+        assert status == 0
+        assert "…" not in out
+        assert max(map(len, out.splitlines())) <= width
+        for layer in layers:
+            assert any(layer in row.split() for row in rows), (width, layer)
+        assert ("a terminal of" in out) == (columns < everything)
+        assert (columns < everything) == (width == 80) or width == 120
 
 
 def test_inspect_names_what_is_wrong_with_a_file(capsys, file, tmp_path):

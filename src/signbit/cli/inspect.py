@@ -7,12 +7,21 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from signbit.cli.console import JsonOption, bytes_text, print_json, print_pairs, stdout
+from signbit.cli.console import (
+    JsonOption,
+    bytes_text,
+    plain_table,
+    print_fitting,
+    print_json,
+    print_pairs,
+    stdout,
+)
 
 if TYPE_CHECKING:
     from signbit.compiler.contents import Contents, Line
 
 _LONGEST = 60  # characters of a metadata text
+_STEPS = 30  # columns in which a layer's steps can be read
 
 
 def inspect(
@@ -50,20 +59,26 @@ def _facts(contents: Contents) -> dict[str, str]:
 
 
 def _print_program(lines: list[Line]) -> None:
-    from rich.table import Table
+    from rich.table import Column
 
-    table = Table("", "layer", "operation", "window", "output", "weights", "steps")
+    names = ("", "layer", "operation", "window", "output", "weights")
+
+    def columns() -> list[Column]:  # a table keeps its own
+        return [Column(name, no_wrap=name != "layer", overflow="fold") for name in names]
+
+    full, narrow = plain_table(*columns(), "steps"), plain_table(*columns())
     for number, line in enumerate(lines):
-        table.add_row(
+        row = (
             str(number),
             line.layer,
             line.op,
             _window(line.attrs),
             line.outputs[0],
             bytes_text(line.weight_bytes) if line.weight_bytes else "",
-            ", ".join(line.steps),
         )
-    stdout().print(table)
+        full.add_row(*row, ", ".join(line.steps))
+        narrow.add_row(*row)
+    print_fitting(full, narrow, wrapped=_STEPS)
 
 
 def _window(attrs: dict[str, int | float]) -> str:

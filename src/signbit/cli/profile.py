@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from signbit.cli.console import JsonOption, bytes_text, print_json, stderr, stdout
+from signbit.cli.console import (
+    JsonOption,
+    bytes_text,
+    plain_table,
+    print_fitting,
+    print_json,
+    stderr,
+    stdout,
+)
 from signbit.cli.inputs import random_images
 from signbit.cli.networks import parse_size
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+_ESSENTIAL = ("layer", "kernel", "output", "MACs", "ms", "share")
+_NUMBERS = ("bytes", "MACs", "GMAC/s", "ms", "share")
 
 
 def profile(
@@ -34,17 +49,20 @@ def profile(
 
     session = load(file, threads=threads, isa=isa)
     steps = session.profile(random_images(session, batch, parse_size(size)), rounds=rounds)
-    title = f"{file.name}: {_milliseconds(steps):.3f} ms, batch {batch}, {threads} thread(s)"
+    title = (
+        f"{file.name}: {_milliseconds(steps):.3f} ms, batch {batch}, {threads} thread(s), "
+        f"{session.isa}"
+    )
     if plot is not None:
         from signbit.plots import plot_profile
 
-        plot_profile(steps, plot, f"{title}, {session.isa}")
+        plot_profile(steps, plot, title)
         stderr().print(f"drawn: {plot}", highlight=False)
     if json:
         facts = {"file": str(file), "isa": session.isa, "threads": threads, "batch": batch}
         print_json(facts | {"rounds": rounds, "memory": session.memory, "steps": steps})
         return
-    stdout().print(_table(steps, title))
+    _print_steps(steps, title)
     stdout().print(_closing(steps, session.memory), highlight=False)
 
 
@@ -52,29 +70,45 @@ def _milliseconds(steps: list[dict[str, Any]]) -> float:
     return sum(step["ms"] for step in steps)
 
 
-def _table(steps: list[dict[str, Any]], title: str) -> Any:
-    from rich.table import Table
+def _print_steps(steps: list[dict[str, Any]], title: str) -> None:
+    from rich.table import Column
 
     total = _milliseconds(steps)
-    table = Table(title=title, title_justify="left")
-    for name in ("layer", "operation", "kernel", "isa", "output", "layout"):
-        table.add_column(name)
-    for name in ("bytes", "MACs 1-bit", "8-bit", "GMAC/s", "ms", "share"):
-        table.add_column(name, justify="right")
-    for step in steps:
-        macs = step["macs_b1"] + step["macs_q8"]
-        table.add_row(
-            step["name"], step["op"], step["kernel"], step["isa"], step["shape"], step["layout"],
-            bytes_text(step["bytes"]) if step["bytes"] else "",
-            _count(step["macs_b1"]), _count(step["macs_q8"]),
-            f"{macs / step['ms'] / 1e6:.1f}" if macs and step["ms"] else "",
-            f"{step['ms']:.4f}", f"{step['ms'] / total:.1%}" if total else "",
-        )  # fmt: skip
-    return table
+    texts = [_texts(step, total) for step in steps]
+
+    def table(names: Iterable[str]) -> Table:
+        columns = [
+            Column(
+                name,
+                justify="right" if name in _NUMBERS else "left",
+                no_wrap=name != "layer",
+                overflow="fold",
+            )
+            for name in names
+        ]
+        table = plain_table(*columns, title=title)
+        for text in texts:
+            table.add_row(*(text[name] for name in names))
+        return table
+
+    print_fitting(table(texts[0]), table(_ESSENTIAL))
 
 
-def _count(macs: int) -> str:
-    return f"{macs / 1e6:.2f}M" if macs else ""
+def _texts(step: dict[str, Any], total: float) -> dict[str, str]:
+    """Columns of a step, in order; `total` in milliseconds."""
+    macs = step["macs_b1"] + step["macs_q8"]
+    return {
+        "layer": step["name"],
+        "operation": step["op"],
+        "kernel": step["kernel"],
+        "output": step["shape"],
+        "layout (planes)": step["layout"].replace(" planes", ""),
+        "bytes": bytes_text(step["bytes"]) if step["bytes"] else "",
+        "MACs": f"{macs / 1e6:.2f}M" if macs else "",
+        "GMAC/s": f"{macs / step['ms'] / 1e6:.1f}" if macs and step["ms"] else "",
+        "ms": f"{step['ms']:.4f}",
+        "share": f"{step['ms'] / total:.1%}" if total else "",
+    }
 
 
 def _closing(steps: list[dict[str, Any]], memory: dict[str, int]) -> str:
