@@ -52,7 +52,7 @@ def test_the_header_suits_every_standard(standard: tuple[str, str], tmp_path: Pa
     )
 
 
-@pytest.fixture(scope="module", params=["shared", "static"])
+@pytest.fixture(scope="module", params=[pytest.param("shared", marks=pytest.mark.slow), "static"])
 def prefix(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An installed tree."""
     folder = tmp_path_factory.mktemp(request.param)
@@ -102,7 +102,6 @@ def expected_classes(image: np.ndarray) -> list[str]:
     return [session.metadata["class_names"][i] for i in order[:5]]
 
 
-@pytest.mark.slow
 def test_classes_are_those_of_python(classify: Path, tmp_path: Path) -> None:
     found = set()
     for image in pictures(6, 32, 32):
