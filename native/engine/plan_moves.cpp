@@ -68,7 +68,8 @@ void Planner::add_channels(int index) {
 Axis Planner::resize_axis(const ResizeInfo& r, int from, int to) {
   int32_t* first = keep<int32_t>(size_t(to));
   if (!r.bilinear) {
-    for (int i = 0; i < to; i++) first[i] = int32_t(std::min<int64_t>(int64_t(i) * from / to, from - 1));
+    const float step = float(from) / float(to);
+    for (int i = 0; i < to; i++) first[i] = std::min(int32_t(float(i) * step), from - 1);
     return {first, nullptr, nullptr, nullptr};
   }
   int32_t* next = keep<int32_t>(size_t(to));

@@ -126,11 +126,15 @@ Weight bilinear_weight(int i, int size, int to, bool align) {
   return {from, std::min(from + 1, size - 1), float(s - from), float(1.0 - (s - from))};
 }
 
+int nearest(int i, int size, int to) {
+  const float step = float(size) / float(to);
+  const float at = float(i) * step;
+  return std::min(int(at), size - 1);
+}
+
 Map resized(const Map& m, int height, int width, bool bilinear, bool align) {
   return maps::make(m.batch, m.channels, height, width, [&](int n, int c, int y, int x) {
-    if (!bilinear)
-      return m.at(n, c, std::min(int(int64_t(y) * m.height / height), m.height - 1),
-                  std::min(int(int64_t(x) * m.width / width), m.width - 1));
+    if (!bilinear) return m.at(n, c, nearest(y, m.height, height), nearest(x, m.width, width));
     const Weight r = bilinear_weight(y, m.height, height, align), k = bilinear_weight(x, m.width, width, align);
     const float upper_left = m.at(n, c, r.from, k.from) * k.near, upper_right = m.at(n, c, r.from, k.next) * k.far;
     const float lower_left = m.at(n, c, r.next, k.from) * k.near, lower_right = m.at(n, c, r.next, k.next) * k.far;
@@ -167,6 +171,20 @@ void test_resize() {
   }
   layer.check(layer.net.node(8, inputs, layer.type(), in.channels, attrs), resized(in, height, width, bilinear, align),
               std::string(bilinear ? "bilinear " : "nearest ") + std::to_string(height) + "x" + std::to_string(width));
+}
+
+// Sizes between which exact integers read other rows and columns than float32 does.
+void test_nearest_rounds_as_float32() {
+  for (const bool bits : {false, true})
+    for (const auto& [size, to] : {std::pair{4, 82}, std::pair{16, 110}, std::pair{15, 185}}) {
+      const Map image = maps::make(1, 3, size, size, [&](int, int c, int y, int x) {
+        return float((y * size + x + c) % 7) - 3;
+      });
+      OneLayer layer(image, bits);
+      const std::string what = "nearest " + std::to_string(size) + " to " + std::to_string(to);
+      layer.check(layer.net.node(8, {layer.x}, layer.type(), 3, {0, 0, 0, 0, to, to}),
+                  resized(layer.seen, to, to, false, false), what);
+    }
 }
 
 void test_pixel_shuffle() {
@@ -282,6 +300,16 @@ void test_adaptive_pool() {
   const int height = pick(1, 9), width = pick(1, 9), take_max = pick(0, 1);
   layer.check(layer.net.node(10, {0}, kF32, in.channels, {height, width, take_max}),
               adaptive_pooled(in, height, width, take_max), "adaptive_pool " + std::to_string(height) + "x" + std::to_string(width));
+}
+
+// Few rows to many: a window of rows stands for several rows of the result, across images, planes and bands.
+void test_adaptive_pool_to_more_rows() {
+  for (const int take_max : {0, 1})
+    for (const int rows : {1, 2, 7, 64}) {
+      OneLayer layer(random_map(3, 5, rows, 4), false);
+      layer.check(layer.net.node(10, {0}, kF32, 5, {67, 3, take_max}), adaptive_pooled(layer.seen, 67, 3, take_max),
+                  "adaptive_pool " + std::to_string(rows) + " to 67 rows");
+    }
 }
 
 void test_global_pool() {
@@ -442,6 +470,8 @@ void test_gates() {
 int main(int argc, char** argv) {
   const int rounds = argc > 1 ? std::atoi(argv[1]) : 60;
   test_gates();
+  test_nearest_rounds_as_float32();
+  test_adaptive_pool_to_more_rows();
   for (int i = 0; i < rounds; i++) {
     test_channels();
     test_resize();

@@ -199,8 +199,23 @@ def test_nearest_resize(size: tuple[int, int], by: tuple[int, int], form: str, s
     for x in (numbers((2, 3, *size), seed), bits((2, 3, *size), seed)):
         y = np.zeros((2, 3, *output), x.dtype)
         for i, j in itertools.product(range(output[0]), range(output[1])):
-            y[:, :, i, j] = x[:, :, i * size[0] // output[0], j * size[1] // output[1]]
+            row = min(int(f32(i) * (f32(size[0]) / f32(output[0]))), size[0] - 1)
+            column = min(int(f32(j) * (f32(size[1]) / f32(output[1]))), size[1] - 1)
+            y[:, :, i, j] = x[:, :, row, column]
         assert_same_bits(run("resize", [x, *like], attrs), y)
+
+
+def test_nearest_resize_reads_what_pytorch_reads() -> None:
+    """Exact integers read other rows for some of these sizes, 4 to 82 among them."""
+    pairs = itertools.chain(itertools.product(range(1, 130, 3), range(1, 260, 3)), [(4, 82)])
+    for size, length in pairs:
+        x = torch.arange(float(size)).reshape(1, 1, size, 1)
+        want = F.interpolate(x, (length, 1)).flatten().numpy()
+        np.testing.assert_array_equal(reference.nearest(size, length), want, f"{size} {length}")
+    for size, factor in itertools.product(range(1, 100, 3), range(1, 17)):
+        x = torch.arange(float(size)).reshape(1, 1, 1, size)
+        want = F.interpolate(x, scale_factor=(1, factor)).flatten().numpy()
+        np.testing.assert_array_equal(reference.nearest(size, size * factor), want)
 
 
 @quick

@@ -215,8 +215,7 @@ def _resize(node: Node, values: dict[Value, np.ndarray], precision: Real) -> Non
     like = values[node.inputs[1]].shape[2:] if len(node.inputs) > 1 else None
     height, width = resized(node, x.shape[2:], like)
     if node.attrs["mode"] == 0:
-        rows = np.minimum(np.arange(height) * x.shape[2] // height, x.shape[2] - 1)
-        columns = np.minimum(np.arange(width) * x.shape[3] // width, x.shape[3] - 1)
+        rows, columns = nearest(x.shape[2], height), nearest(x.shape[3], width)
         values[node.outputs[0]] = x[:, :, rows][:, :, :, columns]
         return
     corners = node.attrs["align_corners"]
@@ -227,6 +226,16 @@ def _resize(node: Node, values: dict[Value, np.ndarray], precision: Real) -> Non
     top = top[..., x0] * gx + top[..., x1] * fx
     bottom = bottom[..., x0] * gx + bottom[..., x1] * fx
     values[node.outputs[0]] = top * gy + bottom * fy
+
+
+def nearest(size: int, length: int) -> np.ndarray:
+    """Of each of `length` outputs along an axis of `size`: which row or column it reads.
+
+    PyTorch's rule for float32, at any precision of the numbers themselves.
+    """
+    step = np.float32(size) / np.float32(length)
+    at = np.arange(length, dtype=np.float32) * step
+    return np.minimum(at.astype(np.int64), size - 1)
 
 
 def _between(
