@@ -116,9 +116,20 @@ static inline int window_end(int i, int size, int n) { return int((int64_t(i + 1
 
 void adaptive_pool_f32(const Pool& pool, int64_t begin, int64_t end) {
   const Geometry &in = *pool.in, &out = *pool.out;
+  // The row made last, and of which rows: towards more rows than there are, many windows repeat.
+  int last_plane = -1, last_image = -1, last_top = -1, last_bottom = -1;
+  const float* last = nullptr;
   for_rows(pool, begin, end, [&](int plane, int image, int y) {
     float* dst = result_row<float>(pool, size_t(plane), image, y);
     const int top = window_start(y, in.height, out.height), bottom = window_end(y, in.height, out.height);
+    const bool repeats = plane == last_plane && image == last_image && top == last_top && bottom == last_bottom;
+    if (repeats) memcpy(dst, last, size_t(out.width) * sizeof(float));
+    last_plane = plane;
+    last_image = image;
+    last_top = top;
+    last_bottom = bottom;
+    last = dst;
+    if (repeats) return;
     for (int x = 0; x < out.width; x++) {
       const int left = window_start(x, in.width, out.width), right = window_end(x, in.width, out.width);
       float m = MaxF32::start(), sum = 0.0f;
