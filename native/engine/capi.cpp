@@ -29,6 +29,19 @@ namespace {
 
 using namespace signbit;
 
+// A session taken by one call, until that ends; `taken` is false where another thread has it.
+struct Turn {
+  explicit Turn(signbit_session& s) : session(s), taken(!s.running.exchange(true)) {}
+  ~Turn() {
+    if (taken) session.running.store(false);
+  }
+  Turn(const Turn&) = delete;
+  Turn& operator=(const Turn&) = delete;
+
+  signbit_session& session;
+  const bool taken;
+};
+
 signbit_status report(signbit_status status, const char* message, char* error, size_t error_size) {
   if (error && error_size) {
     size_t size = std::strlen(message);
@@ -178,11 +191,8 @@ signbit_status signbit_session_run(signbit_session* session, const void* input, 
     require(kind == SIGNBIT_INPUT_U8_NHWC || kind == SIGNBIT_INPUT_F32_NCHW, "unknown kind of input");
     require(kind != SIGNBIT_INPUT_U8_NHWC || session->session->accepts_pixels(),
             "the file does not say how to normalise pixels: pass normalised float32, or compile with preprocessing");
-    require(!session->running.exchange(true), "the session is running in another thread; open one session a thread");
-    struct Release {
-      std::atomic<bool>& running;
-      ~Release() { running.store(false); }
-    } release{session->running};
+    const Turn turn(*session);
+    require(turn.taken, "the session is running in another thread; open one session a thread");
     session->session->run(input, kind == SIGNBIT_INPUT_U8_NHWC ? InputKind::kU8Nhwc : InputKind::kF32Nchw, outputs);
   });
 }
@@ -197,6 +207,10 @@ void signbit_session_set_profiling(signbit_session* session, int32_t on) {
 
 const char* signbit_session_profile(signbit_session* session) {
   const char* text = nullptr;
-  if (session) guarded(nullptr, 0, [&] { text = session->session->profile().c_str(); });
+  if (!session) return text;
+  guarded(nullptr, 0, [&] {
+    const Turn turn(*session);
+    if (turn.taken) text = session->session->profile().c_str();
+  });
   return text;
 }

@@ -134,7 +134,7 @@ void Session::check_finite(int value, const std::string& what) const {
 
 void Session::run(const void* input, InputKind kind, float* const* outputs) {
   const DefaultFloatMode mode;
-  const bool pixels = kind == InputKind::kU8Nhwc;
+  const bool pixels = kind == InputKind::kU8Nhwc, checking = checking_, profiling = profiling_;
   auto now = [] { return std::chrono::steady_clock::now(); };
   auto start = now();
   auto lap = [&] {
@@ -147,23 +147,23 @@ void Session::run(const void* input, InputKind kind, float* const* outputs) {
     import_pixels(static_cast<const uint8_t*>(input));
   else
     import_f32(static_cast<const float*>(input));
-  if (checking_ && pixels && quantised_input_ != kNone)
+  if (checking && pixels && quantised_input_ != kNone)
     check_pixels(static_cast<const uint8_t*>(input), input_reader());
-  else if (checking_)
+  else if (checking)
     check_finite(program_->input, input_reader());
-  if (profiling_) input_ms_ = lap();
+  if (profiling) input_ms_ = lap();
   for (PlanStep& step : steps_) {
     if (pixels && step.skip_for_pixels) {
       step.ms = 0;
       continue;
     }
     step.run();
-    if (checking_)
+    if (checking)
       for (int value : step.real) check_finite(value, "layer \"" + step.name + "\" gives ");
-    if (profiling_) step.ms = lap();
+    if (profiling) step.ms = lap();
   }
   for (int i = 0; i < output_count(); i++) export_output(i, outputs[i]);
-  if (profiling_) output_ms_ = lap();
+  if (profiling) output_ms_ = lap();
 }
 
 namespace {

@@ -1,6 +1,7 @@
 // A program opened for one input shape: shapes inferred, memory planned, weights packed, kernels chosen.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <deque>
 #include <functional>
@@ -66,7 +67,8 @@ class Session {
   size_t arena_bytes() const { return arena_bytes_; }
   size_t weight_bytes() const { return weight_bytes_; }
   bool accepts_pixels() const { return program_->normalised; }
-  // While on, `run` throws ArgumentError at the first layer that reads or gives NaN or infinity.
+  // While on, `run` throws ArgumentError at the first layer that reads or gives NaN or infinity. Runs look at this and at
+  // profiling when they begin: either may be set from any thread at any time.
   void set_checking(bool on) { checking_ = on; }
   void set_profiling(bool on) { profiling_ = on; }
   const std::string& profile();
@@ -95,7 +97,7 @@ class Session {
   int quantised_input_ = kNone;        // u8 value that pixels are looked up into directly
   std::vector<uint32_t> pixel_table_;  // [channel][256]: the quantised pixel, shifted to its lane
   std::vector<float> real_table_;      // [channel][256]: the normalised pixel
-  bool profiling_ = false, checking_ = false;
+  std::atomic<bool> profiling_{false}, checking_{false};
   double input_ms_ = 0, output_ms_ = 0;
   std::string profile_;
 };

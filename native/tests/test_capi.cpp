@@ -1,7 +1,10 @@
 // The C API at its edges: metadata, null arguments, cut messages, the debug mode, memory limits.
 #include <algorithm>
+#include <atomic>
+#include <chrono>
 #include <cmath>
 #include <limits>
+#include <thread>
 
 #include "maps.h"
 
@@ -296,6 +299,39 @@ void test_profile() {
     check::that(contains(profile, part), "profile");
 }
 
+// Settings and timings asked for while another thread runs the session: no torn times, no data race.
+void test_profile_of_a_running_session() {
+  const builder::File file = everything();
+  const Model model(file);
+  Session session(model, 4, 64, 64);
+  int64_t dims[4];
+  int32_t rank;
+  signbit_session_output_shape(session.handle, 0, dims, &rank);
+  std::vector<float> y(size_t(dims[0] * dims[1] * dims[2] * dims[3]));
+  const Map x(4, 8, 64, 64);
+  std::atomic<bool> stop{false};
+  std::atomic<int> others{0};
+  std::thread runner([&] {
+    while (!stop) {
+      const signbit_status status = session.run(x, y);
+      others += status != SIGNBIT_OK && !contains(session.error, "running in another thread");
+    }
+  });
+  bool refused = false, given = false;
+  const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+  for (int i = 0; !(refused && given) && std::chrono::steady_clock::now() < end; i++) {
+    signbit_session_set_profiling(session.handle, i & 1);
+    signbit_session_set_checking(session.handle, i & 2);
+    (signbit_session_profile(session.handle) ? given : refused) = true;
+    std::this_thread::yield();
+  }
+  stop = true;
+  runner.join();
+  check::that(refused, "a running session gives no profile");
+  check::that(given || signbit_session_profile(session.handle), "a session at rest gives a profile");
+  check::that(others == 0, "runs that fail: " + std::to_string(others.load()));
+}
+
 }  // namespace
 
 int main() {
@@ -306,5 +342,6 @@ int main() {
   test_memory_limit();
   test_greedy_files();
   test_profile();
+  test_profile_of_a_running_session();
   return check::report();
 }

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ import signbit
 from signbit.compiler.emit import emit
 from signbit.errors import FormatError, SessionError
 from signbit.runtime import Session, instruction_sets
+from signbit.runtime.session import _Open
 
 from .networks import compiled_network
 
@@ -150,6 +153,44 @@ def test_a_running_session_refuses_a_second_caller(file: Path) -> None:
     session = signbit.load(file)
     with session._lock, pytest.raises(SessionError, match="open one session a thread"):
         session(np.zeros((1, 32, 32, 3), np.uint8))
+
+
+def test_profiling_holds_the_session(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run of another size, from another thread, would close what is being profiled."""
+    session = signbit.load(file, threads=1)
+    profile, refused = _Open.profile, []
+
+    def meet_between_runs(self: _Open) -> list[dict[str, Any]]:
+        def other() -> None:
+            try:
+                session(np.zeros((2, 64, 64, 3), np.uint8))
+            except SessionError as error:
+                refused.append(str(error))
+
+        thread = threading.Thread(target=other)
+        thread.start()
+        thread.join()
+        return profile(self)
+
+    monkeypatch.setattr(_Open, "profile", meet_between_runs)
+    steps = session.profile(np.zeros((1, 32, 32, 3), np.uint8), rounds=2)
+    monkeypatch.undo()
+    assert len(refused) == 2
+    assert all("open one session a thread" in message for message in refused)
+    assert [s["shape"] for s in steps] == [
+        s["shape"] for s in session.profile(np.zeros((1, 32, 32, 3), np.uint8), rounds=1)
+    ]
+
+
+def test_profiling_a_running_session_is_refused(file: Path) -> None:
+    session = signbit.load(file)
+    with session._lock, pytest.raises(SessionError, match="open one session a thread"):
+        session.profile(np.zeros((1, 32, 32, 3), np.uint8))
+
+
+def test_a_path_with_a_zero_byte(file: Path) -> None:
+    with pytest.raises(SessionError, match="zero byte"):
+        signbit.load(f"{file}\0.txt")
 
 
 def test_missing_file(tmp_path: Path) -> None:

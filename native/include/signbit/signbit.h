@@ -114,12 +114,13 @@ SIGNBIT_API signbit_status signbit_session_run(signbit_session* session, const v
                                                char* error, size_t error_size);
 
 /* While on, a run fails with SIGNBIT_ERROR_ARGUMENT at the first layer that reads or gives NaN or infinity, and
- * names that layer and where. Slower: every real-valued map is read once more. Not while the session runs. */
+ * names that layer and where. Slower: every real-valued map is read once more. From any thread: a run that has
+ * begun goes on as it began. */
 SIGNBIT_API void signbit_session_set_checking(signbit_session* session, int32_t on);
 
 /* Per-step timings of the last run made while profiling was on, as JSON text owned by the session until the next
- * call of this function: a list of {"name", "op", "kernel", "isa", "shape", "layout", "ms", "bytes", "macs_b1",
- * "macs_q8"}. Neither while the session runs. */
+ * call of signbit_session_profile: a list of {"name", "op", "kernel", "isa", "shape", "layout", "ms", "bytes",
+ * "macs_b1", "macs_q8"}; null while the session runs in another thread. Profiling is set as checking is. */
 SIGNBIT_API void signbit_session_set_profiling(signbit_session* session, int32_t on);
 SIGNBIT_API const char* signbit_session_profile(signbit_session* session);
 

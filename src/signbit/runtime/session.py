@@ -6,7 +6,8 @@ import ctypes
 import json
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,8 @@ class _Model:
             )
         else:
             self.name = os.fspath(source)
+            if "\0" in os.fsdecode(self.name):  # C would open what stands before it
+                raise SessionError(f"{self.name!r}: a path cannot hold a zero byte")
             status = lib.signbit_model_open(
                 os.fsencode(self.name), ctypes.byref(self.handle), error, ERROR_SIZE
             )
@@ -116,6 +119,13 @@ class _Open:
         )
         check(status, error.value, self.model.name)
         return outputs
+
+    def set_profiling(self, on: bool) -> None:
+        library().signbit_session_set_profiling(self.handle, int(on))
+
+    def profile(self) -> list[dict[str, Any]]:
+        """The last run's times, step by step."""
+        return json.loads(library().signbit_session_profile(self.handle))
 
     def __del__(self) -> None:
         if getattr(self, "handle", None):
@@ -200,15 +210,16 @@ class Session:
     @property
     def isa(self) -> str:
         """The instruction set that the kernels use."""
-        return library().signbit_session_isa(self._current.handle).decode()
+        current = self._current  # not closed under this call by another thread's run
+        return library().signbit_session_isa(current.handle).decode()
 
     @property
     def memory(self) -> dict[str, int]:
         """Bytes of working memory (`arena`) and of packed weights (`weights`)."""
-        lib, handle = library(), self._current.handle
+        lib, current = library(), self._current
         return {
-            "arena": int(lib.signbit_session_arena_bytes(handle)),
-            "weights": int(lib.signbit_session_weight_bytes(handle)),
+            "arena": int(lib.signbit_session_arena_bytes(current.handle)),
+            "weights": int(lib.signbit_session_weight_bytes(current.handle)),
         }
 
     @property
@@ -223,6 +234,19 @@ class Session:
             )
             self._shape = shape
         return self._open
+
+    @contextmanager
+    def _running(self) -> Iterator[None]:
+        """Hold the session; a SessionError where another thread does."""
+        if not self._lock.acquire(blocking=False):
+            raise SessionError(
+                f"{self._model.name}: the session is running in another thread; "
+                "open one session a thread"
+            )
+        try:
+            yield
+        finally:
+            self._lock.release()
 
     def _prepare(self, x: np.ndarray) -> tuple[np.ndarray, int, tuple[int, int, int]]:
         """Check an input; returns it contiguous, its kind, and (N, H, W)."""
@@ -267,15 +291,8 @@ class Session:
                 `debug` NaN or infinity.
         """
         x, kind, shape = self._prepare(x)
-        if not self._lock.acquire(blocking=False):
-            raise SessionError(
-                f"{self._model.name}: the session is running in another thread; "
-                "open one session a thread"
-            )
-        try:
+        with self._running():
             outputs = self._session_for(shape).run(x, kind)
-        finally:
-            self._lock.release()
         return outputs[0] if len(outputs) == 1 else tuple(outputs)
 
     def profile(self, x: np.ndarray, rounds: int = 10) -> list[dict[str, Any]]:
@@ -285,19 +302,24 @@ class Session:
             One dict a step: name (the layer's path), op, kernel, isa, shape (of its output), layout
             (how that lies in memory, e.g. "b1 16 planes, halo 1 (outside)"), ms (median over the
             rounds), bytes (maps and weights touched), macs_b1, macs_q8.
+
+        Raises:
+            SessionError: as a run does; the session is held until all rounds are done.
         """
         if rounds < 1:
             raise SessionError(f"rounds must be at least 1, not {rounds}")
-        self(x)  # opens the session for this shape, and warms caches
-        lib, handle = library(), self._current.handle
-        lib.signbit_session_set_profiling(handle, 1)
-        try:
-            samples = []
-            for _ in range(rounds):
-                self(x)
-                samples.append(json.loads(lib.signbit_session_profile(handle)))
-        finally:
-            lib.signbit_session_set_profiling(handle, 0)
+        x, kind, shape = self._prepare(x)
+        with self._running():
+            current = self._session_for(shape)
+            current.run(x, kind)  # warms caches
+            current.set_profiling(True)
+            try:
+                samples = []
+                for _ in range(rounds):
+                    current.run(x, kind)
+                    samples.append(current.profile())
+            finally:
+                current.set_profiling(False)
         steps = samples[-1]
         for i, step in enumerate(steps):
             step["ms"] = float(np.median([sample[i]["ms"] for sample in samples]))
