@@ -26,7 +26,7 @@ def test_networks_verify(network: Network) -> None:
     net, compiled = put_through(network)
     report = compiled.report
     assert report.engine == "equal"
-    assert report.float64_error is None or report.float64_error < 1e-6
+    assert report.float64_error < 1e-6
     done = net.binarization
     assert len(done.eight_bit) == 2
     assert len(done.binary) > 3

@@ -20,7 +20,7 @@ from signbit.compiler.compiled import CompiledModel
 from signbit.compiler.emit import emit, read_graph
 from signbit.compiler.ir import INT32_MAX, INT32_MIN, Graph, Node, Step, Type, Value
 from signbit.compiler.passes import lower
-from signbit.compiler.verify import values_of_model
+from signbit.compiler.verify import number_before_sign, values_of_model
 from signbit.errors import SignbitError
 
 TOLERANCE = 1e-3  # of a real number, relative to the greatest magnitude in its map
@@ -319,10 +319,8 @@ def _explain(
     assert place is not None
     at = place.image, place.channel, place.row, place.column
     sign = next(n for n in captured.graph.nodes if n.outputs[0].name == found.name)
-    if sign.op == "sign" and sign.inputs[0].name in wanted:
-        before = wanted[sign.inputs[0].name]
-        if "bias" in sign.params:
-            before = before + sign.params["bias"].reshape(1, -1, *[1] * (before.ndim - 2))
+    before = number_before_sign(sign, wanted)
+    if before is not None:
         place = replace(place, before_sign=float(before.reshape(values[value.name].shape)[at]))
     step = next((step for step in node.epilogue if step.value is value), None)
     if step is None or step.kind != "threshold" or not _reads_the_sum(node, step):

@@ -21,7 +21,11 @@ _PARTIAL_SUMS = 16
 
 
 def run(
-    graph: Graph, x: np.ndarray, collect: bool = False, precision: Real = np.float32
+    graph: Graph,
+    x: np.ndarray,
+    collect: bool = False,
+    precision: Real = np.float32,
+    settle: Callable[[Value, np.ndarray], np.ndarray] | None = None,
 ) -> list[np.ndarray] | tuple[list[np.ndarray], dict[str, np.ndarray]]:
     """Evaluate a lowered graph.
 
@@ -30,6 +34,8 @@ def run(
         x: uint8 pixels [N, H, W, C], or real numbers [N, C, H, W] that are normalised already.
         collect: also return every value by name: b1 as uint8 0/1, others at their own type.
         precision: float64 evaluates the functions behind the program; programs mean float32.
+        settle: called with every value that a node gives, in the order of execution; what it
+            returns takes that value's place.
 
     Returns:
         The outputs, (N, C) where the graph says flat, else (N, C, H, W).
@@ -39,6 +45,8 @@ def run(
     values = {graph.input: load_input(graph, x, precision)}
     for node in graph.nodes:
         _OPS[node.op](node, values, precision)
+        if settle is not None:
+            values.update({value: settle(value, values[value]) for value in node.outputs})
     outputs = []
     for value, flat in zip(graph.outputs, graph.flat_outputs, strict=True):
         array = values[value]
