@@ -377,6 +377,31 @@ def test_unknown_methods_and_examples_that_do_not_fit() -> None:
         binarize(Reaching(), example_input=torch.rand(1, 1, 8, 8))
 
 
+def test_examples_that_are_no_finite_tensors() -> None:
+    x = torch.rand(2, 3, 8, 8)
+    with pytest.raises(BinarizeError, match=r"torch\.Tensor, got ndarray: .*from_numpy"):
+        binarize(layered(), example_input=x.numpy())
+    x[1, 0, 2, 3] = float("nan")
+    with pytest.raises(BinarizeError, match="example_input holds NaN or infinity"):
+        binarize(layered(), example_input=x)
+    with pytest.raises(BinarizeError, match=r"torch\.nn\.Module, got NoneType"):
+        binarize(None)
+
+
+def test_numbers_that_overflow_give_no_threshold() -> None:
+    class Huge(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.last = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 1)
+            self.middle = nn.Conv2d(4, 4, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.last(self.middle(F.relu(self.first(x)) * 1e38 * 1e38))
+
+    with pytest.raises(BinarizeError, match=r"^middle: NaN or infinity reaches this layer"):
+        binarize(Huge(), example_input=torch.rand(2, 3, 8, 8))
+
+
 def test_padding_by_name() -> None:
     model = nn.Sequential(
         nn.Conv2d(3, 4, (3, 5), padding="same", dilation=(2, 1)),

@@ -157,8 +157,13 @@ def binarize(
             3-D ones, recurrent and attention layers), a layer with a `forward`, hooks or a
             parametrization of its own, another padding mode than zeros, a padding that is not
             symmetric (each named, with what to do), a pattern in `skip` that matches no layer, an
-            unknown method, a model that is binary already or fails on the example.
+            unknown method, a model that is binary already or fails on the example, an example that
+            is no tensor or is not finite, or gives NaN or infinity in front of a sign.
     """
+    if not isinstance(model, nn.Module):
+        raise BinarizeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+    if example_input is not None:
+        _check_example(example_input)
     if method not in METHODS:
         hint = nearest_name(str(method), list(METHODS))
         raise BinarizeError(f"unknown method {method!r}{hint}; known: {', '.join(METHODS)}")
@@ -201,6 +206,17 @@ _RECTIFIERS = (
     nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.RReLU, nn.ELU, nn.CELU, nn.SELU, nn.GELU, nn.SiLU, nn.Mish,
     nn.Hardswish, nn.Softplus,
 )  # fmt: skip
+
+
+def _check_example(example: object) -> None:
+    """Raise BinarizeError unless an example can be run."""
+    if not isinstance(example, Tensor):
+        raise BinarizeError(
+            f"example_input must be a torch.Tensor, got {type(example).__name__}: for an array, "
+            "torch.from_numpy(array)"
+        )
+    if not torch.isfinite(example).all():
+        raise BinarizeError("example_input holds NaN or infinity")
 
 
 def _check(model: nn.Module) -> None:
@@ -338,6 +354,8 @@ def _run(net: nn.Module, example: Tensor, complaint: str, as_training_begins: bo
     with _evaluating(net), norms:
         try:
             net(x.clone())
+        except BinarizeError:
+            raise
         except Exception as error:  # whatever a model's own forward raises
             text = (str(error).splitlines() or [""])[0]
             raise BinarizeError(f"{complaint}: {type(error).__name__}: {text}") from error
@@ -502,6 +520,11 @@ class _Exchange:
         """Start the threshold of each sign that never sees a negative number at what it sees."""
 
         def start(layer: nn.Module, x: Tensor) -> None:
+            if not torch.isfinite(x).all():
+                raise BinarizeError(
+                    f"{self.paths[layer]}: NaN or infinity reaches this layer on example_input, "
+                    "with the statistics of the batch: give an example as in training"
+                )
             # a constant, as behind an example of zeros, says nothing of the layers before
             if layer in self.started or x.min() < 0 or x.min() == x.max():
                 return
