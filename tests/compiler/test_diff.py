@@ -14,6 +14,7 @@ import signbit
 from signbit import nn as snn
 from signbit.compiler import emit, reference
 from signbit.compiler.compiled import CompiledModel
+from signbit.errors import SignbitError
 
 
 class Net(nn.Module):
@@ -212,3 +213,9 @@ def test_programs_of_other_models_are_refused(case) -> None:
         signbit.diff(small, compiled, x[:, :1])
     with pytest.raises(signbit.FormatError):
         signbit.diff(net, b"no program", x)
+
+
+@pytest.mark.parametrize("shape", [(0, 3, 16, 16), (3, 16, 16)])
+def test_an_input_without_images_is_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(SignbitError, match=r"x must be \[N, C, H, W\] with at least one image"):
+        signbit.diff(nn.Identity(), b"", torch.zeros(shape))

@@ -160,8 +160,10 @@ def diff(
     Raises:
         CompileError: the model cannot be compiled any more.
         FormatError: not a `.signbit` file.
-        SignbitError: the program was compiled from another model.
+        SignbitError: the program was compiled from another model, or `x` is no batch of images.
     """
+    if x.dim() != 4 or 0 in x.shape:
+        raise SignbitError(f"x must be [N, C, H, W] with at least one image, got {list(x.shape)}")
     captured = capture(model, x)
     if isinstance(compiled, CompiledModel):
         graph, names = compiled.graph, {}
