@@ -28,6 +28,7 @@ def export_weights(
     json: JsonOption = False,
 ) -> None:
     """Write a compiled network's real weights and thresholds as .npz, and as a C header."""
+    from signbit.compiler.emit import naming
     from signbit.export import read_weights, save_header, save_weights
 
     if packed and header is None:
@@ -35,8 +36,11 @@ def export_weights(
     for file in (output, header):
         if file is not None and (file.is_dir() or not file.resolve().parent.is_dir()):
             raise SignbitError(f"{file}: not a file that can be written")
+    if header is not None and header.resolve() == output.resolve():
+        raise SignbitError(f"--header: {header} is the --output file too: give them two names")
     program = _program(source)
-    files = {"weights": save_weights(program, output)}
+    with naming(source):
+        files = {"weights": save_weights(program, output)}
     if header is not None:
         files["header"] = save_header(program, header, packed=packed)
     arrays = read_weights(program)

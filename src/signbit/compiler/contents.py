@@ -10,7 +10,7 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from signbit.compiler.emit import read_container, read_graph
+from signbit.compiler.emit import naming, read_container, read_graph
 from signbit.compiler.ir import FLOAT_ATTRS, Graph, Node, Step, Type, Value
 
 BINARY, BYTES, NUMBERS = "1-bit weights", "8-bit weights", "numbers a channel"
@@ -72,11 +72,13 @@ class Contents:
 def read_contents(source: str | os.PathLike[str] | bytes) -> Contents:
     """Read a `.signbit` file, or its bytes.
 
-    Raises FormatError, naming the field, for a file that is damaged; OSError if it cannot be read.
+    Raises FormatError, naming file and field, for a file that is damaged; OSError if it cannot be
+    read.
     """
-    data = source if isinstance(source, bytes) else Path(source).read_bytes()
-    texts, entries, start = read_container(data)
-    graph = read_graph(data)
+    with naming(source):
+        data = source if isinstance(source, bytes) else Path(source).read_bytes()
+        texts, entries, start = read_container(data)
+        graph = read_graph(data)
     sections = Counter({"header": start})
     for name, entry in entries.items():
         first, last = entry["data_offsets"]

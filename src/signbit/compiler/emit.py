@@ -12,6 +12,8 @@ import hashlib
 import json
 import os
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -268,11 +270,23 @@ def _attr_word(name: str, value: float) -> int:
 def read_graph(source: str | os.PathLike[str] | bytes) -> Graph:
     """The lowered graph of a `.signbit` file, or of its bytes.
 
-    Raises FormatError, naming the field, for anything that is not exactly such a file.
+    Raises FormatError, naming file and field, for anything that is not exactly such a file.
     """
-    data = source if isinstance(source, bytes) else Path(source).read_bytes()
-    metadata, names, start = read_container(data)
-    return _Reader(data[start:], names, metadata).graph()
+    with naming(source):
+        data = source if isinstance(source, bytes) else Path(source).read_bytes()
+        metadata, names, start = read_container(data)
+        return _Reader(data[start:], names, metadata).graph()
+
+
+@contextmanager
+def naming(source: str | os.PathLike[str] | bytes) -> Iterator[None]:
+    """A FormatError from here begins with the file's path; bytes have none."""
+    try:
+        yield
+    except FormatError as error:
+        if isinstance(source, bytes):
+            raise
+        raise FormatError(f"{os.fspath(source)}: {error}") from error
 
 
 def _need(condition: bool, message: str) -> None:
@@ -285,7 +299,8 @@ def read_container(data: bytes) -> tuple[dict[str, str], dict[str, dict], int]:
     _need(len(data) >= 8, "not a signbit file: shorter than its first field")
     (length,) = struct.unpack_from("<Q", data)
     start = 8 + length
-    _need(start <= len(data) and start % _ALIGN == 0, f"header_bytes {length} is impossible")
+    kind = "" if data[8:9] == b"{" else "not a signbit file: "
+    _need(start <= len(data) and start % _ALIGN == 0, f"{kind}header_bytes {length} is impossible")
     try:
         entries = json.loads(data[8:start].decode(), object_pairs_hook=_unique)
         json.dumps(entries, ensure_ascii=False).encode()  # raises for half a surrogate pair

@@ -31,7 +31,7 @@ from pathlib import Path
 
 import numpy as np
 
-from signbit.compiler.emit import read_graph
+from signbit.compiler.emit import naming, read_graph
 from signbit.compiler.ir import FLOAT_ATTRS, Node
 
 _WIDTH = 96  # characters a line of numbers
@@ -62,8 +62,9 @@ class _Program:
 
 
 def _read(source: str | os.PathLike[str] | bytes) -> _Program:
-    data = source if isinstance(source, bytes) else Path(source).read_bytes()
-    graph = read_graph(data)
+    with naming(source):
+        data = source if isinstance(source, bytes) else Path(source).read_bytes()
+        graph = read_graph(data)
     layers: dict[str, dict[str, np.ndarray]] = {}
     for node in graph.nodes:
         path = node.path or "model"
