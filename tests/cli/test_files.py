@@ -95,3 +95,44 @@ def test_profile_prints_repacks_and_totals(capsys, file, monkeypatch):
     assert status == 0
     for text in ("layout", "GMAC/s", "repacks (", "working memory", "conv_b1", "look_up"):
         assert text in out
+
+
+@pytest.mark.parametrize("verb", ["inspect", "export-weights"])
+def test_what_is_no_signbit_file_is_named_and_called_so(capsys, tmp_path, monkeypatch, verb):
+    monkeypatch.chdir(tmp_path)
+    text = tmp_path / "README.md"
+    text.write_text("# A text of some length, and no network at all\n")
+    status, _, err = call(capsys, verb, text)
+    assert status == 2
+    assert "README.md: not a signbit file: header_bytes" in err
+    assert len(err.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == [text]
+
+
+def test_weights_and_header_go_into_two_files(capsys, file, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    status, _, err = call(
+        capsys, "export-weights", file, "-o", "w.npz", "--header", tmp_path / "w.npz"
+    )
+    assert status == 2
+    assert "give them two names" in err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "more", [("--batch", 100_000_000), ("--input-size", "1000000x1000000")], ids=lambda m: m[0]
+)
+def test_more_images_than_the_memory_holds_are_refused(capsys, file, more):
+    status, _, err = call(capsys, "profile", file, *more)
+    assert status == 2
+    assert "GB of memory: choose a smaller batch or size" in err
+    assert len(err.splitlines()) == 1
+
+
+def test_memory_that_runs_out_is_one_line(capsys, file, monkeypatch):
+    def full(*_, **__):
+        raise MemoryError("model.signbit: out of memory")
+
+    monkeypatch.setattr("signbit.cli.profile.random_images", full)
+    status, _, err = call(capsys, "profile", file)
+    assert (status, err) == (2, "error: model.signbit: out of memory\n")

@@ -70,6 +70,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         # The reader of our output has gone (`signbit ... | head`): no complaint from Python.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(1) from None
+    except MemoryError as error:
+        if debug:
+            raise
+        _fail(str(error) or "out of memory")
     except OSError as error:
         if debug:
             raise

@@ -2,25 +2,39 @@
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from signbit.errors import DataError
+from signbit.errors import DataError, SignbitError
 
 if TYPE_CHECKING:
     from signbit.runtime import Session
 
 
+_SHARE = 4  # images may take this part of the memory: the maps of the first layers take more
+
+
 def random_images(session: Session, batch: int, size: tuple[int, int] | None = None) -> np.ndarray:
     """What the session takes: uint8 pixels, or float32 where the file cannot normalise them.
 
-    ``size`` is (height, width), by default what the file was compiled for.
+    ``size`` is (height, width), by default what the file was compiled for. Raises SignbitError for
+    images that this machine's memory cannot hold.
     """
     channels, *compiled = session.input_shape
     height, width = size or compiled
+    needed = math.prod((batch, channels, height, width)) * (1 if session.accepts_pixels else 4)
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if needed > memory / _SHARE:
+        raise SignbitError(
+            f"{batch} image(s) of {height}x{width} pixels take {needed / 1e9:,.0f} GB, the "
+            f"network's maps several times that, and this machine has {memory / 1e9:,.0f} GB of "
+            "memory: choose a smaller batch or size"
+        )
     generator = np.random.default_rng(0)
     if session.accepts_pixels:
         return generator.integers(0, 256, (batch, height, width, channels), np.uint8)
