@@ -10,6 +10,7 @@
 #include <cstring>
 #include <new>
 #include <string_view>
+#include <vector>
 
 #include "error.h"
 #include "json.h"
@@ -19,6 +20,7 @@
 namespace signbit {
 namespace {
 
+constexpr size_t kLengthBytes = 8;
 constexpr uint64_t kMaxHeader = 1 << 24;
 constexpr size_t kMaxRead = size_t(1) << 30;  // systems differ in what one read may ask for
 
@@ -97,7 +99,7 @@ Metadata read_metadata(JsonReader& json) {
 // The hash covers the file as it reads with its own 64 digits replaced by zeros.
 void check_hash(const uint8_t* bytes, size_t size, const Metadata& metadata) {
   if (metadata.digest.empty()) throw FormatError("header: __metadata__.sha256 is missing or not 64 digits");
-  const size_t at = 8 + metadata.digest_at;
+  const size_t at = kLengthBytes + metadata.digest_at;
   const std::string zeros(64, '0');
   Sha256 hash;
   hash.update(bytes, at);
@@ -123,49 +125,62 @@ void check_version(uint32_t version, const char* field) {
   if (version < 1) throw FormatError(std::string(field) + " is 0");
 }
 
-Container open_container(std::shared_ptr<const uint8_t> storage, size_t size) {
-  const uint8_t* bytes = storage.get();
-  if (size < 8) throw FormatError("header length: the file has only " + std::to_string(size) + " bytes");
-  uint64_t header_size = 0;
-  for (int i = 7; i >= 0; i--) header_size = header_size << 8 | bytes[i];
-  if (header_size > kMaxHeader || header_size > size - 8)
-    throw FormatError("header length: " + std::to_string(header_size) +
+namespace {
+
+// The length of a file's header and of the field before it, from its first bytes.
+size_t header_end(const uint8_t* bytes, uint64_t size) {
+  if (size < kLengthBytes) throw FormatError("header length: the file has only " + std::to_string(size) + " bytes");
+  uint64_t length = 0;
+  for (size_t i = kLengthBytes; i-- > 0;) length = length << 8 | bytes[i];
+  if (length > kMaxHeader || length > size - kLengthBytes)
+    throw FormatError("header length: " + std::to_string(length) +
                       " bytes do not fit the file (truncated, or not a signbit file)");
-  if ((8 + header_size) % 64) throw FormatError("header length: not padded to 64 bytes");
-  if (!is_utf8(bytes + 8, size_t(header_size))) throw FormatError("header: not UTF-8");
-  const std::string_view header(reinterpret_cast<const char*>(bytes + 8), size_t(header_size));
+  if ((kLengthBytes + length) % 64) throw FormatError("header length: not padded to 64 bytes");
+  return size_t(kLengthBytes + length);
+}
+
+// What the header says, of which everything is checked that needs no byte behind it.
+struct Header {
+  Metadata metadata;  // its text lies in the bytes that were read
+  uint32_t version = 0;
+  size_t end = 0, graph_size = 0;
+};
+
+// `bytes`: those of the file up to `end`; `size`: of the whole file.
+Header read_header(const uint8_t* bytes, size_t end, uint64_t size) {
+  const size_t length = end - kLengthBytes;
+  if (!is_utf8(bytes + kLengthBytes, length)) throw FormatError("header: not UTF-8");
+  const std::string_view text(reinterpret_cast<const char*>(bytes + kLengthBytes), length);
 
   // First what the file says of itself: another program's tensors need not make sense to this one.
-  Metadata metadata;
+  Header h;
+  h.end = end;
   bool has_metadata = false;
-  JsonReader first(header);
+  JsonReader first(text);
   if (!first.at_object()) throw FormatError("header: not a JSON object");
   first.object([&](const std::string& key) {
     if (key != "__metadata__") return first.skip();
     has_metadata = true;
-    metadata = read_metadata(first);
+    h.metadata = read_metadata(first);
   });
   first.end();
   if (!has_metadata) throw FormatError("header: no __metadata__: not a signbit file");
-  if (metadata.format != "signbit") throw FormatError("header: __metadata__.format is not \"signbit\"");
-  if (metadata.version.empty()) throw FormatError("header: __metadata__.version is missing");
+  if (h.metadata.format != "signbit") throw FormatError("header: __metadata__.format is not \"signbit\"");
+  if (h.metadata.version.empty()) throw FormatError("header: __metadata__.version is missing");
+  h.version = read_version(h.metadata.version);
 
-  Container c;
-  c.version = read_version(metadata.version);
-  c.data = bytes + 8 + header_size;
-  c.data_size = size - 8 - size_t(header_size);
+  const uint64_t data_size = size - end;
   std::vector<Span> spans;
   bool has_graph = false;
-  JsonReader second(header);
+  JsonReader second(text);
   second.object([&](const std::string& key) {
     if (key == "__metadata__") return second.skip();
-    const Span span = read_entry(key, c.data_size, second);
+    const Span span = read_entry(key, data_size, second);
     if (span.begin % 64 || span.end % 64) throw FormatError("header: tensor \"" + key + "\": not aligned to 64 bytes");
     if (key == "graph") {
       if (span.begin != 0) throw FormatError("header: tensor \"graph\": is not the first");
       has_graph = true;
-      c.graph = c.data;
-      c.graph_size = size_t(span.end - span.begin);
+      h.graph_size = size_t(span.end - span.begin);
     }
     spans.push_back(span);
   });
@@ -178,11 +193,39 @@ Container open_container(std::shared_ptr<const uint8_t> storage, size_t size) {
     if (span.begin != at) throw FormatError("header: tensors overlap or leave holes");
     at = span.end;
   }
-  if (at != c.data_size) throw FormatError("data: the file does not end where its last tensor ends");
-  check_hash(bytes, size, metadata);
-  c.metadata = std::string(metadata.text);
+  if (at != data_size) throw FormatError("data: the file does not end where its last tensor ends");
+  return h;
+}
+
+Container whole_container(std::shared_ptr<const uint8_t> storage, size_t size, const Header& h) {
+  const uint8_t* bytes = storage.get();
+  check_hash(bytes, size, h.metadata);
+  Container c;
+  c.version = h.version;
+  c.graph = c.data = bytes + h.end;
+  c.graph_size = h.graph_size;
+  c.data_size = size - h.end;
+  c.metadata = std::string(h.metadata.text);
   c.storage = std::move(storage);
   return c;
+}
+
+void read_bytes(int fd, const std::string& path, uint8_t* to, size_t count) {
+  for (size_t at = 0; at < count;) {
+    const ssize_t got = read(fd, to + at, std::min(count - at, kMaxRead));
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) throw IoError(path + ": " + std::strerror(errno));
+    if (got == 0) throw IoError(path + ": became shorter while it was read");
+    at += size_t(got);
+  }
+}
+
+}  // namespace
+
+Container open_container(std::shared_ptr<const uint8_t> storage, size_t size) {
+  const uint8_t* bytes = storage.get();
+  const Header header = read_header(bytes, header_end(bytes, size), size);
+  return whole_container(std::move(storage), size, header);
 }
 
 std::shared_ptr<uint8_t> allocate_file(size_t size) {
@@ -202,15 +245,18 @@ Container read_file(const std::string& path) {
   struct stat info;
   if (fstat(fd, &info) != 0 || !S_ISREG(info.st_mode)) throw IoError(path + ": not a regular file");
   const size_t size = size_t(info.st_size);
+  // The rest is not even asked for before the header says that it belongs to a file of this kind and length.
+  uint8_t start[kLengthBytes] = {};
+  read_bytes(fd, path, start, std::min(size, kLengthBytes));
+  const size_t end = header_end(start, size);
+  std::vector<uint8_t> first(end);
+  std::memcpy(first.data(), start, kLengthBytes);
+  read_bytes(fd, path, first.data() + kLengthBytes, end - kLengthBytes);
+  const Header header = read_header(first.data(), end, size);
   std::shared_ptr<uint8_t> storage = allocate_file(size);
-  for (size_t at = 0; at < size;) {
-    const ssize_t got = read(fd, storage.get() + at, std::min(size - at, kMaxRead));
-    if (got < 0 && errno == EINTR) continue;
-    if (got < 0) throw IoError(path + ": " + std::strerror(errno));
-    if (got == 0) throw IoError(path + ": became shorter while it was read");
-    at += size_t(got);
-  }
-  return open_container(std::move(storage), size);
+  std::memcpy(storage.get(), first.data(), end);
+  read_bytes(fd, path, storage.get() + end, size - end);
+  return whole_container(std::move(storage), size, header);
 }
 
 }  // namespace signbit

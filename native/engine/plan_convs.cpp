@@ -39,17 +39,18 @@ void copy_phase(const Map& from, const Map& to, size_t plane, size_t to_plane, i
 void Planner::add_repack_step(const Repack& r) {
   Session* session = &s_;
   const Map from = map(r.value), to = r.map;
+  charge(kStepBytes + node(r.first - 1).path.size());
   s_.steps_.emplace_back();
   PlanStep& step = s_.steps_.back();
   step.name = node(r.first - 1).path;
   step.op = "repack";
-  step.kernel = "repack_s" + std::to_string(r.stride_h) + std::to_string(r.stride_w);
+  step.kernel = "repack_s" + std::to_string(r.stride_h) + "x" + std::to_string(r.stride_w);
   step.shape = dimensions(info(r.value).channels, r.geometry->height, r.geometry->width);
   step.layout = layout(to, info(r.value).type);
-  const int planes = from.planes, slots = int(r.slot.size());
+  const int planes = from.planes, slots = r.slots();
   step.bytes = from.geometry->body * from.element * size_t(planes) + to.plane_bytes * size_t(planes * slots);
-  std::vector<int> phases;
-  for (const auto& phase : r.slot) phases.push_back(phase.first);
+  const int32_t *phase_rows = keep_copy(r.rows), *phase_columns = keep_copy(r.columns);
+  const int phases_a_row = int(r.columns.size());
   const int stride_h = r.stride_h, stride_w = r.stride_w;
   // Rows and columns behind the output's last that taps still reach.
   const int rows = r.geometry->height + std::max(0, r.reach.high_y);
@@ -58,11 +59,11 @@ void Planner::add_repack_step(const Repack& r) {
     session->pool_.run(int64_t(slots) * planes, [&](int64_t begin, int64_t end, int) {
       for (int64_t item = begin; item < end; item++) {
         const size_t to_plane = size_t(item), plane = size_t(item % planes);
-        const int phase = phases[size_t(item / planes)];
+        const int slot = int(item / planes);
         const uint8_t halo = int(plane) + 1 == planes ? to.last_halo : to.halo;
         std::memset(to.body + to_plane * to.plane_bytes - to.geometry->margin * to.element, halo,
                     to.geometry->plane * to.element);
-        const int py = phase / stride_w, px = phase % stride_w;
+        const int py = phase_rows[slot / phases_a_row], px = phase_columns[slot % phases_a_row];
         if (to.element == 1)
           copy_phase<uint8_t>(from, to, plane, to_plane, py, px, stride_h, stride_w, rows, columns);
         else
@@ -99,12 +100,10 @@ void Planner::make_valid(const NodeInfo& n, BinaryConv* conv) {
   const void*& made = valid_[valid_key(n)];
   if (!made) {
     auto inside = [](int at, int kernel, int stride, int pad, int dilation, int limit) {
-      int count = 0;
-      for (int k = 0; k < kernel; k++) {
-        const int i = at * stride - pad + k * dilation;
-        count += i >= 0 && i < limit;
-      }
-      return count;
+      const int64_t start = int64_t(at) * stride - pad;  // of the first tap; counted below: taps before the image and before its end
+      const int64_t outside = std::min<int64_t>(kernel, start < 0 ? (-start + dilation - 1) / dilation : 0);
+      const int64_t before_end = std::min<int64_t>(kernel, start < limit ? (limit - start + dilation - 1) / dilation : 0);
+      return int(std::max<int64_t>(0, before_end - outside));
     };
     std::vector<int> rows, columns;
     for (int y = 0; y < g.height; y++)
@@ -153,6 +152,11 @@ std::vector<uint8_t> plane_masks(const Reads& r) {
   return masks;
 }
 
+// Of a phase that is among the sorted ones.
+int64_t position(const std::vector<int32_t>& phases, int phase) {
+  return std::lower_bound(phases.begin(), phases.end(), phase) - phases.begin();
+}
+
 // Bytes of a core's second-level cache, a usual size where the system does not say.
 size_t cache_bytes() {
   long bytes = 0;
@@ -178,17 +182,18 @@ const int32_t* Planner::tap_offsets(int index, int planes) {
   const Geometry& g = *in.geometry;
   int32_t* offset = keep<int32_t>(size_t(w.kernel_h) * size_t(w.kernel_w) * size_t(planes));
   int32_t* next = offset;
-  for (int ky = 0; ky < w.kernel_h; ky++)
+  const int64_t element = int64_t(in.element), slot_bytes = in.planes * int64_t(in.plane_bytes);
+  for (int ky = 0; ky < w.kernel_h; ky++) {
+    const int dy = ky * w.dilation_h - w.pad_h, oy = floor_div(dy, w.stride_h);
+    int64_t row = oy * int64_t(g.row_stride) * element;
+    if (repack) row += position(repack->rows, dy - oy * w.stride_h) * int64_t(repack->columns.size()) * slot_bytes;
     for (int kx = 0; kx < w.kernel_w; kx++) {
-      const int dy = ky * w.dilation_h - w.pad_h, dx = kx * w.dilation_w - w.pad_w;
-      const int oy = floor_div(dy, w.stride_h), ox = floor_div(dx, w.stride_w);
-      int64_t at = (int64_t(oy) * g.row_stride + ox) * int64_t(in.element);
-      if (repack) {
-        const int phase = (dy - oy * w.stride_h) * w.stride_w + dx - ox * w.stride_w;
-        at += int64_t(repack->slot.at(phase)) * in.planes * int64_t(in.plane_bytes);
-      }
+      const int dx = kx * w.dilation_w - w.pad_w, ox = floor_div(dx, w.stride_w);
+      int64_t at = row + ox * element;
+      if (repack) at += position(repack->columns, dx - ox * w.stride_w) * slot_bytes;
       for (int q = 0; q < planes; q++) *next++ = int32_t(at + q * int64_t(in.plane_bytes));
     }
+  }
   return offset;
 }
 
@@ -202,6 +207,8 @@ std::vector<ConvSegment> Planner::make_segments(int index, int block_channels, b
   const bool masked = one_group && w.groups > 1 && w.in_channels / w.groups % 4;
   std::map<int, const int32_t*> offsets;  // by planes
   std::map<int, const uint8_t*> masks;    // by where in a nibble the group starts
+  // Counted before they are made: a few bytes of weights may be many segments.
+  require_memory(charged_ + (size_t(w.out_channels / block_channels) + size_t(w.groups) + 1) * sizeof(ConvSegment));
   std::vector<ConvSegment> segments;
   for (int block = 0; block < w.out_channels; block += block_channels) {
     first->push_back(int32_t(segments.size()));
@@ -244,7 +251,7 @@ int64_t Planner::band_tiles(int index, const std::vector<ConvSegment>& segments,
   int planes = 1;
   for (const ConvSegment& s : segments) planes = std::max(planes, reads_of(w, s.channel, s.channels).planes());
   if (w.out_channels / w.groups <= segments[0].channels) return tiles;
-  const int64_t slots = repack ? int64_t(repack->slot.size()) : 1;
+  const int64_t slots = repack ? repack->slots() : 1;
   const Reach r = reach_of(n);
   const int64_t around = int64_t(r.high_y - r.low_y) * in.geometry->row_stride;
   const int64_t held = int64_t(band_bytes()) / (slots * planes * int64_t(in.element));
@@ -326,13 +333,13 @@ void Planner::add_binary_conv(int index) {
   const int64_t tile = kernels->binary_tile;
   finish_conv(index, tile, segments, first, &c);
   make_valid(n, &c);
-  const Epilogue e = make_epilogue(n, is_narrow(n));
+  const Epilogue* e = make_epilogue(n, is_narrow(n));
   PlanStep& step = new_step(n, "conv_b1", segments[0].mask ? "look_up_masked" : "look_up");
   step.macs_b1 = macs(n);
   step.bytes += bytes;
   s_.weight_bytes_ += bytes;
   step.run = parallel(n, c.blocks * ((int64_t(c.body) + tile - 1) / tile),
-                      [=](int64_t begin, int64_t end, int) { kernels->binary_conv(c, e, begin, end); });
+                      [=](int64_t begin, int64_t end, int) { kernels->binary_conv(c, *e, begin, end); });
 }
 
 void Planner::add_q8_conv(int index) {
@@ -371,13 +378,13 @@ void Planner::add_q8_conv(int index) {
   Q8Conv c = {};
   finish_conv(index, kTile, segments, first, &c);
   c.correction = correction;
-  const Epilogue e = make_epilogue(n, false);
+  const Epilogue* e = make_epilogue(n, false);
   PlanStep& step = new_step(n, "conv_q8", "dot");
   step.macs_q8 = macs(n);
   step.bytes += bytes;
   s_.weight_bytes_ += bytes;
   step.run = parallel(n, c.blocks * int64_t(c.body / kTile),
-                      [=](int64_t begin, int64_t end, int) { kernels->q8_conv(c, e, begin, end); });
+                      [=](int64_t begin, int64_t end, int) { kernels->q8_conv(c, *e, begin, end); });
 }
 
 }  // namespace signbit

@@ -123,6 +123,7 @@ void Planner::check_memory() {
   const size_t pixel_tables = program_.normalised ? size_t(info(program_.input).channels) * 256 * 2 * sizeof(float) : 0;
   charge(s_.arena_bytes_ + pixel_tables);
   size_t total = charged_;
+  total += (program_.nodes.size() + repacks_.size()) * kStepBytes;
   for (const auto& entry : s_.geometries_) total += entry.second->body;
   std::set<std::vector<int64_t>> valid;
   for (const NodeInfo& n : program_.nodes) {
@@ -148,7 +149,8 @@ void Planner::charge(size_t bytes) {
 }
 
 uint8_t* Planner::keep_bytes(size_t bytes) {
-  charge(bytes);
+  constexpr size_t kAround = 64 + sizeof(std::vector<uint8_t>) + 16;  // for alignment, and of the lists that hold it
+  charge(bytes + kAround);
   s_.storage_.emplace_back(bytes + 64);
   uint8_t* p = s_.storage_.back().data();
   return p + (64 - reinterpret_cast<uintptr_t>(p) % 64) % 64;

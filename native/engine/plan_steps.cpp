@@ -50,8 +50,9 @@ const int16_t* Planner::clipped(const int32_t* from, size_t count) {
 }
 
 // `narrow`: sums fit int16 with room to spare, so that limits clipped to int16 mean the same.
-Epilogue Planner::make_epilogue(const NodeInfo& n, bool narrow) {
-  Epilogue e = {};
+const Epilogue* Planner::make_epilogue(const NodeInfo& n, bool narrow) {
+  Epilogue* made = keep<Epilogue>(1);
+  Epilogue& e = *made;
   e.count = int32_t(n.steps.size());
   e.channels = n.window.out_channels;
   const Geometry& g = *geometry(size(n.outputs[0]));
@@ -119,10 +120,11 @@ Epilogue Planner::make_epilogue(const NodeInfo& n, bool narrow) {
     s.halo = m.halo;
     s.last_halo = m.last_halo;
   }
-  return e;
+  return made;
 }
 
 PlanStep& Planner::new_step(const NodeInfo& n, const char* op, const char* kernel) {
+  charge(kStepBytes + n.path.size() + n.outputs.size() * sizeof(Map));
   s_.steps_.emplace_back();
   PlanStep& step = s_.steps_.back();
   step.name = n.path;
@@ -142,9 +144,11 @@ PlanStep& Planner::new_step(const NodeInfo& n, const char* op, const char* kerne
 }
 
 void Planner::add_steps() {
+  s_.steps_.reserve(size_t(node_count()) + repacks_.size());
+  size_t next_repack = 0;  // they stand in the order of their first readers
   for (int i = 0; i < node_count(); i++) {
-    for (const Repack& r : repacks_)
-      if (r.first == i + 1) add_repack_step(r);
+    for (; next_repack < repacks_.size() && repacks_[next_repack].first == i + 1; next_repack++)
+      add_repack_step(repacks_[next_repack]);
     switch (node(i).op) {
       case Op::kConvB1:
         add_binary_conv(i);
@@ -178,14 +182,14 @@ void Planner::add_steps() {
 void Planner::add_pointwise(int index) {
   const NodeInfo& n = node(index);
   const Map& in = map(n.inputs[0]);
-  const Epilogue e = make_epilogue(n, false);
+  const Epilogue* e = make_epilogue(n, false);
   const uint8_t* src = in.body;
   const size_t plane = in.plane_bytes, body = in.geometry->body;
   const bool bits = info(n.inputs[0]).type == Type::kB1;
   const auto kernel = bits ? s_.kernels_->pointwise_b1 : s_.kernels_->pointwise;
   PlanStep& step = new_step(n, "pointwise", bits ? "pointwise_b1" : "pointwise");
-  step.run = parallel(n, int64_t((e.channels + 3) / 4) * int64_t(body / kTile),
-                      [=](int64_t begin, int64_t end, int) { kernel(src, plane, body, e, begin, end); });
+  step.run = parallel(n, int64_t((e->channels + 3) / 4) * int64_t(body / kTile),
+                      [=](int64_t begin, int64_t end, int) { kernel(src, plane, body, *e, begin, end); });
   const bool only_quantises = n.steps.size() == 1 && StepKind(n.steps[0].code) == StepKind::kQuant8;
   if (program_.normalised && only_quantises && n.inputs[0] == program_.input && input_readers_ == 1) {
     step.skip_for_pixels = true;

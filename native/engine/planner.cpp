@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <new>
+#include <numeric>
 
 #include "error.h"
 
@@ -21,6 +22,22 @@ uint8_t wanted_halo(const NodeInfo& n) {
 }
 
 bool reads_halo(const NodeInfo& n) { return n.window.pad_h > 0 || n.window.pad_w > 0; }
+
+// Puts the phases of a stride that the taps along one axis lie in among the sorted `phases`.
+void add_phases(int kernel, int dilation, int pad, int stride, std::vector<int32_t>* phases) {
+  const int period = stride / std::gcd(stride, dilation);  // of taps, after which the phases repeat
+  for (int k = 0; k < std::min(kernel, period); k++) {
+    const int at = k * dilation - pad;
+    phases->push_back(at - floor_div(at, stride) * stride);
+  }
+  std::sort(phases->begin(), phases->end());
+  phases->erase(std::unique(phases->begin(), phases->end()), phases->end());
+}
+
+// Of a map, a resolution and a repacked copy in the plan itself, with what a tree or list adds to each.
+constexpr size_t kMapBytes = sizeof(Map) + sizeof(Buffer);
+constexpr size_t kGeometryBytes = sizeof(Geometry) + 128;
+constexpr size_t kRepackBytes = 512 + kMapBytes;
 
 }  // namespace
 
@@ -71,6 +88,7 @@ void Planner::build_geometries() {
   for (const Size& size : sizes_) {
     std::unique_ptr<Geometry>& slot = s_.geometries_[{size.height, size.width}];
     if (slot) continue;
+    charge(kGeometryBytes);
     slot = std::make_unique<Geometry>();
     Geometry& g = *slot;
     g.batch = s_.options_.batch;
@@ -135,6 +153,7 @@ void Planner::choose_layouts() {
       for (int v : node(i).outputs) first[size_t(v)] = 0;
   }
   for (const OutputInfo& o : program_.outputs) last[size_t(o.value)] = end + 1;
+  charge(program_.values.size() * kMapBytes);
   for (size_t v = 0; v < program_.values.size(); v++)
     s_.maps_.push_back(make_map(program_.values[v].type, program_.values[v].channels,
                                 geometry(sizes_[v]), 1, first[v], last[v]));
@@ -155,23 +174,7 @@ void Planner::choose_layouts() {
       }
       if (map(v).halo == halo) continue;
     }
-    const Geometry* g = geometry(size(n.outputs[0]));
-    Repack* repack = nullptr;
-    for (Repack& r : repacks_)
-      if (r.value == v && r.geometry == g && r.stride_h == n.window.stride_h &&
-          r.stride_w == n.window.stride_w && (r.halo == halo || !reads_halo(n) || !r.halo_matters))
-        repack = &r;
-    if (!repack) {
-      repacks_.emplace_back();
-      repack = &repacks_.back();
-      repack->value = v;
-      repack->geometry = g;
-      repack->stride_h = n.window.stride_h;
-      repack->stride_w = n.window.stride_w;
-      repack->halo = halo;
-      repack->halo_matters = false;
-      repack->first = i + 1;
-    }
+    Repack* repack = repack_for(i, halo);
     repack_of_[size_t(i)] = repack;
     if (reads_halo(n)) {
       repack->halo = halo;
@@ -182,20 +185,36 @@ void Planner::choose_layouts() {
     repack->reach = {std::min(repack->reach.low_y, r.low_y), std::max(repack->reach.high_y, r.high_y),
                      std::min(repack->reach.low_x, r.low_x), std::max(repack->reach.high_x, r.high_x)};
     const Window& w = n.window;
-    for (int ky = 0; ky < w.kernel_h; ky++)
-      for (int kx = 0; kx < w.kernel_w; kx++) {
-        const int dy = ky * w.dilation_h - w.pad_h, dx = kx * w.dilation_w - w.pad_w;
-        const int py = dy - floor_div(dy, w.stride_h) * w.stride_h;
-        const int px = dx - floor_div(dx, w.stride_w) * w.stride_w;
-        repack->slot[py * w.stride_w + px] = 0;  // numbered below
-      }
+    const size_t before = repack->rows.size() + repack->columns.size();
+    add_phases(w.kernel_h, w.dilation_h, w.pad_h, w.stride_h, &repack->rows);
+    add_phases(w.kernel_w, w.dilation_w, w.pad_w, w.stride_w, &repack->columns);
+    charge((repack->rows.size() + repack->columns.size() - before) * sizeof(int32_t));
   }
   for (Repack& r : repacks_) {
-    int slots = 0;
-    for (auto& phase : r.slot) phase.second = slots++;
-    r.map = make_map(info(r.value).type, info(r.value).channels, r.geometry, slots, r.first, r.last);
+    r.map = make_map(info(r.value).type, info(r.value).channels, r.geometry, r.slots(), r.first, r.last);
     set_halo(&r.map, info(r.value).type, info(r.value).channels, r.halo);
   }
+}
+
+Planner::Repack* Planner::repack_for(int index, uint8_t halo) {
+  const NodeInfo& n = node(index);
+  const Size out = size(n.outputs[0]);
+  // Readers of one value, resolution and stride differ in no more than the halo byte: the list is short.
+  std::vector<Repack*>& made = repacks_of_[{n.inputs[0], out.height, out.width, n.window.stride_h, n.window.stride_w}];
+  for (Repack* r : made)
+    if (r->halo == halo || !reads_halo(n) || !r->halo_matters) return r;
+  charge(kRepackBytes);
+  repacks_.emplace_back();
+  Repack* repack = &repacks_.back();
+  repack->value = n.inputs[0];
+  repack->geometry = geometry(out);
+  repack->stride_h = n.window.stride_h;
+  repack->stride_w = n.window.stride_w;
+  repack->halo = halo;
+  repack->halo_matters = false;
+  repack->first = index + 1;
+  made.push_back(repack);
+  return repack;
 }
 
 // Buffers whose lives overlap must not; the largest are placed first, each at the lowest offset that is free.

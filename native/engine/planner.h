@@ -17,6 +17,9 @@ constexpr size_t kMaxBuffer = size_t(1) << 30;  // of one map: offsets between t
 // Of a session without a limit of its own: nothing that is meant to run needs more, and sums below it cannot overflow.
 constexpr size_t kMaxMemory = size_t(1) << 36;
 
+// Of a step in the plan itself, beside its layer's name: the structure, its texts and what its function holds.
+constexpr size_t kStepBytes = sizeof(PlanStep) + 768;
+
 inline std::string dimensions(int channels, int height, int width) {
   return std::to_string(channels) + "x" + std::to_string(height) + "x" + std::to_string(width);
 }
@@ -47,10 +50,12 @@ class Planner {
     int stride_h, stride_w;
     uint8_t halo;
     bool halo_matters;
-    std::map<int, int> slot;     // phase (row * stride_w + column) -> position among the stored ones
+    // The phases that readers' taps lie in: each of `rows` with each of `columns`, in this order. Sorted.
+    std::vector<int32_t> rows, columns;
     Reach reach;
     int first = 0, last = 0;     // consumers: the first and last node
     Map map;
+    int slots() const { return int(rows.size() * columns.size()); }
   };
 
   void infer_sizes();
@@ -58,6 +63,7 @@ class Planner {
   void check_operands(const NodeInfo& n, const Size& out) const;
   void find_halos();
   void build_geometries();  // without their masks
+  Repack* repack_for(int index, uint8_t halo);  // one that the node can read, or a new one
   void choose_layouts();  // maps, repacks, and how long each buffer lives
   void place_buffers();
   void check_memory();  // before anything that grows with the file or the image is allocated
@@ -90,7 +96,7 @@ class Planner {
   Reach reach_of(const NodeInfo& n) const;
   Map make_map(Type type, int channels, const Geometry* geometry, int phases, int first, int last);
   void set_halo(Map* map, Type type, int channels, uint8_t halo);
-  Epilogue make_epilogue(const NodeInfo& n, bool narrow);
+  const Epilogue* make_epilogue(const NodeInfo& n, bool narrow);
   PlanStep& new_step(const NodeInfo& n, const char* op, const char* kernel);
   // A step's run: clears margins of the maps that `n` writes, then shares the items out to the threads.
   std::function<void()> parallel(const NodeInfo& n, int64_t items,
@@ -134,6 +140,7 @@ class Planner {
   size_t charged_ = 0;  // bytes
   std::map<std::pair<int, int>, int> halo_;
   std::deque<Repack> repacks_;
+  std::map<std::vector<int>, std::vector<Repack*>> repacks_of_;  // by value, resolution and strides
   std::vector<Repack*> repack_of_;  // of each node, or null where it reads its input directly
   std::map<std::vector<int64_t>, const void*> valid_;
 };

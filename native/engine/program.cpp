@@ -4,6 +4,7 @@
 #include <cstring>
 #include <map>
 #include <set>
+#include <tuple>
 #include <utility>
 
 #include "../kernels/kernels.h"
@@ -18,9 +19,10 @@ constexpr uint32_t kNoId = 0xFFFFFFFF;
 constexpr int kMaxChannels = 1 << 20;
 constexpr int kMaxKernel = 1 << 12;
 constexpr int64_t kMaxTaps = 65535;  // matches are counted in 16 bits
-// Of nodes, values and outputs: many times what networks have, and few enough that opening a session, whose planner compares
-// the lives of any two maps, takes no file longer than about a second.
+// Of nodes, values and outputs: many times what networks have, and few enough for a session's planner, which compares the
+// lives of any two maps (docs/trust.md says how long that takes at worst).
 constexpr uint32_t kMaxGraph = 1 << 14;
+constexpr uint32_t kMaxPath = 4096;  // bytes
 constexpr int kMaxSize = 1 << 16;  // rows or columns of a map that the file asks for
 
 // Words, each checked before it is read.
@@ -81,6 +83,43 @@ StepSpec step_spec(uint32_t code) {
   return {-1, 0, 0};
 }
 
+// A place in the graph. Put into words only for a message: a path may be long, and a node's inputs many.
+class Where {
+ public:
+  Where(uint32_t node, const std::string& path) : node_(node), path_(&path) {}
+
+  Where operator+(const char* part) const {
+    Where longer = *this;
+    for (const char*& place : longer.parts_)
+      if (!place) {
+        place = part;
+        break;
+      }
+    return longer;
+  }
+  Where step(size_t index) const {
+    Where within = *this;
+    within.step_ = int(index);
+    return within;
+  }
+  operator std::string() const {
+    std::string text = "graph: node " + std::to_string(node_);
+    if (!path_->empty()) text += " (" + *path_ + ")";
+    if (step_ >= 0) text += ": step " + std::to_string(step_);
+    for (const char* part : parts_)
+      if (part) text += part;
+    return text;
+  }
+
+ private:
+  uint32_t node_;
+  const std::string* path_;
+  int step_ = -1;
+  const char* parts_[3] = {};
+};
+
+std::string operator+(const Where& where, const std::string& text) { return std::string(where) + text; }
+
 class Reader {
  public:
   explicit Reader(Container container) { p_.container = std::move(container); }
@@ -95,7 +134,7 @@ class Reader {
       fail("graph: version " + std::to_string(version_) + " is not that of the header, " + std::to_string(c.version));
     const uint32_t tensors = w.count("n_tensors", 4), values = w.count("n_values", 2),
                    nodes = w.count("n_nodes", 8), outputs = w.count("n_outputs", 2),
-                   words = w.count("n_words", 1), string_bytes = w.count("n_string_bytes", 1);
+                   words = w.count("n_words", 1), string_bytes = w.next("n_string_bytes");
     for (const auto& [count, field] : {std::pair(nodes, "n_nodes"), std::pair(values, "n_values"), std::pair(outputs, "n_outputs")})
       if (count > kMaxGraph)
         fail(std::string("graph: ") + field + " = " + std::to_string(count) + " is more than 16384");
@@ -123,7 +162,9 @@ class Reader {
     }
     const size_t start = w.position();
     const size_t string_words = (string_bytes + size_t(3)) / 4;
-    if (words > w.left() || string_words > w.left() - words) fail("graph: n_words exceeds the tensor");
+    if (words > w.left()) fail("graph: n_words exceeds the tensor");
+    if (string_words > w.left() - words)
+      fail("graph: n_string_bytes = " + std::to_string(string_bytes) + " does not fit the tensor");
     strings_ = c.graph + 4 * (start + words);
     string_bytes_ = string_bytes;
     Words body(c.graph + 4 * start, size_t(words) * 4);
@@ -144,22 +185,24 @@ class Reader {
  private:
   [[noreturn]] static void fail(const std::string& what) { throw FormatError(what); }
 
-  static int id(uint32_t word, size_t size, const std::string& what) {
-    if (word >= size) fail(what + ": id " + std::to_string(word) + " of " + std::to_string(size));
+  template <typename What>  // text, or a place that becomes text for a message
+  static int id(uint32_t word, size_t size, const What& what) {
+    if (word >= size) fail(std::string(what) + ": id " + std::to_string(word) + " of " + std::to_string(size));
     return int(word);
   }
   const ValueInfo& value(int v) const { return p_.values[size_t(v)]; }
 
-  void expect(int tensor, uint32_t dtype, int64_t count, const std::string& what) const {
+  template <typename What>
+  void expect(int tensor, uint32_t dtype, int64_t count, const What& what) const {
     const Tensor& t = p_.tensors[size_t(tensor)];
-    if (t.dtype != dtype) fail(what + ": wrong dtype");
+    if (t.dtype != dtype) fail(std::string(what) + ": wrong dtype");
     if (int64_t(t.count) != count)
-      fail(what + ": holds " + std::to_string(t.count) + " elements, needs " + std::to_string(count));
+      fail(std::string(what) + ": holds " + std::to_string(t.count) + " elements, needs " + std::to_string(count));
   }
 
   // Bytes that invert a channel's bits. Another value would set bits of other channels, and those that mark a
   // position outside the image.
-  void expect_flip(int tensor, int channels, const std::string& what) {
+  void expect_flip(int tensor, int channels, const Where& what) {
     expect(tensor, 4, channels, what);
     if (!checked_flips_.insert(tensor).second) return;  // found once, however many nodes share it
     const uint8_t* flip = p_.tensors[size_t(tensor)].data;
@@ -169,6 +212,7 @@ class Reader {
 
   void read_tensors(Words& w, uint32_t n) {
     const Container& c = p_.container;
+    uint64_t end = c.graph_size;  // of the tensor before: were two to share bytes, checking them could take the file's size squared
     for (uint32_t i = 0; i < n; i++) {
       Tensor t;
       t.dtype = w.next("tensors");
@@ -181,6 +225,8 @@ class Reader {
       if (offset % 64) fail(name + ": offset is not aligned");
       if (offset > c.data_size || bytes > c.data_size - offset) fail(name + ": lies outside the file");
       if (offset < c.graph_size) fail(name + ": lies in the graph");
+      if (offset < end) fail(name + ": does not lie behind the tensor before it");
+      end = offset + bytes;
       t.data = c.data + offset;
       p_.tensors.push_back(t);
     }
@@ -196,7 +242,8 @@ class Reader {
     }
   }
 
-  std::string read_path(uint32_t offset, uint32_t length, const std::string& name) {
+  std::string read_path(uint32_t offset, uint32_t length, const Where& name) {
+    if (length > kMaxPath) fail(name + ": path of " + std::to_string(length) + " bytes is longer than 4096");
     if (offset > string_bytes_ || length > string_bytes_ - offset) fail(name + ": path lies outside the strings");
     // Many nodes that share one long path would be many times as large in memory as in the file.
     if (length > string_bytes_ - path_bytes_) fail(name + ": paths overlap");
@@ -207,7 +254,7 @@ class Reader {
 
   void read_node(Words& w, uint32_t index) {
     NodeInfo node;
-    std::string name = "graph: node " + std::to_string(index);
+    const Where name(index, node.path);
     const uint32_t code = w.next("node");
     const uint32_t offset = w.next("node"), length = w.next("node");
     uint32_t counts[5];
@@ -215,7 +262,6 @@ class Reader {
     if (code < 1 || code > (version_ == 1 ? 6 : 10)) fail(name + ": unknown operation " + std::to_string(code));
     node.op = Op(code);
     node.path = read_path(offset, length, name);
-    name += " (" + node.path + ")";
     for (uint32_t i = 0; i < counts[0]; i++) {
       const int v = id(w.next("node inputs"), p_.values.size(), name + ": input");
       if (!written_[size_t(v)]) fail(name + ": reads a value that nothing wrote before");
@@ -239,7 +285,7 @@ class Reader {
     p_.nodes.push_back(std::move(node));
   }
 
-  StepInfo read_step(Words& w, const std::string& name) {
+  StepInfo read_step(Words& w, const Where& name) {
     StepInfo step;
     step.code = w.next("step");
     const uint32_t v = w.next("step");
@@ -257,7 +303,7 @@ class Reader {
     return step;
   }
 
-  static int in_range(int32_t x, int low, int high, const std::string& what) {
+  static int in_range(int32_t x, int low, int high, const Where& what) {
     if (x < low || x > high)
       fail(what + " = " + std::to_string(x) + " is not in " + std::to_string(low) + ".." +
            std::to_string(high));
@@ -265,7 +311,7 @@ class Reader {
   }
 
   void read_window(const std::vector<int32_t>& attrs, size_t first, Window* window,
-                   const std::string& name) const {
+                   const Where& name) const {
     window->kernel_h = in_range(attrs[first], 1, kMaxKernel, name + ": kernel_h");
     window->kernel_w = in_range(attrs[first + 1], 1, kMaxKernel, name + ": kernel_w");
     window->stride_h = in_range(attrs[first + 2], 1, kMaxKernel, name + ": stride_h");
@@ -301,7 +347,7 @@ class Reader {
     return op == Op::kConvB1 || op == Op::kConvQ8 || op == Op::kMaxPool || op == Op::kChannels ? 1 : 0;
   }
 
-  void check_node(NodeInfo& node, const std::vector<int32_t>& attrs, const std::string& name) {
+  void check_node(NodeInfo& node, const std::vector<int32_t>& attrs, const Where& name) {
     if (attrs.size() != attribute_count(node.op) || node.params.size() != tensor_count(node.op))
       fail(name + ": a wrong number of attributes or tensors");
     const ValueInfo in = value(node.inputs[0]);
@@ -342,19 +388,19 @@ class Reader {
     }
   }
 
-  static void check_type(const ValueInfo& in, bool bits, const std::string& name) {
+  static void check_type(const ValueInfo& in, bool bits, const Where& name) {
     if (in.type != Type::kF32 && !(bits && in.type == Type::kB1)) fail(name + ": input has a wrong type");
   }
 
   // A node without an epilogue: its inputs, and the one value that it writes.
-  void check_map(const NodeInfo& node, size_t inputs, const ValueInfo& result, const std::string& name) const {
+  void check_map(const NodeInfo& node, size_t inputs, const ValueInfo& result, const Where& name) const {
     if (node.inputs.size() != inputs || node.outputs.size() != 1 || !node.steps.empty())
       fail(name + ": takes " + std::to_string(inputs) + " input(s), one output and no steps");
     const ValueInfo out = value(node.outputs[0]);
     if (out.type != result.type || out.channels != result.channels) fail(name + ": output has a wrong type or channels");
   }
 
-  void check_pool(NodeInfo& node, const std::vector<int32_t>& attrs, const ValueInfo& in, const std::string& name) {
+  void check_pool(NodeInfo& node, const std::vector<int32_t>& attrs, const ValueInfo& in, const Where& name) {
     Window& window = node.window;
     const bool take_max = node.op == Op::kMaxPool;
     read_window(attrs, 0, &window, name);
@@ -384,7 +430,7 @@ class Reader {
     return index_ranges_[tensor] = {*range.first, *range.second};
   }
 
-  void check_channels(const NodeInfo& node, const ValueInfo& in, const std::string& name) {
+  void check_channels(const NodeInfo& node, const ValueInfo& in, const Where& name) {
     check_type(in, true, name);
     int64_t channels = 0;
     for (int v : node.inputs) {
@@ -401,7 +447,7 @@ class Reader {
     check_map(node, node.inputs.size(), {in.type, count}, name);
   }
 
-  static void check_resize(NodeInfo& node, const std::vector<int32_t>& attrs, const ValueInfo& in, const std::string& name) {
+  static void check_resize(NodeInfo& node, const std::vector<int32_t>& attrs, const ValueInfo& in, const Where& name) {
     ResizeInfo& r = node.resize;
     r.bilinear = in_range(attrs[0], 0, 1, name + ": mode");
     r.align_corners = in_range(attrs[1], 0, 1, name + ": align_corners");
@@ -418,7 +464,7 @@ class Reader {
   }
 
   void check_conv(NodeInfo& node, const std::vector<int32_t>& attrs, const ValueInfo& in,
-                  const std::string& name) {
+                  const Where& name) {
     Window& window = node.window;
     window.in_channels = in_range(attrs[0], 1, kMaxChannels, name + ": in_channels");
     window.out_channels = in_range(attrs[1], 1, kMaxChannels, name + ": out_channels");
@@ -445,10 +491,39 @@ class Reader {
       expect(tensor, 4, (int64_t(window.out_channels) + 1) / 2 * taps * quads, name + ": weight");
     else
       expect(tensor, 3, int64_t(window.out_channels) * taps * quads * 4, name + ": weight");
+    check_padding(tensor, binary, size_t(in_group), window.out_channels % 2 ? size_t(taps * quads) : 0, name);
+  }
+
+  // What pads a weight to whole nibbles and quads takes part in sums: bits must match the 0 of a map's padding channels,
+  // 8-bit weights multiply it. `odd_row`: bytes of the last row where it holds one output channel alone. Nodes may share a
+  // tensor; each of its bytes is looked at a few times however many do.
+  void check_padding(int tensor, bool binary, size_t in_group, size_t odd_row, const Where& name) {
+    const Tensor& t = p_.tensors[size_t(tensor)];
+    const size_t quads = (in_group + 3) / 4, held = in_group % 4;
+    if (binary) {
+      const size_t both = t.count - odd_row;
+      if (held) {
+        const uint8_t low = uint8_t(0xF << held & 0xF), pad = uint8_t(low * 0x11);
+        size_t& checked = checked_padding_[{tensor, quads, held}];
+        for (; checked < both; checked += quads)
+          if ((t.data[checked + quads - 1] & pad) != pad) fail(name + ": weight: a channel that only pads has bit 0");
+        if (odd_row && checked_rows_.insert({tensor, odd_row, in_group}).second)
+          for (size_t i = both + quads - 1; i < t.count; i += quads)
+            if ((t.data[i] & low) != low) fail(name + ": weight: a channel that only pads has bit 0");
+      }
+      if (odd_row && checked_rows_.insert({tensor, odd_row, 0}).second)
+        for (size_t i = both; i < t.count; i++)
+          if (t.data[i] >> 4) fail(name + ": weight: an output channel that only pads has bit 1");
+    } else if (held) {
+      size_t& checked = checked_padding_[{tensor, quads, held}];
+      for (; checked < t.count; checked += 4 * quads)
+        for (size_t b = held; b < 4; b++)
+          if (t.data[checked + 4 * (quads - 1) + b]) fail(name + ": weight: a channel that only pads is not 0");
+    }
   }
 
   // Types along the epilogue: which steps may follow, and what each reads and writes.
-  void check_epilogue(const NodeInfo& node, const std::string& name) {
+  void check_epilogue(const NodeInfo& node, const Where& name) {
     if (node.steps.empty()) fail(name + ": has no steps");
     if (node.steps.size() > size_t(kMaxSteps)) fail(name + ": has too many steps");
     const int channels = node.window.out_channels;
@@ -457,7 +532,7 @@ class Reader {
     size_t reads = 1, writes = 0;
     for (size_t i = 0; i < node.steps.size(); i++) {
       const StepInfo& step = node.steps[i];
-      const std::string where = name + ": step " + std::to_string(i);
+      const Where where = name.step(i);
       const StepSpec spec = step_spec(step.code);
       const StepKind kind = StepKind(step.code);
       Type type = Type::kF32;
@@ -545,6 +620,8 @@ class Reader {
   const uint8_t* strings_ = nullptr;
   size_t string_bytes_ = 0, path_bytes_ = 0;
   std::set<int> checked_flips_;
+  std::map<std::tuple<int, size_t, size_t>, size_t> checked_padding_;  // tensor, quads, channels in the last: bytes looked at
+  std::set<std::tuple<int, size_t, size_t>> checked_rows_;             // tensor, length of its last row, channels or 0
 };
 
 }  // namespace
