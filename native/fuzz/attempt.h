@@ -29,7 +29,7 @@ struct Observer {
   virtual void end_session() = 0;
 };
 
-// `variant` picks the image's size and whether pixels are passed, so that one file is tried in several ways.
+// `variant` picks the image's size, the kernels, the threads, and whether pixels are passed, so that one file is tried in several ways.
 Attempt attempt(const uint8_t* data, size_t size, uint64_t variant, Observer* observer = nullptr);
 
 }  // namespace fuzz

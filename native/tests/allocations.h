@@ -24,7 +24,7 @@ void __sanitizer_set_death_callback(void (*callback)());
 namespace allocations {
 
 struct Tally {
-  int64_t live = 0, peak = 0, largest = 0;
+  int64_t live = 0, peak = 0, largest = 0, total = 0;
 };
 // Of this thread, so that nothing here is shared.
 inline thread_local Tally tally;
@@ -33,6 +33,7 @@ inline void reset() { tally = {}; }
 
 inline void took(size_t size) {
   tally.live += int64_t(size);
+  tally.total += int64_t(size);
   if (tally.live > tally.peak) tally.peak = tally.live;
   if (int64_t(size) > tally.largest) tally.largest = int64_t(size);
 }

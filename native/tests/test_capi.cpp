@@ -275,6 +275,17 @@ void test_greedy_files() {
   Network spread(1);
   spread.output(spread.node(7, {0}, kF32, 1 << 20, {}, {spread.add(builder::tensor(1, std::vector<int32_t>(1 << 20, 0)))}), Map());
   refused(spread, 8 << 20, "memory limit");
+  // Many repacked copies of many phases each, from one weight.
+  Network strided(1);
+  const uint32_t large = strided.sign(strided.node(8, {0}, kF32, 1, {0, 0, 0, 0, 255, 257}), 1);
+  const uint32_t w = strided.add(builder::tensor(4, std::vector<uint8_t>(65535, 0x0F)));
+  const uint32_t one = strided.add(builder::tensor(0, std::vector<float>(1, 1.0f)));
+  for (int i = 0; i < 300; i++) {
+    const uint32_t y = strided.node(1, {large}, kF32, 1, {1, 1, 255, 257, 255 + i, 257, 0, 0, 1, 1, 1, 0}, {w});
+    strided.nodes.back().steps = {{1, kNoValue, {}, {one, one}}, {7, y, {}, {}}};
+    if (i == 299) strided.output(y, Map());
+  }
+  refused(strided, 8 << 20, "memory limit");
   // Scratch rows for a thousand threads.
   Network pooled(1);
   pooled.output(pooled.node(3, {pooled.node(8, {0}, kF32, 1, {0, 0, 0, 0, 1, 65536})}, kF32, 1, {1, 3, 1, 1, 0, 1, 1, 1, 0}, {kNoValue}), Map());
@@ -294,7 +305,7 @@ void test_profile() {
   std::vector<float> y(size_t(dims[0] * dims[1] * dims[2] * dims[3]));
   check::that(session.run(Map(1, 8, 16, 16), y) == SIGNBIT_OK, session.error);
   const std::string profile = signbit_session_profile(session.handle);
-  for (const char* part : {"\"layout\": \"b1 2 planes, halo ", "\"layout\": \"f32 32 planes, halo ", "(outside)\"", "\"op\": \"channels\"",
+  for (const char* part : {"\"layout\": \"b1 2 planes, halo ", "\"layout\": \"f32 32 planes, halo ", "(outside)\"", "\"op\": \"channels\"", "\"kernel\": \"repack_s2x2\"",
                            "\"kernel\": \"bilinear_f32\""})
     check::that(contains(profile, part), "profile");
 }

@@ -181,6 +181,60 @@ void test_versions() {
   refuses(f, "version 1 is not that of the header, 2");
 }
 
+// Layers deep within modules have long paths: longer, together, than the words of the nodes.
+void test_paths() {
+  builder::File f;
+  const uint32_t x = f.value(0, 4), y = f.value(0, 4);
+  f.nodes.push_back({5, std::string(200, 'p'), {x}, {y}, {}, {}, {}});
+  f.outputs = {{y, 1}};
+  opens(f, "a path of 200 bytes");
+  f.nodes[0].path.resize(4096, 'p');
+  opens(f, "a path of 4096 bytes");
+  f.nodes[0].path += 'p';
+  refuses(f, "graph: node 0: path of 4097 bytes is longer than 4096");
+}
+
+// A 1x1 convolution of `in` to `out` channels, groups of `in / groups`, with packed weights `w`.
+builder::File padded(bool binary, uint32_t in, uint32_t out, int32_t groups, std::vector<uint8_t> w) {
+  builder::File f;
+  const uint32_t x = f.value(0, in), q = f.value(binary ? 6 : 4, in), y = f.value(0, out);
+  const uint32_t cut = f.add(builder::tensor(0, std::vector<float>(in, 0.0f)));
+  const uint32_t one = f.add(builder::tensor(0, std::vector<float>(out, 1.0f)));
+  const uint32_t weight = f.add(builder::tensor(binary ? 4 : 3, w));
+  const builder::StepDef quant = {10, q, {0x3F800000, 0}, {}}, sign = {9, q, {}, {cut}};
+  f.nodes.push_back({6, "quant", {x}, {q}, {}, {}, {binary ? sign : quant}});
+  f.nodes.push_back({binary ? 1u : 2u, "conv", {q}, {y}, {int32_t(in), int32_t(out), 1, 1, 1, 1, 0, 0, 1, 1, groups, 0}, {weight},
+                     {{1, 0xFFFFFFFF, {}, {one, one}}, {7, y, {}, {}}}});
+  f.outputs = {{y, 0}};
+  return f;
+}
+
+void test_padding_of_weights() {
+  const char *bit = "weight: a channel that only pads has bit 0", *output = "weight: an output channel that only pads has bit 1";
+  opens(padded(true, 6, 3, 1, {0x00, 0xCC, 0x00, 0x0C}), "binary weights");
+  refuses(padded(true, 6, 3, 1, {0x00, 0xC4, 0x00, 0x0C}), bit);
+  refuses(padded(true, 6, 3, 1, {0x00, 0x4C, 0x00, 0x0C}), bit);
+  refuses(padded(true, 6, 3, 1, {0x00, 0xCC, 0x00, 0x04}), bit);
+  refuses(padded(true, 6, 3, 1, {0x00, 0xCC, 0x00, 0x1C}), output);
+  refuses(padded(true, 6, 3, 1, {0x00, 0xCC, 0x10, 0x0C}), output);
+  refuses(padded(true, 6, 2, 2, {0x80, 0x08}), "holds 2 elements");
+  opens(padded(true, 6, 2, 2, {0x8F}), "binary weights in groups of 3");
+  refuses(padded(true, 6, 2, 2, {0x0F}), bit);
+  refuses(padded(true, 8, 1, 1, {0x0F, 0x1F}), output);
+  opens(padded(false, 3, 2, 1, {0x80, 2, 3, 0, 4, 5, 6, 0}), "8-bit weights, of -128 too");
+  refuses(padded(false, 3, 2, 1, {1, 2, 3, 0, 4, 5, 6, 7}), "weight: a channel that only pads is not 0");
+  refuses(padded(false, 5, 1, 1, {1, 2, 3, 4, 5, 0, 1, 0}), "weight: a channel that only pads is not 0");
+  // Nodes that share a tensor in different ways: each way is looked at.
+  builder::File f = padded(true, 8, 2, 1, {0x00, 0x0F});
+  opens(f, "two outputs");
+  f.values.push_back({0, 1});
+  const uint32_t one = f.add(builder::tensor(0, std::vector<float>(1, 1.0f)));
+  f.nodes.push_back({1, "again", {1}, {3}, {8, 1, 1, 1, 1, 1, 0, 0, 1, 1, 1, 0}, {2}, {{1, 0xFFFFFFFF, {}, {one, one}}, {7, 3, {}, {}}}});
+  opens(f, "one output of the same bytes");
+  f.tensors[2].bytes[0] = 0x10;
+  refuses(f, "node 2 (again): weight: an output channel that only pads has bit 1");
+}
+
 // What a small file may claim is bounded before anything is allocated for it.
 void test_limits() {
   builder::File f = small_file();
@@ -197,6 +251,8 @@ void test_limits() {
 }  // namespace
 
 int main() {
+  test_paths();
+  test_padding_of_weights();
   std::string message;
   const std::vector<uint8_t> good = small_file().bytes();
   check::that(open_bytes(good, &message) == SIGNBIT_OK, "the file itself: " + message);

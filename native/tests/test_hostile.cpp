@@ -45,7 +45,7 @@ void check_other_files() {
   opens_no("/no/such/file.signbit", "No such file");
   opens_no("/", "not a regular file");
   opens_no("/dev/zero", "not a regular file");
-  char folder[] = "/tmp/signbit_hostile_XXXXXX";
+  char folder[] = "signbit_hostile_XXXXXX";  // in the folder where the test runs
   if (!mkdtemp(folder)) return check::that(false, "a temporary folder");
   const std::string pipe = std::string(folder) + "/pipe";
   check::that(mkfifo(pipe.c_str(), 0600) == 0, "a pipe");
@@ -59,7 +59,7 @@ void check_shortened_file() {
   fuzz::Net n(4);
   n.give(n.conv_f32(n.bits(0), 64, {}));
   const std::vector<uint8_t> bytes = n.bytes();
-  char path[] = "/tmp/signbit_shortened_XXXXXX";
+  char path[] = "signbit_shortened_XXXXXX";
   const int fd = mkstemp(path);
   check::that(fd >= 0 && write(fd, bytes.data(), bytes.size()) == long(bytes.size()), "a temporary file");
   char error[512] = "";
@@ -102,6 +102,25 @@ void check_large_graphs() {
   refused(n, "n_outputs = 16385 is more than 16384");
 }
 
+// Of a file that is not one of ours, no more is read than says so: this one has no room in memory.
+void check_sparse_file() {
+  char path[] = "signbit_sparse_XXXXXX";
+  const int fd = mkstemp(path);
+  check::that(fd >= 0 && ftruncate(fd, off_t(1) << 42) == 0, "a sparse file of 4 TiB");
+  char error[512] = "";
+  signbit_model* model = nullptr;
+  check::that(signbit_model_open(path, &model, error, sizeof error) == SIGNBIT_ERROR_FORMAT &&
+                  std::string(error).find("header length: not padded") != std::string::npos,
+              error);
+  const std::vector<uint8_t> good = fuzz::Net(1).bytes();
+  check::that(pwrite(fd, good.data(), good.size(), 0) == long(good.size()), "a good file's start");
+  check::that(signbit_model_open(path, &model, error, sizeof error) == SIGNBIT_ERROR_FORMAT &&
+                  std::string(error).find("does not end where its last tensor ends") != std::string::npos,
+              error);
+  close(fd);
+  unlink(path);
+}
+
 void check_small_image() {
   fuzz::Net n(4);
   n.give(n.conv_f32(n.bits(0), 8, {5, 1, 0, 1, 1, 0}));
@@ -139,6 +158,7 @@ int main(int argc, char** argv) {
   check::that(files > 100, "expected.tsv lists the files");
   check_other_files();
   check_shortened_file();
+  check_sparse_file();
   check_large_graphs();
   check_small_image();
   return check::report();

@@ -39,6 +39,44 @@ builder::File nothing_but_nodes() {
   return n;
 }
 
+// Each as greedy as it can be in one way.
+std::vector<std::pair<std::string, fuzz::Net>> greedy_files() {
+  std::vector<std::pair<std::string, fuzz::Net>> files;
+  auto large_bits = [](fuzz::Net* n) { return n->bits(n->plain(8, {0}, fuzz::kF32, 1, {0, 0, 0, 0, 255, 257})); };
+  // Convolutions of one weight and as many taps as may be, of different strides or all of one.
+  for (const bool same : {false, true}) {
+    fuzz::Net n(1);
+    const uint32_t bits = large_bits(&n), w = n.bytes_of(65535, fuzz::kU8, 0);
+    n.tensors[w].bytes.assign(65535, 0x0F);
+    const builder::StepDef affine = n.affine(1);
+    uint32_t y = 0;
+    for (int i = 0; i < 8000; i++) {
+      y = n.value(fuzz::kF32, 1);
+      const int32_t stride_h = same ? 255 : 255 + i % 3000, stride_w = same ? 257 : 257 + i / 3000;
+      n.nodes.push_back({1, "", {bits}, {y}, {1, 1, 255, 257, stride_h, stride_w, 0, 0, 1, 1, 1, 0}, {w}, {affine, n.store(y)}});
+    }
+    n.give(y);
+    files.emplace_back(same ? "taps" : "strides", n);
+  }
+  // Small steps, each with an epilogue.
+  fuzz::Net chain(1);
+  uint32_t v = 0;
+  for (int i = 0; i < 16380; i++) {
+    const uint32_t y = chain.value(fuzz::kF32, 1);
+    chain.nodes.push_back({6, "", {v}, {y}, {}, {}, {chain.store(y)}});
+    v = y;
+  }
+  chain.give(v);
+  files.emplace_back("chain", chain);
+  // A node whose long path every one of its inputs could be named by.
+  fuzz::Net wide(1);
+  const uint32_t index = wide.add(builder::tensor(1, std::vector<int32_t>{0}));
+  wide.give(wide.plain(7, std::vector<uint32_t>(200000, 0), fuzz::kF32, 1, {}, {index}));
+  wide.nodes.back().path.assign(4096, 'p');
+  files.emplace_back("inputs", wide);
+  return files;
+}
+
 int64_t honest_need(const fuzz::Bytes& file) {
   return int64_t(file.size()) + kParsed * int64_t(file.size()) + kAnyFile;
 }
@@ -85,6 +123,9 @@ void try_file(const fuzz::Bytes& file, long number, Stages* stages) {
   const int64_t session_need = int64_t(fuzz::kMemoryLimit) + need;
   check::that(watch.session.peak <= 2 * session_need,
               name + ": a session of " + std::to_string(file.size()) + " bytes took " + std::to_string(watch.session.peak));
+  // In all, what was given back included: or a name is put together for each thing that could be wrong with it.
+  check::that(watch.reading.total <= 8 * need, name + ": reading " + std::to_string(file.size()) + " bytes asked for " +
+                                                   std::to_string(watch.reading.total) + " in all");
   stages->worst_reading = std::max(stages->worst_reading, double(watch.reading.peak) / double(need));
   stages->worst_session = std::max(stages->worst_session, double(watch.session.peak) / double(session_need));
   if (seconds > stages->slowest) {
@@ -123,6 +164,15 @@ int main(int argc, char** argv) {
     check::that(parts && parts->bytes() == good.back(), name + ": its parts make it again");
   }
   try_file(nothing_but_nodes().bytes(), -1, &untouched);
+  for (const auto& [name, file] : greedy_files()) {
+    const fuzz::Bytes bytes = file.bytes();
+    Stages stage;
+    const int before = check::failures;
+    try_file(bytes, 1, &stage);
+    const bool accepted = stage.files[int(fuzz::Stage::kSession)] + stage.files[int(fuzz::Stage::kRan)] == 1;
+    check::that(check::failures == before && accepted, "greedy file \"" + name + "\"");
+    untouched.worst_session = std::max(untouched.worst_session, stage.worst_session);
+  }
   for (long number = first; number < end; number++)
     try_file(fuzz::mutate(good[size_t(number) % good.size()], seed * 0x100000001 + uint64_t(number)), number, &stages);
 

@@ -20,7 +20,7 @@ from pathlib import Path
 FOLDER = Path(__file__).parent
 NONE = 0xFFFFFFFF
 F32, I32, I8, U8 = 0, 1, 3, 4  # dtypes of tensors
-V_F32, V_I4, V_B1 = 0, 5, 6  # types of values
+V_F32, V_U8, V_I4, V_B1 = 0, 4, 5, 6  # types of values
 BLANK = "0" * 64
 (
     N_TENSORS, N_VALUES, N_NODES, N_OUTPUTS, N_WORDS, N_STRINGS, NORMALISED, MEAN, STD, INPUT, RESERVED,
@@ -241,6 +241,29 @@ def start_of_data(data: bytes) -> int:
     return 8 + struct.unpack_from("<Q", data)[0]
 
 
+def padded_inputs(file: File) -> None:
+    """Three input channels: the fourth bit of each nibble only pads."""
+    file.values[:2] = [(V_F32, 3), (V_B1, 3)]
+    file.tensors[0] = f32(0, 0, 0)
+    file.nodes[1].attrs[0] = 3
+    file.metadata["input_shape"] = "3,6,5"
+
+
+def padded_output(file: File) -> None:
+    """One output channel: the high nibbles only pad."""
+    file.values[2] = (V_F32, 1)
+    file.tensors[2:] = [f32(1), f32(0)]
+    file.nodes[1].attrs[1] = 1
+
+
+def eight_bits(file: File) -> None:
+    """The same convolution of 8-bit values."""
+    file.values[1] = (V_U8, file.values[1][1])
+    file.tensors[1] = (I8, bytes([1] * 2 * 9 * 4))
+    file.nodes[0].steps[0] = Step(10, 1, [0x3F800000, 0])
+    file.nodes[1].code = 2
+
+
 TENSORS = 17  # where the table of tensors starts in `graph`
 VALUES = TENSORS + 4 * 4  # in `conv`
 
@@ -327,6 +350,7 @@ case("tensor_outside", word(TENSORS + 6, 1 << 20), "tensor 1: lies outside the f
 case("tensor_beyond_4_gib", word(TENSORS + 7, 1), "tensor 1: lies outside the file", "tensor 1: its offset leaves the file")
 case("tensor_offset_overflows", word(TENSORS + 7, NONE), "tensor 1: lies outside the file", "tensor 1: its offset leaves the file")
 case("tensor_count_huge", word(TENSORS + 1, NONE), "tensor 0: lies outside the file", "tensor 0: its offset leaves the file")
+case("tensor_within_another", lambda f: word(TENSORS + 4 * 3 + 2, len(f.graph([0] * 4)) + 2 * 64)(f), "tensor 3: does not lie behind the tensor before it", "tensor 3 overlaps")
 case("tensor_unaligned", lambda f: f.words.append((TENSORS + 2, 4)), "tensor 0: offset is not aligned", "tensor 0: its offset leaves the file")
 case("tensor_in_the_graph", word(TENSORS + 2, 0), "tensor 0: lies in the graph", "tensor 0: its offset leaves the file")
 case("value_type", word(VALUES, 9), "value 0: unknown type", "value 0: type or channels")
@@ -352,12 +376,16 @@ case("weight_missing", lambda f: put(f.nodes[1].params, 0, NONE), "has no weight
 case("weight_too_short", lambda f: put(f.tensors, 1, (U8, bytes(8))), "weight: holds 8 elements, needs 9", "weight has another size")
 case("weight_too_long", lambda f: put(f.tensors, 1, (U8, bytes(10))), "weight: holds 10 elements, needs 9", "weight has another size")
 case("weight_wrong_dtype", lambda f: put(f.tensors, 1, (I8, bytes(9))), "weight: wrong dtype", "weight has another size")
+case("weight_padding_bit", padded_inputs, "conv): weight: a channel that only pads has bit 0", "padding bit is wrong")
+case("weight_padding_output", padded_output, "conv): weight: an output channel that only pads has bit 1", "padding bit is wrong")
+case("weight_padding_q8", lambda f: (padded_inputs(f), eight_bits(f)), "conv): weight: a channel that only pads is not 0", "padding weight is not zero")
 case("weight_of_other_taps", attr(2, 5), "weight: holds 9 elements, needs 15", "weight has another size")
 case("operation_unknown", lambda f: put(f.nodes[1], "code", 99), "unknown operation 99", "opcode 99 is unknown")
 case("operation_0", lambda f: put(f.nodes[1], "code", 0), "unknown operation 0", "opcode 0 is unknown")
 case("path_outside", lambda f: put(f.path_at, 1, (4, 5)), "path lies outside the strings", "its path leaves the strings")
 case("path_offset_overflows", lambda f: put(f.path_at, 1, (NONE, 2)), "path lies outside the strings", "its path leaves the strings")
 case("paths_overlap", lambda f: (put(f.path_at, 0, (0, 8)), put(f.path_at, 1, (0, 8))), "paths overlap", "paths overlap")
+case("path_too_long", lambda f: put(f.nodes[1], "path", b"c" * 4097), "node 1: path of 4097 bytes is longer than 4096", "its path has more than 4096 bytes")
 case("path_not_utf8", lambda f: put(f, "strings", b"bits\xc0nv\x80"), "path is not UTF-8", "path is not UTF-8")
 case("no_input", lambda f: f.nodes[1].inputs.clear(), "needs an input and an output", "no input")
 case("no_result", lambda f: f.nodes[1].outputs.clear(), "needs an input and an output", "conv")

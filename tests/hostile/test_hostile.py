@@ -57,6 +57,25 @@ def test_an_image_smaller_than_a_window() -> None:
     assert session(np.zeros((1, 4, 3, 3), np.float32)).shape == (1, 2, 1, 1)
 
 
+def test_metadata_nested_too_deeply_for_json() -> None:
+    """It is for people: what is no JSON text is text."""
+    file = make.conv()
+    file.metadata["notes"] = "[" * 200_000
+    data = file.data()
+    assert Session(data).metadata["notes"] == file.metadata["notes"]
+    assert read_graph(data).metadata["notes"] == file.metadata["notes"]
+
+
+@pytest.mark.parametrize(
+    "shape", ["4,4294967304,4", "4,0,4", "4,6,-5", "5,6,5", "4,6", "4,1048577,4"]
+)
+def test_an_input_shape_that_no_session_can_have(shape: str) -> None:
+    file = make.conv()
+    file.metadata["input_shape"] = shape
+    with pytest.raises(FormatError, match="input_shape is not C,H,W"):
+        Session(file.data())
+
+
 def test_two_threads_in_one_session() -> None:
     """One of two callers that meet is refused; what the other gets is right."""
     session = Session(make.conv().data(), threads=1)

@@ -42,7 +42,7 @@ _OPS_1, _STEPS_1, _POOL_ATTRS_1 = 6, 10, 6
 _POOL_DEFAULTS = {"dilation_h": 1, "dilation_w": 1, "ceil_mode": 0, "count_include_pad": 0}
 _ALIGN = 64
 _HEAD_WORDS = 17
-_MAX_GRAPH, _MAX_CHANNELS = 1 << 14, 1 << 20  # the engine's limits
+_MAX_GRAPH, _MAX_CHANNELS, _MAX_PATH = 1 << 14, 1 << 20, 4096  # the engine's limits
 _DTYPES = {0: np.dtype("<f4"), 1: np.dtype("<i4"), 3: np.dtype("i1"), 4: np.dtype("u1")}
 _CODES = {dtype: code for code, dtype in _DTYPES.items()}
 _NAMES = {0: "F32", 1: "I32", 3: "I8", 4: "U8"}
@@ -102,7 +102,7 @@ def unpack_q8(packed: np.ndarray, shape: tuple[int, int, int, int]) -> np.ndarra
 
 
 def emit(graph: Graph) -> bytes:
-    """The bytes of a `.signbit` file. Raises CompileError for metadata that JSON cannot hold."""
+    """The bytes of a `.signbit` file. Raises CompileError for what a file cannot hold."""
     writer = _Writer(graph)
     program = writer.program()
     entries = {"__metadata__": _metadata(graph), "graph": _entry("U8", 0, len(program))}
@@ -227,6 +227,10 @@ class _Writer:
     def _node(self, words: list[int], node: Node) -> None:
         spec = LOWERED_OPS[node.op]
         text = node.path.encode()
+        if len(text) > _MAX_PATH:
+            raise CompileError(
+                f"{node.path[:80]}...: a layer's path has more than {_MAX_PATH} bytes"
+            )
         at = len(self.strings)
         self.strings += text
         params = [
@@ -367,7 +371,7 @@ class _Reader:
         end = int(entries["graph"]["data_offsets"][1])
         self.program = data[:end]
         self.at = 0
-        self.path_bytes = 0
+        self.path_bytes = self.end = 0  # of the paths; of the tensors read
 
     def graph(self) -> Graph:
         head = self._words(_HEAD_WORDS, "graph")
@@ -417,7 +421,7 @@ class _Reader:
             if key not in _RESERVED:
                 try:
                     found[key] = json.loads(text)
-                except ValueError:
+                except (ValueError, RecursionError):
                     found[key] = text
         return found
 
@@ -449,6 +453,8 @@ class _Reader:
         offset = low | high << 32
         fits = offset % _ALIGN == 0 and offset + count * dtype.itemsize <= len(self.data)
         _need(fits and offset >= len(self.program), f"tensor {index}: its offset leaves the file")
+        _need(offset >= self.end, f"tensor {index} overlaps the one before it")
+        self.end = offset + count * dtype.itemsize
         return np.frombuffer(self.data, dtype, count, offset)
 
     def _value(self, index: int) -> Value:
@@ -473,6 +479,7 @@ class _Reader:
     def _node(self, index: int) -> Node:
         what = f"node {index}"
         code, at, length, *counts, n_steps = self._words(8, what)
+        _need(length <= _MAX_PATH, f"{what}: its path has more than {_MAX_PATH} bytes")
         _need(at + length <= len(self.strings), f"{what}: its path leaves the strings")
         self.path_bytes += length
         _need(self.path_bytes <= len(self.strings), f"{what}: paths overlap")

@@ -19,6 +19,7 @@ from signbit.runtime.library import ERROR_SIZE, SessionOptions, check, library
 _PIXELS, _REAL = 0, 1
 # More threads than this only wait for each other; machines with more CPUs may use them all.
 MAX_THREADS = 256
+MAX_SIDE = 1 << 20  # of an image, in pixels: the engine's limit
 
 
 def available_threads() -> int:
@@ -67,7 +68,7 @@ def _parse_metadata(text: bytes, name: str) -> dict[str, Any]:
     for key, value in raw.items():
         try:
             metadata[key] = json.loads(value)
-        except ValueError:
+        except (ValueError, RecursionError):
             metadata[key] = value
     return metadata
 
@@ -196,10 +197,17 @@ class Session:
         text = str(self.metadata.get("input_shape", ""))
         try:
             channels, height, width = (int(part) for part in text.split(","))
+            fits = channels == self._model.channels and all(
+                1 <= side <= MAX_SIDE for side in (height, width)
+            )
         except ValueError:
+            fits = False
+        if not fits:
             raise FormatError(
-                f"{self._model.name}: header: __metadata__.input_shape is not C,H,W but {text!r}"
-            ) from None
+                f"{self._model.name}: header: __metadata__.input_shape is not C,H,W "
+                f"of {self._model.channels} channels and 1 to {MAX_SIDE} pixels a side, "
+                f"but {text[:80]!r}"
+            )
         return channels, height, width
 
     @property
