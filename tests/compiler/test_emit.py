@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -284,3 +285,30 @@ def test_save_writes_whole_files_only(small: Graph, tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["model.signbit"]
     with pytest.raises(FileNotFoundError):
         save(small, tmp_path / "missing" / "model.signbit")
+
+
+class Nested(nn.Module):
+    def __init__(self, body: nn.Module):
+        super().__init__()
+        self.pretrained_feature_extractor_backbone = body
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.pretrained_feature_extractor_backbone(x)
+
+
+def test_layers_deep_within_modules(tmp_path: Path) -> None:
+    """Paths that are together longer than the words of the nodes."""
+    model: nn.Module = nn.Sequential(nn.AvgPool2d(2), nn.MaxPool2d(2), nn.AdaptiveAvgPool2d(1))
+    for _ in range(20):
+        model = Nested(model)
+    x = torch.randn(1, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    compiled = signbit.compile(model.eval(), x)
+    assert max(len(node.path) for node in compiled.graph.nodes) > 700
+    session = signbit.load(compiled.save(tmp_path / "deep.signbit"))
+    np.testing.assert_allclose(session(x.numpy()), model(x).detach().numpy(), rtol=1e-5)
+
+
+def test_a_path_that_no_file_can_hold(small: Graph) -> None:
+    graph = replace(small, nodes=[replace(small.nodes[0], path="p" * 4097), *small.nodes[1:]])
+    with pytest.raises(CompileError, match="path has more than 4096 bytes"):
+        emit(graph)
