@@ -175,7 +175,7 @@ void test_checking() {
   quantised.nodes.back().steps = {{10, bytes, {maps::bits_of(1.0f), 3}, {}}};
   const uint32_t one = quantised.add(builder::tensor(0, std::vector<float>{1.0f, 1.0f}));
   const uint32_t conv = quantised.node(2, {bytes}, kF32, 2, {2, 2, 1, 1, 1, 1, 0, 0, 1, 1, 1, 3},
-                                       {quantised.add(builder::tensor(3, std::vector<int8_t>(8, 1)))});
+                                       {quantised.add(builder::tensor(3, std::vector<int8_t>{1, 1, 0, 0, 1, 1, 0, 0}))});
   quantised.nodes.back().steps = {{1, kNoValue, {}, {one, one}}, {7, conv, {}, {}}};
   quantised.output(conv, Map());
   quantised.normalised = 1;
