@@ -239,6 +239,7 @@ def test_variance_below_zero_and_scales_beyond_float32() -> None:
         (torch.zeros(1, 3, 8, 8, dtype=torch.float64), "float32"),
         ([1, 2], r"\[N, C, H, W\]"),
         (torch.zeros(1, 4, 8, 8), "it fails on the example"),
+        (torch.zeros(0, 3, 8, 8), "needs at least one image"),
     ],
 )
 def test_examples_that_do_not_fit(example: object, message: str) -> None:
@@ -252,11 +253,36 @@ def test_examples_that_do_not_fit(example: object, message: str) -> None:
         ({"mean": [0.5], "std": [1, 1, 1]}, r"mean must have one number for each of 3 channels"),
         ({"mean": [0, 0, 0], "std": [1, 0, 1]}, "std positive"),
         ({"mean": [0, 0, 0]}, "needs mean and std"),
+        ({"mean": ["a", 0, 0], "std": [1, 1, 1]}, r"mean must be numbers, got \['a'"),
+        ("imagenet", "must be a mapping of mean and std, got str"),
     ],
 )
 def test_preprocessing_that_does_not_fit(preprocessing: dict, message: str) -> None:
     with pytest.raises(CompileError, match=message):
         signbit.compile(Net(nn.ReLU()), X, preprocessing=preprocessing)
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (None, "model must be a torch.nn.Module, got NoneType"),
+        (lambda x: x, "model must be a torch.nn.Module, got function"),
+        (torch.jit.trace(nn.ReLU(), X), "the model is TorchScript"),
+        (Net(torch.jit.trace(nn.ReLU(), X)), "layer is TorchScript, .* compile the module that it"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.*torch.jit")
+def test_what_is_no_module(model: object, message: str) -> None:
+    with pytest.raises(CompileError, match=message):
+        signbit.compile(model, X)
+
+
+def test_sessions_of_a_compiled_model_take_all_options() -> None:
+    compiled = signbit.compile(Net(nn.ReLU()), X)
+    with pytest.raises(signbit.SignbitError, match="NaN"):
+        compiled.session(debug=True)(X.numpy() * float("nan"))
+    with pytest.raises(signbit.SignbitError, match="memory"):
+        compiled.session(memory_limit=1)(X.numpy())
 
 
 def test_subclass_with_the_same_forward_is_its_parent() -> None:

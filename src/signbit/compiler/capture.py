@@ -63,6 +63,7 @@ def capture(model: nn.Module, example_input: Tensor) -> Capture:
     Raises CompileError naming every layer that the compiler refuses, or the parameter or input
     that is not finite.
     """
+    check_arguments(model, example_input)
     check_finite(model, example_input)
     captured = capture_leniently(model, example_input)
     if captured.problems:
@@ -77,11 +78,9 @@ def capture(model: nn.Module, example_input: Tensor) -> Capture:
 def capture_leniently(model: nn.Module, example_input: Tensor) -> Capture:
     """Capture as much of `model` as can be, with a list of all that the compiler refuses.
 
-    Raises CompileError only for an example that is not [N, C, H, W].
+    Raises CompileError only for an example that is not [N, C, H, W], or no module at all.
     """
-    if not isinstance(example_input, Tensor) or example_input.dim() != 4:
-        shape = getattr(example_input, "shape", type(example_input).__name__)
-        raise CompileError(f"example_input must be a tensor [N, C, H, W], got {shape}")
+    check_arguments(model, example_input)
     with evaluating(model):
         tracer = Tracer()
         try:
@@ -96,6 +95,26 @@ def capture_leniently(model: nn.Module, example_input: Tensor) -> Capture:
             other = _Builder(traced, model, example_input.new_zeros(larger)).capture()
             captured.problems += _differences(captured.graph, other.graph, model)
         return captured
+
+
+def check_arguments(model: nn.Module, example_input: Tensor) -> None:
+    """Raise CompileError unless there are a PyTorch module and an example [N, C, H, W]."""
+    if not isinstance(model, nn.Module):
+        raise CompileError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+    for path, module in model.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            raise CompileError(
+                f"{path or 'the model'} is TorchScript, which cannot be traced: compile the module "
+                "that it was made from"
+            )
+    if not isinstance(example_input, Tensor) or example_input.dim() != 4:
+        shape = getattr(example_input, "shape", type(example_input).__name__)
+        raise CompileError(f"example_input must be a tensor [N, C, H, W], got {shape}")
+    if not example_input.numel():
+        raise CompileError(
+            f"example_input needs at least one image of at least one pixel, got "
+            f"{list(example_input.shape)}"
+        )
 
 
 def check_finite(model: nn.Module, example_input: Tensor) -> None:

@@ -42,11 +42,20 @@ class CompiledModel:
         """Write a `.signbit` file, whole or not at all; returns its path. Raises OSError."""
         return emit.save(self.graph, path)
 
-    def session(self, threads: int | None = None, isa: str | None = None) -> Session:
-        """Open the program in the engine. Raises SessionError as `signbit.load` does."""
+    def session(
+        self,
+        threads: int | None = None,
+        isa: str | None = None,
+        debug: bool = False,
+        memory_limit: int | None = None,
+    ) -> Session:
+        """Open the program in the engine; the arguments and errors are those of `signbit.load`."""
         from signbit import runtime
 
-        return runtime.load(emit.emit(self.graph), threads=threads, isa=isa)
+        program = emit.emit(self.graph)
+        return runtime.load(
+            program, threads=threads, isa=isa, debug=debug, memory_limit=memory_limit
+        )
 
 
 def compile(
@@ -60,8 +69,9 @@ def compile(
     """Compile a model of binary and 8-bit layers to a bit-packed program.
 
     Args:
-        model: any module built from `signbit.nn`, batch norms, PReLUs and pooling; calibrated. It
-            is evaluated, and left in the mode it was in.
+        model: any module whose forward `torch.fx` can trace and whose convolutions and linear
+            layers are those of `signbit.nn`, calibrated; docs/operations.md lists what may stand
+            around them. It is evaluated, and left in the mode it was in.
         example_input: float32 [N, C, H, W], on which shapes are found and the result is verified.
         preprocessing: `mean` and `std`, one number a channel: with it the program also takes uint8
             pixels [N, H, W, C], as ((pixel / 255) - mean) / std.
@@ -90,11 +100,19 @@ def _preprocessing(
 ) -> tuple[np.ndarray | None, np.ndarray | None]:
     if preprocessing is None:
         return None, None
+    if not isinstance(preprocessing, Mapping):
+        kind = type(preprocessing).__name__
+        raise CompileError(f"preprocessing must be a mapping of mean and std, got {kind}")
     if set(preprocessing) != {"mean", "std"}:
-        raise CompileError(f"preprocessing needs mean and std, got {sorted(preprocessing)}")
+        raise CompileError(f"preprocessing needs mean and std, got {list(preprocessing)}")
     arrays = []
     for name in ("mean", "std"):
-        array = np.asarray(preprocessing[name], np.float32)
+        try:
+            array = np.asarray(preprocessing[name], np.float32)
+        except (TypeError, ValueError):
+            raise CompileError(
+                f"preprocessing {name} must be numbers, got {preprocessing[name]!r}"
+            ) from None
         if array.shape != (channels,):
             raise CompileError(
                 f"preprocessing {name} must have one number for each of {channels} channels, got "
