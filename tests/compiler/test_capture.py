@@ -156,6 +156,41 @@ def test_refused_functions(function, message: str) -> None:
         signbit.compile(Net(nn.Identity(), function), X)
 
 
+def hooked(layer: nn.Module, before: bool = False) -> nn.Module:
+    if before:
+        layer.register_forward_pre_hook(lambda m, inputs: (inputs[0] * 2,))
+    else:
+        layer.register_forward_hook(lambda m, inputs, output: output * 2)
+    return layer
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_hooks_of_layers_are_refused(before: bool) -> None:
+    with pytest.raises(CompileError, match=r"layer \(ReLU\): it has forward hooks, which a program"):
+        signbit.compile(Net(hooked(nn.ReLU(), before)), X)
+    with pytest.raises(CompileError, match=r"the model \(Net\): it has forward hooks"):
+        signbit.compile(hooked(Net(nn.ReLU()), before), X)
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm")
+def test_weights_that_hooks_make_are_refused() -> None:
+    conv = nn.utils.weight_norm(snn.BinaryConv2d(8, 8, 1))
+    with pytest.raises(CompileError, match=r"layer\.1 \(BinaryConv2d\): it has forward hooks"):
+        signbit.compile(Net(nn.Sequential(snn.Sign(), conv)), X)
+
+
+def test_hooks_of_blocks_and_parametrized_weights_are_compiled() -> None:
+    conv = nn.utils.parametrizations.weight_norm(snn.BinaryConv2d(8, 8, 1))
+    block = hooked(nn.Sequential(snn.Sign(), conv))
+    assert signbit.compile(Net(block), X).report.engine == "equal"
+
+
+def test_an_untraceable_model_with_hooks() -> None:
+    model = Net(hooked(nn.ReLU()), lambda x: x if x.sum() > 0 else -x)
+    found = capture_leniently(model, X)
+    assert [problem.path for problem in found.problems] == ["", "layer"]
+
+
 def test_functions_inside_a_block_name_the_block() -> None:
     class Block(nn.Module):
         def forward(self, x: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from torch import Tensor, fx, nn
 
 from signbit.compiler.functions import Call, CallError, read_call
 from signbit.compiler.ir import Graph, Node, Type, Value
-from signbit.compiler.layers import MOVING, Layer, is_leaf, read_layer
+from signbit.compiler.layers import MOVING, Layer, has_hooks, is_leaf, read_layer
 from signbit.compiler.movement import MOVES, SIZELESS, UNKNOWN, Movement
 from signbit.compiler.tracing import Extent, Recorder, Tracer, evaluating, innermost, on_device_of
 from signbit.errors import CompileError
@@ -154,6 +154,8 @@ class _Builder:
 
     def capture(self) -> Capture:
         graph = Graph(self.nodes, None, [], [])
+        if has_hooks(self.model):
+            self._refuse("", self.model, "it has forward hooks, which are no part of its forward")
         for fx_node in self.traced.graph.nodes:
             if fx_node.op == "placeholder":
                 self._input(graph, fx_node)
@@ -513,7 +515,7 @@ def _capture_by_hooks(
     def hook(path: str, module: nn.Module, inputs: tuple, output: object) -> None:
         if not isinstance(output, Tensor):
             return
-        layer = read_layer(module)
+        layer = layers[module]
         problems.extend(Problem(path, type(module).__name__, reason) for reason in layer.refused)
         sources = [value for tensor, value in seen if any(tensor is item for item in inputs)]
         kind = output_type(layer.op, sources)
@@ -521,6 +523,8 @@ def _capture_by_hooks(
         seen.append((output, value))
         graph.nodes.append(Node(layer.op, path, sources, [value], layer.attrs, layer.params))
 
+    # read before they have hooks of ours
+    layers = {module: read_layer(module) for _, module in _layers(model)}
     handles = [
         module.register_forward_hook(lambda m, i, o, path=path: hook(path, m, i, o))
         for path, module in _layers(model)

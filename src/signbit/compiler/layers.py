@@ -468,6 +468,21 @@ def known_layers() -> str:
 
 def read_layer(module: nn.Module) -> Layer:
     """Read one leaf module. Never raises for a module that the compiler refuses."""
+    layer = _read(module)
+    if has_hooks(module):
+        layer.refused.append(
+            "it has forward hooks, which a program would not run: remove them, or write what they "
+            "do into forward (old weight_norm and spectral_norm: torch.nn.utils.parametrizations)"
+        )
+    return layer
+
+
+def has_hooks(module: nn.Module) -> bool:
+    """Whether calling the module may do something else than its forward does."""
+    return bool(module._forward_hooks or module._forward_pre_hooks)
+
+
+def _read(module: nn.Module) -> Layer:
     for kind in type(module).__mro__:
         if kind in _READERS:
             if type(module).forward is not kind.forward:
