@@ -87,3 +87,46 @@ def test_other_loops_over_tensors_are_still_refused() -> None:
 
     with pytest.raises(signbit.CompileError, match="forward cannot be traced"):
         signbit.compile(Loop(), torch.randn(1, 3, 4, 4))
+
+
+class Optional(nn.Module):
+    """Takes more than images, but can do without."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = snn.QuantConv2d(3, 4, 3, padding=1)
+        self.stem.set_input_range(-3, 3)
+
+    def forward(self, x: Tensor, scale: float = 2.0, skip: Tensor | None = None, *, also=True):
+        y = self.stem(x) * scale
+        y = y + 1 if also else y
+        return y if skip is None else skip
+
+
+class Starred(Optional):
+    def forward(self, *images: Tensor, **options: object) -> Tensor:
+        return self.stem(images[0]) * len(images)
+
+
+class Several(Optional):
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        return self.stem(x) + y
+
+
+class Nothing(Optional):
+    def forward(self) -> Tensor:
+        return self.stem(torch.zeros(1, 3, 4, 4))
+
+
+@pytest.mark.parametrize("kind", [Optional, Starred])
+def test_arguments_have_their_defaults(kind: type[nn.Module]) -> None:
+    model, x = kind(), torch.randn(2, 3, 5, 6)
+    found = signbit.compile(model, x).session()(x.numpy())
+    np.testing.assert_allclose(found, model.eval()(x).detach().numpy(), rtol=1e-4, atol=1e-5)
+
+
+def test_a_model_has_one_input() -> None:
+    with pytest.raises(signbit.CompileError, match=r"Several\): it takes several inputs"):
+        signbit.compile(Several(), torch.randn(1, 3, 4, 4))
+    with pytest.raises(signbit.CompileError, match=r"Nothing\): its forward takes no images"):
+        signbit.compile(Nothing(), torch.randn(1, 3, 4, 4))

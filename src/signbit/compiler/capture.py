@@ -136,6 +136,7 @@ class _Builder:
         self.nodes: list[Node] = []
         self.values: dict[str, Value] = {}
         self.names: set[str] = set()
+        self.example_shape = tuple(example.shape)
         recorder = Recorder(traced)
         self.stopped: Exception | None = None
         try:
@@ -168,6 +169,9 @@ class _Builder:
             else:
                 self._function(fx_node)
             self._follow_in_place(fx_node)
+        if graph.input is None:
+            self._refuse("", self.model, "its forward takes no images")
+            graph.input = Value("input", Type.F32, feature_shape(self.example_shape))
         if self.stopped is not None:
             reason = str(self.stopped).splitlines()[0] if str(self.stopped) else ""
             reason = f"it fails on the example: {type(self.stopped).__name__}: {reason}"
@@ -182,10 +186,10 @@ class _Builder:
     # --- pieces ---
 
     def _input(self, graph: Graph, fx_node: fx.Node) -> None:
-        if graph.input is None:
-            graph.input = self._value(fx_node, "input", Type.F32)
-        elif fx_node in self.shapes:
+        if graph.input is not None:
             self._refuse("", self.model, "it takes several inputs: a program has one")
+        elif fx_node in self.shapes:
+            graph.input = self._value(fx_node, "input", Type.F32)
 
     def _outputs(self, graph: Graph, fx_node: fx.Node) -> None:
         found = fx_node.args[0]

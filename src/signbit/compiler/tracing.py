@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import operator
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -56,6 +57,19 @@ class Tracer(fx.Tracer):
 
     def proxy(self, node: fx.Node) -> fx.Proxy:
         return _Proxy(node, self)
+
+    def create_args_for_root(
+        self, root_fn: Callable, is_module: bool, concrete_args: object = None
+    ) -> tuple[Callable, list[object]]:
+        """Placeholders for what a call with images alone gives; the others have their defaults."""
+        kinds = inspect.Parameter
+        given = []
+        for parameter in list(inspect.signature(root_fn).parameters.values())[1:]:
+            positional = parameter.kind in (kinds.POSITIONAL_ONLY, kinds.POSITIONAL_OR_KEYWORD)
+            images = not given and (positional or parameter.kind == kinds.VAR_POSITIONAL)
+            if images or (positional and parameter.default is kinds.empty):
+                given.append(self.create_proxy("placeholder", parameter.name, (), {}))
+        return root_fn, [self.root, *given]
 
     def is_leaf_module(self, module: nn.Module, path: str) -> bool:
         return is_leaf(module) or super().is_leaf_module(module, path)
