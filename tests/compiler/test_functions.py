@@ -89,6 +89,7 @@ ELEMENTWISE = {
     "prelu": lambda m, x: F.prelu(x, m.slope) + F.prelu(x, m.one),
     "dropout": lambda m, x: F.dropout(x, 0.5, m.training),
     "numbers": lambda m, x: -(2 * x - 1) / 3 + (1 - x) - 0.25,
+    "channels": lambda m, x: x / x.shape[1] + x.size(1),
     "parameters": lambda m, x: m.gamma * x + m.slope.view(1, -1, 1, 1) - x / m.one,
     "sums and products": lambda m, x: (x - m.q(x)) * m.q(x) + x * x - (x + x),
 }
@@ -123,6 +124,12 @@ MOVEMENT = {
     "index": lambda m, x: x[:, [1, 1, 7]] + x.index_select(1, m.order)[:, :3],
     "a gate": lambda m, x: x * torch.sigmoid(m.gate(x.mean((2, 3))[:, :, None, None])),
     "expanded": lambda m, x: x * torch.sigmoid(m.gate(x.mean((2, 3), True))).expand_as(x),
+    "expanded twice": lambda m, x: (
+        (x.mean((2, 3), True).expand_as(x) + x.amax((2, 3), True).expand_as(x)) * x
+    ),
+    "expanded and alone": lambda m, x: F.silu(x.mean((2, 3), True).expand_as(x)) + x,
+    "expanded and joined": lambda m, x: torch.cat([x, x.mean((2, 3), True).expand_as(x)], 1),
+    "expanded and returned": lambda m, x: x.mean((2, 3), True).flip(1).expand_as(x),
     "one channel": lambda m, x: x * torch.sigmoid(x[:, :1]) + x[:, 3:4],
     "bits and numbers": lambda m, x: m.q(torch.cat([m.sign(x), x], 1)[:, 4:12]),
     "nearest": lambda m, x: F.interpolate(x, scale_factor=2) + F.interpolate(x, None, (2, 2)),

@@ -18,8 +18,8 @@ from torch import Tensor, fx, nn
 
 from signbit.compiler.functions import Call, CallError, read_call
 from signbit.compiler.ir import Graph, Node, Type, Value
-from signbit.compiler.layers import MOVING, Layer, has_hooks, is_leaf, read_layer
-from signbit.compiler.movement import MOVES, SIZELESS, UNKNOWN, Movement
+from signbit.compiler.layers import MOVING, Layer, has_hooks, is_leaf, read_layer, resize
+from signbit.compiler.movement import CONSTANT, MOVES, SIZELESS, UNKNOWN, Movement
 from signbit.compiler.tracing import Extent, Recorder, Tracer, evaluating, innermost, on_device_of
 from signbit.errors import CompileError
 
@@ -228,6 +228,13 @@ class _Builder:
         name = _name(fx_node)
         owner_path, owner = self._owner(fx_node)
         path = f"{owner_path}.{name}".lstrip(".")
+        if name == "squeeze" and len(fx_node.args) + len(fx_node.kwargs) == 1:
+            self._refuse(
+                owner_path,
+                owner,
+                "it calls squeeze without a dimension, which takes the batch of one image away "
+                "too: use flatten(1), or squeeze(3).squeeze(2)",
+            )
         if name in MOVES:
             call = fx_node.target
             if fx_node.op == "call_method":
@@ -244,7 +251,9 @@ class _Builder:
         for reason in layer.refused:
             self._refuse(owner_path, owner, reason)
         if layer.op in ("add", "mul") and not layer.refused:
-            sources = [self._one_pixel(source, path) for source in sources]
+            pixels = [self._one_pixel(source, path) for source in sources]
+            if any(a is b for a, b in zip(sources, pixels, strict=True)):
+                sources = pixels  # another map gives the result its size
         self._append(fx_node, path, layer, self._inputs(sources, owner_path, owner))
 
     def _argument(self, source: fx.Node) -> object:
@@ -365,7 +374,7 @@ class _Builder:
             if source in self.recorder.sizes:
                 return _plain(self.recorder.sizes[source])
             if source in self.recorder.constants:
-                return self.recorder.constants[source].cpu()
+                return Movement.constant(self.recorder.constants[source], _name(fx_node))
             moved = self.moved.get(source) if source not in self.current else None
             if moved is not None and not self.movement.is_shuffled(moved):
                 return moved
@@ -390,11 +399,18 @@ class _Builder:
         if is_layer:
             path, owner = str(fx_node.target), self.traced.get_submodule(str(fx_node.target))
         numbers = self.moved[fx_node]
-        found = self.movement.recognise(numbers) if isinstance(numbers, Tensor) else None
         name = path if is_layer else f"{path}.{_name(fx_node)}".lstrip(".")
+        repeated = self._repeated(fx_node, path, owner, name)
+        if repeated is not None:
+            self._append(fx_node, name, resize(None, None, "nearest"), repeated)
+            return
+        found = self.movement.recognise(numbers) if isinstance(numbers, Tensor) else None
         if found is None:
+            what = UNKNOWN
+            if isinstance(numbers, Tensor) and Movement.holds_constants(numbers):
+                what = CONSTANT
             self._refuse(
-                path, owner, f"it {'' if is_layer else f'calls {_name(fx_node)}, which '}{UNKNOWN}"
+                path, owner, f"it {'' if is_layer else f'calls {_name(fx_node)}, which '}{what}"
             )
             sources = self.movement.sources(numbers) if isinstance(numbers, Tensor) else []
             self._append(fx_node, name, Layer("unsupported"), sources)
@@ -419,6 +435,16 @@ class _Builder:
         numbers = self.moved.get(source)
         known = isinstance(numbers, Tensor) and source not in self.current
         return self.movement.is_flattened(numbers) if known else None
+
+    def _repeated(
+        self, fx_node: fx.Node, path: str, owner: nn.Module, name: str
+    ) -> list[Value] | None:
+        """The one pixel that a call repeats over another map, and that map (`gate.expand_as(x)`)."""
+        if _name(fx_node) != "expand_as" or not isinstance(fx_node.args[-1], fx.Node):
+            return None
+        pixel = self._one_pixel(fx_node, name)
+        like = self._read(fx_node.args[-1], path, owner)
+        return None if pixel is fx_node or like is None else [pixel, like]
 
     def _one_pixel(self, source: fx.Node | Value, path: str) -> fx.Node | Value:
         """The one pixel that a map repeats (`gate.expand_as(x)`), or the map itself."""

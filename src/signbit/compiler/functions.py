@@ -186,6 +186,8 @@ def _constant(call: Call, x: fx.Node, value: object) -> np.ndarray | None:
     """A number, or numbers a channel of `x`, as float64 [1] or [C]; None if `value` is a map."""
     if isinstance(value, fx.Node):
         return None
+    if isinstance(value, Extent) and value.source is not None and value.axis == 1:
+        value = value.number  # channels
     if isinstance(value, Extent):
         raise CallError("its number depends on the image's size: use a constant")
     if isinstance(value, Tensor):

@@ -29,6 +29,9 @@ _NAMES = (
 MOVES = frozenset(_NAMES.split())
 # those that mean the same for images of every size
 SIZELESS = {"flatten", "cat", "concat", "concatenate", "chunk", "split", "pixel_shuffle"}
+# those that put several tensors into one
+JOINING = frozenset({"cat", "concat", "concatenate", "stack", "hstack"})
+CONSTANT = "joins a constant to a map: only maps can be joined"
 UNKNOWN = (
     "moves pixels in a way that the compiler does not know: it can flatten [N, C, H, W] to "
     "[N, C * H * W], join, choose and reorder whole channels, and shuffle pixels as "
@@ -63,6 +66,18 @@ class Movement:
         # float64 holds them all, and every function that moves data takes it
         return torch.arange(base.first, base.first + count, dtype=torch.float64).reshape(shape)
 
+    @staticmethod
+    def constant(x: Tensor, name: str) -> Tensor:
+        """A constant that the call `name` is given: indices as they are, else what no map holds."""
+        if x.is_floating_point() or name in JOINING:
+            return torch.full(x.shape, torch.nan, dtype=torch.float64)
+        return x.cpu()
+
+    @staticmethod
+    def holds_constants(numbers: Tensor) -> bool:
+        """Whether not all numbers come from maps."""
+        return bool(numbers.isnan().any())
+
     def sources(self, numbers: Tensor) -> list[Value]:
         """The maps that these numbers come from, in the order in which they were handed out."""
         flat = numbers.reshape(-1).numpy()
@@ -75,7 +90,7 @@ class Movement:
 
     def recognise(self, numbers: Tensor) -> tuple[list[Value], list[Layer]] | None:
         """The maps that were moved, and the layers that move them so; None if none do."""
-        if numbers.dim() not in (2, 4) or not numbers.numel():
+        if numbers.dim() not in (2, 4) or not numbers.numel() or self.holds_constants(numbers):
             return None
         maps = numbers if numbers.dim() == 4 else numbers[:, :, None, None]
         whole = self._channels(maps)
