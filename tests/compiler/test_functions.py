@@ -280,6 +280,20 @@ def test_a_vector_is_refused_for_images_of_another_size(function: Callable) -> N
         session(np.zeros((1, 3, 16, 16), np.float32))
 
 
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda m, x: x * torch.sigmoid(m.gate(F.adaptive_avg_pool2d(x, 1))),
+        lambda m, x: torch.sigmoid(m.gate(x.mean((2, 3), True))) * m.q(x),
+        lambda m, x: m.q(x) * torch.sigmoid(m.gate(x.mean((2, 3), True))).expand_as(x),
+        lambda m, x: x.amax((2, 3), True).expand_as(x) + x,
+        lambda m, x: m.q(x) - F.interpolate(x.mean((2, 3), True), x.shape[2:]),
+    ],
+)
+def test_a_gate_of_an_example_of_one_pixel(function: Callable) -> None:
+    compiled(function, size=1)
+
+
 def test_summary_of_gates_and_moved_data() -> None:
     model = Net(lambda m, x: torch.cat([m.layer(x), F.interpolate(x, scale_factor=1)], 1) * 0.5)
     model.layer = nn.Hardswish()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from signbit.compiler.ir import READING, Graph, Node, conv_output_size
+from signbit.compiler.ir import READING, Graph, Node, Value, conv_output_size
 from signbit.errors import CompileError
 
 _LIMIT = 1 << 24  # of a length: far beyond any image, far below what overflows
@@ -28,6 +28,25 @@ def infer_shapes(graph: Graph, shape: tuple[int, int, int]) -> None:
                 f"{value.name}: this output is a vector, but has {value.shape[1]}x{value.shape[2]} "
                 "pixels for an image of this size: use the size that the model was compiled for"
             )
+
+
+def following(graph: Graph) -> set[Value]:
+    """The values of a graph, captured or lowered, whose height and width follow the image's.
+
+    All others are of one size for images of every size, as behind a global pool.
+    """
+    found = {graph.input}
+    for node in graph.nodes:
+        sources = node.inputs
+        if node.op in ("global_avg_pool", "adaptive_pool"):
+            continue
+        if node.op == "resize":
+            if node.attrs["out_h"]:
+                continue
+            sources = node.inputs[-1:]  # the map whose size it takes, or its own
+        if not found.isdisjoint(sources):
+            found.update(node.outputs)
+    return found
 
 
 def check_broadcast(node: Node, kind: str, read: tuple[int, int], spatial: tuple[int, int]) -> None:

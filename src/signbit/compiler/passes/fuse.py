@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from signbit.compiler.ir import LOWERED_OPS, READING, Graph, Node, Step, Type, Value
+from signbit.compiler.shapes import following
 
 WRITING = ("threshold", "sign", "quant8")
 _CONVOLUTIONS = ("conv_b1", "conv_q8")
@@ -46,6 +47,7 @@ class _Fusion:
         self.live: dict[Value, _Region] = {}
         self.home: dict[Value, _Region | None] = {graph.input: None}  # who wrote what is in memory
         self.done: set[Node] = set()
+        self.following = following(graph)
 
     def take(self, node: Node) -> None:
         if node in self.done:
@@ -139,10 +141,12 @@ class _Fusion:
 
     def _combine(self, node: Node) -> None:
         """Add or multiply two maps: one of them is live, the other read from memory. The live one
-        has the shape of the result; the other may be the same for all channels or pixels."""
+        has the shape of the result; the other may be the same for all channels or pixels. Where the
+        example has one pixel, so may both: then it is the one whose size follows the image's."""
         shape = node.outputs[0].shape
         pairs = [node.inputs, node.inputs[::-1]]
         pairs = [(main, other) for main, other in pairs if main.shape == shape]
+        pairs = [pair for pair in pairs if pair[0] in self.following] or pairs
         for main, other in sorted(pairs, key=lambda pair: -self._weight(pair[0])):
             region = self.live.get(main)
             if region is not None and main is not other and self._may_wait(region, other):
