@@ -120,9 +120,15 @@ def test_refused_layers(layer: nn.Module, message: str) -> None:
         (lambda x: x * torch.ones(8), r"it calls mul: its constant is \[8\]: .*\[1, 8, 1, 1\]"),
         (lambda x: x * x.size(2), r"it calls mul: its number depends on the image's size"),
         (lambda x: x.mean((2, 3), True).squeeze(), r"it calls squeeze without a .* use flatten\(1"),
-        (lambda x: torch.cat([x, torch.zeros(1, 1, 8, 8)], 1), r"it calls cat, which joins a const"),
+        (
+            lambda x: torch.cat([x, torch.zeros(1, 1, 8, 8)], 1),
+            r"it calls cat, which joins a const",
+        ),
         (lambda x: torch.cat([x, torch.arange(64).view(1, 1, 8, 8)], 1), r"cat, which joins a con"),
-        (lambda x: torch.stack([x[:, 0], torch.ones(1, 8, 8)], 1), r"stack, which joins a constant"),
+        (
+            lambda x: torch.stack([x[:, 0], torch.ones(1, 8, 8)], 1),
+            r"stack, which joins a constant",
+        ),
         (lambda x: x * float("inf"), r"it calls mul: its constant is not finite"),
         (lambda x: x / 0, r"it calls div|it calls truediv: it divides by 0"),
         (lambda x: x / x, r"it calls truediv: a map can only be divided by constants"),
@@ -170,7 +176,9 @@ def hooked(layer: nn.Module, before: bool = False) -> nn.Module:
 
 @pytest.mark.parametrize("before", [False, True])
 def test_hooks_of_layers_are_refused(before: bool) -> None:
-    with pytest.raises(CompileError, match=r"layer \(ReLU\): it has forward hooks, which a program"):
+    with pytest.raises(
+        CompileError, match=r"layer \(ReLU\): it has forward hooks, which a program"
+    ):
         signbit.compile(Net(hooked(nn.ReLU(), before)), X)
     with pytest.raises(CompileError, match=r"the model \(Net\): it has forward hooks"):
         signbit.compile(hooked(Net(nn.ReLU()), before), X)

@@ -118,8 +118,9 @@ def test_the_place_is_that_of_the_first_wrong_bit(case) -> None:
     values = reference.run(compiled.graph, x.numpy(), collect=True)[1]
     flip_weight(net.conv1)
     seen = []
-    net.bn1.register_forward_hook(lambda m, i, out: seen.append(out))
+    hook = net.bn1.register_forward_hook(lambda m, i, out: seen.append(out))
     net(x)
+    hook.remove()
     model, program = seen[0].detach().numpy(), values["sign2"]
     place = signbit.diff(net, compiled, x).first.first
     wrong = (model >= 0) != (program == 1)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 import signbit
 from signbit import nn as snn
 from signbit.compiler import reference
+from signbit.compiler.capture import capture
 from signbit.compiler.ir import Graph, Type
 from tests.compiler.build import check_in_float64
 
@@ -102,7 +103,6 @@ POOLING = {
     "mean": lambda m, x: m.head(x.mean((2, 3))) + m.head(x.mean([-1, -2])),
     "mean over a row": lambda m, x: m.head(x.flatten(2).mean(-1)),
     "amax": lambda m, x: x * x.amax((2, 3), keepdim=True),
-    "all of the map": lambda m, x: m.head(F.avg_pool2d(x, x.size(2)).view(x.size(0), -1)),
     "all of its size": lambda m, x: m.head(F.max_pool2d(x, x.shape[2:]).squeeze(3).squeeze(2)),
     "both its sides": lambda m, x: m.head(F.avg_pool2d(x, (x.size(2), x.size(3))).flatten(1)),
     "bits": lambda m, x: F.avg_pool2d(m.sign(x), 2) * m.sign(F.max_pool2d(x, 2)),
@@ -258,13 +258,74 @@ def test_moved_views_that_are_changed_in_place() -> None:
         signbit.compile(Net(seen_through), torch.randn(1, 3, 8, 8))
 
 
+def cropped_to(like: Tensor, x: Tensor) -> Tensor:
+    return x[:, :, : like.shape[2], : like.shape[3]]
+
+
 @pytest.mark.parametrize(
-    "function", [lambda m, x: x[:, :, :8, :8], lambda m, x: x.view(x.size(0), 8, 8, -1)]
+    ("function", "size"),
+    [
+        (lambda m, x: x[:, :, :8, :8], 8),
+        (lambda m, x: x.view(x.size(0), 8, 8, -1), 8),
+        (lambda m, x: x[:, :, :32, :32], 8),
+        (lambda m, x: F.interpolate(F.max_pool2d(x, 4)[:, :, :, :20], scale_factor=4), 8),
+        (lambda m, x: x.narrow(3, 0, x.shape[3]).roll(24, 3), 8),
+        (lambda m, x: x.roll(16, 3), 8),
+        (lambda m, x: torch.cat(x.split(8, 2), 1), 8),
+        (lambda m, x: torch.cat(x.chunk(2, 2), 1), 1),
+        (lambda m, x: x[:, : x.shape[2]], 8),
+        (lambda m, x: x[:1], 8),
+        (lambda m, x: x * (x.shape[2] ** 0.5), 8),
+        (lambda m, x: m.q(x.flatten(2).unflatten(2, (8, -1))), 8),
+        (
+            lambda m, x: cropped_to(
+                x, F.interpolate(F.max_pool2d(x, 2, ceil_mode=True), scale_factor=2)
+            ),
+            8,
+        ),
+    ],
 )
-def test_what_is_nothing_for_the_example_only_is_refused(function: Callable) -> None:
-    message = "call (getitem|view) does something else with images of another size"
+def test_what_is_nothing_for_the_example_only_is_refused(function: Callable, size: int) -> None:
+    message = r"call \w+ does something else with images of another size"
     with pytest.raises(signbit.CompileError, match=message):
-        signbit.compile(Net(function), torch.randn(1, 3, 8, 8))
+        signbit.compile(Net(function), torch.randn(1, 3, size, size))
+
+
+def test_layers_that_move_pixels_are_looked_at_too() -> None:
+    layer = nn.Sequential(nn.Flatten(2), nn.Unflatten(2, (8, -1)))
+    with pytest.raises(signbit.CompileError, match="does something else with images of another"):
+        signbit.compile(Net(lambda m, x: m.layer(x), layer), torch.randn(1, 3, 8, 8))
+
+
+def test_a_crop_to_the_size_of_what_was_enlarged() -> None:
+    # nothing is cropped whatever the size: two maps of one size
+    compiled(lambda m, x: cropped_to(x, m.q(x)) + x)
+
+
+ON_CHANNELS = [
+    lambda x: torch.cat(x.split([3, 5], 1), 1),
+    lambda x: x.chunk(2, dim=1)[1],
+    lambda x: torch.cat([x, x], dim=-3),
+    lambda x: x.flip(1),
+    lambda x: torch.flatten(x.mean((2, 3), True), 1),
+    lambda x: x.roll(2, dims=1),
+    lambda x: F.pixel_shuffle(x, 2),
+    lambda x: x.narrow(1, 0, 4),
+    lambda x: x[:, 2:6] + x[:, [1, 0, 3, 2]],
+]
+
+
+def test_calls_on_channels_need_no_second_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    def look(*args: object) -> None:
+        raise AssertionError("it looks at other sizes")
+
+    monkeypatch.setattr("signbit.compiler.capture._other_shapes", look)
+    x = torch.randn(1, 3, 8, 8)
+    for function in ON_CHANNELS:
+        capture(Net(lambda m, x, function=function: function(x)), x)
+    for function in (lambda m, x: x.flip(2).flip(2), lambda m, x: torch.cat(x.split(8, -1), 1)):
+        with pytest.raises(AssertionError, match="looks at other sizes"):
+            capture(Net(function), x)
 
 
 @pytest.mark.parametrize(
@@ -292,6 +353,58 @@ def test_a_vector_is_refused_for_images_of_another_size(function: Callable) -> N
 )
 def test_a_gate_of_an_example_of_one_pixel(function: Callable) -> None:
     compiled(function, size=1)
+
+
+SIDES = {
+    "rows": lambda m, x: m.head(F.avg_pool2d(x, x.size(2)).view(x.size(0), -1)),
+    "columns of a later map": lambda m, x: m.head(
+        F.avg_pool2d(m.conv(m.sign(x)), x.size()[3]).flatten(1)
+    ),
+    "greatest": lambda m, x: m.head(F.max_pool2d(x, x.shape[-1]).flatten(1)),
+    "a gate": lambda m, x: x * torch.sigmoid(m.gate(F.avg_pool2d(x, x.size(2)))),
+}
+
+
+@pytest.mark.parametrize("name", SIDES)
+def test_a_window_of_one_side_runs_at_the_examples_size(name: str) -> None:
+    model, x = Net(SIDES[name]).eval(), torch.randn(2, 3, 8, 8)
+    session = signbit.compile(model, x).session()
+    with torch.no_grad():
+        np.testing.assert_allclose(session(x.numpy()), model(x), rtol=1e-4, atol=1e-4)
+    for height, width in ((8, 9), (9, 9), (7, 8), (16, 8), (8, 16), (4, 4), (24, 24)):
+        with pytest.raises(signbit.SignbitError):
+            session(np.zeros((1, 3, height, width), np.float32))
+
+
+@pytest.mark.parametrize(
+    ("function", "size", "message"),
+    [
+        (lambda m, x: F.avg_pool2d(x, x.size(2)), (8, 8), "would hide that images of another size"),
+        (
+            lambda m, x: m.q(F.avg_pool2d(x, x.size(2))),
+            (8, 8),
+            "an output that is a map would hide",
+        ),
+        (SIDES["a gate"], (1, 1), "avg_pool2d makes a vector of a map whose size follows"),
+        (SIDES["rows"], (8, 12), r"one side of a map of 8x12: use x\.shape\[2:\], or x\.mean"),
+        (SIDES["rows"], (12, 8), r"one side of a map of 12x8|fails on the example"),
+        (lambda m, x: F.max_pool2d(x, (x.size(3), x.size(2))), (8, 8), "width for its rows"),
+        (lambda m, x: F.avg_pool2d(m.conv(m.sign(x)), (x.size(3), 8)), (8, 8), "window follows"),
+    ],
+)
+def test_windows_that_follow_a_side_otherwise_are_refused(
+    function: Callable, size: tuple[int, int], message: str
+) -> None:
+    with pytest.raises(signbit.CompileError, match=message):
+        signbit.compile(Net(function), torch.randn(1, 3, *size))
+
+
+def test_a_window_of_both_sides_is_all_of_the_map() -> None:
+    for function in (POOLING["all of its size"], POOLING["both its sides"]):
+        model, y = Net(function).eval(), torch.randn(2, 3, 5, 11)
+        session = signbit.compile(model, torch.randn(1, 3, 8, 6)).session()
+        with torch.no_grad():
+            np.testing.assert_allclose(session(y.numpy()), model(y), rtol=1e-4, atol=1e-4)
 
 
 def test_summary_of_gates_and_moved_data() -> None:

@@ -3,7 +3,7 @@
 The model is traced with `torch.fx`, the project's layers and PyTorch's own being leaves, and run
 on the example for its shapes. Everything that the compiler refuses is found in that one walk and
 reported together; nothing is left to run in real numbers behind the user's back. Where calls read
-sizes, or move data, a second walk over a larger image shows that they mean the same there.
+sizes, or move pixels, further walks over images of other sizes show that they mean the same there.
 """
 
 from __future__ import annotations
@@ -19,11 +19,14 @@ from torch import Tensor, fx, nn
 from signbit.compiler.functions import Call, CallError, read_call
 from signbit.compiler.ir import Graph, Node, Type, Value
 from signbit.compiler.layers import MOVING, Layer, has_hooks, is_leaf, read_layer, resize
-from signbit.compiler.movement import CONSTANT, MOVES, SIZELESS, UNKNOWN, Movement
+from signbit.compiler.movement import CONSTANT, MOVES, UNKNOWN, Movement, is_sizeless, reach
 from signbit.compiler.tracing import Extent, Recorder, Tracer, evaluating, innermost, on_device_of
+from signbit.compiler.vectors import lost_sizes
 from signbit.errors import CompileError
 
 _IMAGES = 2  # of the example: shapes need no more, and a model must take any number
+_FAR = 4096  # rows or columns of an image that shows what a call does beyond the numbers it names
+_MANY = 1 << 20  # pixels of such an image
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,7 @@ class Capture:
         module: the traced model, or None if it could not be traced.
         values: which graph value each traced node computes.
         model: the model itself.
+        windows: the poolings whose window follows the side of a square map (`Layer.whole`).
     """
 
     graph: Graph
@@ -55,6 +59,7 @@ class Capture:
     module: fx.GraphModule | None = None
     values: dict[str, Value] = field(default_factory=dict)
     model: nn.Module | None = None
+    windows: set[Node] = field(default_factory=set)
 
 
 def capture(model: nn.Module, example_input: Tensor) -> Capture:
@@ -90,10 +95,13 @@ def capture_leniently(model: nn.Module, example_input: Tensor) -> Capture:
         builder = _Builder(traced, model, example_input[:_IMAGES])
         captured = builder.capture()
         if not captured.problems and builder.depends_on_size():
-            n, channels, height, width = example_input.shape
-            larger = (2 if n == 1 else 1, channels, 2 * height, 2 * width)
-            other = _Builder(traced, model, example_input.new_zeros(larger)).capture()
-            captured.problems += _differences(captured.graph, other.graph, model)
+            for shape in _other_shapes(tuple(example_input.shape), builder.reach()):
+                other = _Builder(traced, model, example_input.new_zeros(shape), probing=True)
+                captured.problems += _differences(captured, other.capture())
+                if captured.problems:
+                    break
+        if not captured.problems:
+            captured.problems += _lost_sizes(captured)
         return captured
 
 
@@ -129,7 +137,9 @@ def check_finite(model: nn.Module, example_input: Tensor) -> None:
 class _Builder:
     """Turns a traced model into a graph, node by node."""
 
-    def __init__(self, traced: fx.GraphModule, model: nn.Module, example: Tensor):
+    def __init__(
+        self, traced: fx.GraphModule, model: nn.Module, example: Tensor, probing: bool = False
+    ):
         self.traced = traced
         self.model = model
         self.problems: list[Problem] = []
@@ -152,6 +162,8 @@ class _Builder:
         # each number of theirs comes from, or None where that is not known.
         self.movement = Movement()
         self.moved: dict[fx.Node, object] = {}
+        self.probing = probing  # with an image of another size than the example's
+        self.windows: set[Node] = set()
 
     def capture(self) -> Capture:
         graph = Graph(self.nodes, None, [], [])
@@ -176,12 +188,32 @@ class _Builder:
             reason = str(self.stopped).splitlines()[0] if str(self.stopped) else ""
             reason = f"it fails on the example: {type(self.stopped).__name__}: {reason}"
             self.problems.insert(0, Problem("", type(self.model).__name__, reason))
-        return Capture(graph, self.problems, self.traced, self.values, self.model)
+        return Capture(graph, self.problems, self.traced, self.values, self.model, self.windows)
 
     def depends_on_size(self) -> bool:
         """Whether calls may do something else with images of another size."""
-        names = {_name(fx_node) for fx_node in self.moved if fx_node.op != "call_module"}
-        return bool(self.recorder.sizes) or bool(names - SIZELESS)
+        return bool(self.recorder.sizes) or not all(map(self._is_sizeless, self.moved))
+
+    def reach(self) -> tuple[int, int]:
+        """By how much images must be higher and wider for a map to go beyond all that calls name.
+
+        That is twice their number where the calls name none.
+        """
+        times = [2, 2]
+        for fx_node in self.moved:
+            named = reach(_name(fx_node), fx_node.args, fx_node.kwargs)
+            for at, length in enumerate(self._shape_of_input(fx_node)[-2:]):
+                times[at] = max(times[at], named // length + 1)
+        return times[0], times[1]
+
+    def _is_sizeless(self, fx_node: fx.Node) -> bool:
+        if fx_node.args and fx_node.args[0] in self.recorder.tuples:
+            return True  # one of several maps
+        if fx_node.op != "call_module":
+            rank = len(self._shape_of_input(fx_node))
+            return bool(rank) and is_sizeless(_name(fx_node), fx_node.args, fx_node.kwargs, rank)
+        module = self.traced.get_submodule(str(fx_node.target))
+        return not isinstance(module, nn.Unflatten)
 
     # --- pieces ---
 
@@ -255,6 +287,21 @@ class _Builder:
             if any(a is b for a, b in zip(sources, pixels, strict=True)):
                 sources = pixels  # another map gives the result its size
         self._append(fx_node, path, layer, self._inputs(sources, owner_path, owner))
+        if layer.whole:
+            self._note_window(fx_node, owner_path, owner)
+
+    def _note_window(self, fx_node: fx.Node, path: str, owner: nn.Module) -> None:
+        """A pooling window whose rows and columns are one side of a map: the map must be square."""
+        height, width = self._shape_of_input(fx_node)[2:]
+        if fx_node in self.shapes:
+            self.windows.add(self.nodes[-1])
+        if height != width and not self.probing:
+            self._refuse(
+                path,
+                owner,
+                f"it calls {_name(fx_node)}: its window is one side of a map of {height}x{width}: "
+                "use x.shape[2:], or x.mean((2, 3)) or x.amax((2, 3))",
+            )
 
     def _argument(self, source: fx.Node) -> object:
         """A call's argument: a map stays a node, constants and sizes are what they are."""
@@ -376,7 +423,8 @@ class _Builder:
             if source in self.recorder.constants:
                 return Movement.constant(self.recorder.constants[source], _name(fx_node))
             moved = self.moved.get(source) if source not in self.current else None
-            if moved is not None and not self.movement.is_shuffled(moved):
+            own = _name(source) == "expand_as" or self.movement.is_shuffled(moved)
+            if moved is not None and not own:
                 return moved
             value = self._read(source, path, owner)
             if value is None or source not in self.shapes:
@@ -439,7 +487,7 @@ class _Builder:
     def _repeated(
         self, fx_node: fx.Node, path: str, owner: nn.Module, name: str
     ) -> list[Value] | None:
-        """The one pixel that a call repeats over another map, and that map (`gate.expand_as(x)`)."""
+        """The pixel that a call repeats over another map, and that map (`gate.expand_as(x)`)."""
         if _name(fx_node) != "expand_as" or not isinstance(fx_node.args[-1], fx.Node):
             return None
         pixel = self._one_pixel(fx_node, name)
@@ -479,17 +527,78 @@ def _plain(size: object) -> object:
     return size.number if isinstance(size, Extent) else size
 
 
-def _differences(graph: Graph, other: Graph, model: nn.Module) -> list[Problem]:
+def _other_shapes(
+    shape: tuple[int, ...], times: tuple[int, int]
+) -> Iterator[tuple[int, int, int, int]]:
+    """Shapes that show what the example's [N, C, H, W] does not: another number of images, odd
+    sizes, other proportions, smaller ones, and images `times` as high or wide, within bounds."""
+    n, channels, height, width = shape
+    yield 2 if n == 1 else 1, channels, 2 * height, 2 * width
+    yield 1, channels, 2 * height + 1, 3 * width + 2
+    yield 1, channels, (height + 1) // 2, (width + 1) // 2
+    most = _MANY // (height * width)
+    high, wide = min(times[0], _FAR // height, most), min(times[1], _FAR // width, most)
+    if high > 2:
+        yield 1, channels, high * height, width
+    if wide > 2:
+        yield 1, channels, height, wide * width
+
+
+def _differences(captured: Capture, other: Capture) -> list[Problem]:
     """What the model does otherwise with images of another size, as far as it takes them."""
-    for a, b in zip(graph.nodes, other.nodes, strict=False):
+    for a, b in zip(captured.graph.nodes, other.graph.nodes, strict=False):
+        sources = [[value.name for value in node.inputs] for node in (a, b)]
         if (a.op, b.op) == ("flatten", "unsupported"):
-            return []  # a vector of another length: the program will not take that size
-        index = [node.params.get("index") for node in (a, b)]
-        if (a.op, a.path, a.attrs) != (b.op, b.path, b.attrs) or not np.array_equal(*index):
-            path = a.path.rpartition(".")[0]
-            reason = f"its call {a.path} does something else with images of another size"
-            return [Problem(path, type(model.get_submodule(path)).__name__, reason)]
+            sizes = [[value.shape for value in node.inputs] for node in (a, b)]
+            if sizes[0] != sizes[1]:
+                continue  # a vector of another length: the program will not take that size
+        windows = a in captured.windows and b in other.windows
+        same = (a.op, a.path) == (b.op, b.path) and (windows or a.attrs == b.attrs)
+        if not (same and sources[0] == sources[1] and _same_params(a, b)):
+            return [_otherwise(captured.model, a)]
+    ends = [(c.graph.flat_outputs, [v.name for v in c.graph.outputs]) for c in (captured, other)]
+    if not other.problems and ends[0] != ends[1]:
+        reason = "its outputs are others with images of another size"
+        return [Problem("", type(captured.model).__name__, reason)]
     return []
+
+
+def _otherwise(model: nn.Module, node: Node) -> Problem:
+    path = node.path.rpartition(".")[0]
+    reason = f"its call {node.path} does something else with images of another size"
+    return Problem(path, type(model.get_submodule(path)).__name__, reason)
+
+
+def _same_params(a: Node, b: Node) -> bool:
+    """Whether two nodes have the same numbers; one for all channels may stand there more often."""
+    for name, array in a.params.items():
+        other = b.params.get(name)
+        if other is None or array.size == 0:
+            return other is not None
+        if array.shape == other.shape:
+            if not np.array_equal(array, other):
+                return False
+        elif name == "index" or not (array == other.flat[0]).all() or np.ptp(other) != 0:
+            return False
+    return a.params.keys() == b.params.keys()
+
+
+def _lost_sizes(captured: Capture) -> list[Problem]:
+    """Vectors that would be several pixels for other images, and nobody would notice."""
+    problems = []
+    for node, hidden in lost_sizes(captured.graph, captured.windows):
+        try:
+            path, module = node.path, captured.model.get_submodule(node.path)
+        except AttributeError:  # a call's
+            path = node.path.rpartition(".")[0]
+            module = captured.model.get_submodule(path)
+        reason = (
+            f"{node.path} makes a vector of a map whose size follows the image's, and behind it "
+            f"{hidden} would hide that images of another size do not fit: pool the map before, as "
+            "torch.nn.AdaptiveAvgPool2d(1) or x.mean((2, 3)) do, or use a convolution"
+        )
+        problems.append(Problem(path, type(module).__name__, reason))
+    return problems
 
 
 _KEEP_TYPE = ("max_pool", "flatten", "identity", "channels", "pixel_shuffle")

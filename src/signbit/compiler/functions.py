@@ -284,20 +284,30 @@ def _follows_size(*values: object) -> bool:
     return any(isinstance(n, Extent) for value in values for n in pair(value))
 
 
-def _check_global(call: Call, x: fx.Node, kernel: object, padding: object) -> None:
-    """A window that follows an image's size must cover all of its own map."""
+def _global(call: Call, x: fx.Node, kernel: object, padding: object, take_max: bool) -> Layer:
+    """Pooling with a window that follows an image's size: it must cover all of its own map."""
+    rows, columns = pair(kernel)
     shape = call.shape(x)
     whole = all(
-        isinstance(k, Extent)
-        and k.source is not None
-        and (k.factor, k.number) == (1, size)
-        and call.shape(k.source)[2:] == shape[2:]
-        for k, size in zip(pair(kernel), shape[2:], strict=True)
+        isinstance(e, Extent)
+        and e.source is not None
+        and (e.factor, e.axis in (2, 3)) == (1, True)
+        and call.shape(e.source)[2:] == shape[2:]
+        for e in (rows, columns)
     )
-    if not whole or _follows_size(padding) or pair(padding) != (0, 0):
+    if not whole or pair(padding) != (0, 0):
         raise CallError(
             "its window follows the image's size: use constants, or torch.nn.AdaptiveAvgPool2d"
         )
+    if (rows.axis, columns.axis) == (2, 3):
+        return layers.adaptive_pool(1, take_max)
+    if rows.axis != columns.axis:
+        raise CallError("its window has the map's width for its rows: use x.shape[2:]")
+    # Step by step, so that a map of no other size comes to one pixel.
+    make = layers.max_pool if take_max else layers.avg_pool
+    layer = make(rows.number, stride=1)
+    layer.whole = True
+    return layer
 
 
 def _max_pool2d(
@@ -312,8 +322,9 @@ def _max_pool2d(
 ) -> Reading:
     stride = stride or kernel_size
     if _follows_size(kernel_size, stride, padding, dilation):
-        _check_global(call, _map(x), kernel_size, padding)
-        return layers.adaptive_pool(1, True), [x]
+        if pair(dilation) != (1, 1) or return_indices:
+            raise CallError("its window follows the image's size: use x.amax((2, 3))")
+        return _global(call, _map(x), kernel_size, padding, True), [x]
     window = (kernel_size, stride, padding, dilation, ceil_mode, return_indices)
     return layers.max_pool(*window), [_map(x)]
 
@@ -329,9 +340,10 @@ def _avg_pool2d(
     divisor_override: int | None = None,
 ) -> Reading:
     stride = stride or kernel_size
-    if _follows_size(kernel_size, stride, padding) and divisor_override is None:
-        _check_global(call, _map(x), kernel_size, padding)
-        return layers.adaptive_pool(1, False), [x]
+    if _follows_size(kernel_size, stride, padding):
+        if divisor_override is not None:
+            raise CallError("its window follows the image's size: use x.mean((2, 3))")
+        return _global(call, _map(x), kernel_size, padding, False), [x]
     window = (kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
     return layers.avg_pool(*window), [_map(x)]
 

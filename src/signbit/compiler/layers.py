@@ -39,6 +39,7 @@ class Layer:
     params: dict[str, np.ndarray] = field(default_factory=dict)
     refused: list[str] = field(default_factory=list)
     before: list[Layer] = field(default_factory=list)
+    whole: bool = False
 
 
 def array(tensor: torch.Tensor) -> np.ndarray:

@@ -27,8 +27,6 @@ _NAMES = (
     "native_channel_shuffle unsafe_chunk unsafe_split ravel"
 )
 MOVES = frozenset(_NAMES.split())
-# those that mean the same for images of every size
-SIZELESS = {"flatten", "cat", "concat", "concatenate", "chunk", "split", "pixel_shuffle"}
 # those that put several tensors into one
 JOINING = frozenset({"cat", "concat", "concatenate", "stack", "hstack"})
 CONSTANT = "joins a constant to a map: only maps can be joined"
@@ -37,6 +35,61 @@ UNKNOWN = (
     "[N, C * H * W], join, choose and reorder whole channels, and shuffle pixels as "
     "torch.nn.PixelShuffle does"
 )
+
+
+# those that work along one axis: where that stands among their arguments, and its default
+_AXES = {
+    "flatten": (1, 0), "unbind": (1, 0), "flip": (1, None), "select": (1, None),
+    "narrow": (1, None), "index_select": (1, None), "split": (2, 0), "chunk": (2, 0),
+    "unsafe_split": (2, 0), "unsafe_chunk": (2, 0), "split_with_sizes": (2, 0),
+    "tensor_split": (2, 0), "roll": (2, None),
+    **dict.fromkeys(("cat", "concat", "concatenate"), (1, 0)),
+}  # fmt: skip
+# those whose numbers may lie beyond a map's edge
+_REACHING = (
+    "getitem", "narrow", "select", "roll", "split", "split_with_sizes", "tensor_split",
+    "unsafe_split",
+)  # fmt: skip
+
+
+def is_sizeless(name: str, args: tuple, kwargs: dict, rank: int) -> bool:
+    """Whether the call `name` means the same for images of every size: it works on channels.
+
+    `rank`: the dimensions of the tensor, or the tensors, that it is given.
+    """
+    if name == "pixel_shuffle":
+        return True
+    if name == "getitem" and isinstance(args[1], tuple) and len(args[1]) == 2:
+        return args[1][0] == slice(None) and isinstance(args[1][1], slice | int | list)
+    if name not in _AXES:
+        return False
+    at, axis = _AXES[name]
+    axis = args[at] if len(args) > at else axis
+    for key in ("dim", "axis", "dims", "start_dim"):
+        axis = kwargs.get(key, axis)
+    axis = axis[0] if isinstance(axis, tuple | list) and len(axis) == 1 else axis
+    if not isinstance(axis, int):
+        return False
+    return axis % rank >= 1 if name == "flatten" else axis % rank == 1
+
+
+def reach(name: str, args: tuple, kwargs: dict) -> int:
+    """The greatest number of pixels that the call `name` names; 0 if it names none."""
+    if name not in _REACHING:
+        return 0
+    named: list[int] = []
+
+    def note(item: object) -> None:
+        if isinstance(item, tuple | list):
+            for part in item:
+                note(part)
+        elif isinstance(item, slice):
+            note((item.start, item.stop, item.step))
+        elif isinstance(item, int):
+            named.append(abs(item))
+
+    note((args[1:], tuple(kwargs.values())))
+    return max(named, default=0)
 
 
 @dataclass
