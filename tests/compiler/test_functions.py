@@ -312,6 +312,7 @@ ON_CHANNELS = [
     lambda x: F.pixel_shuffle(x, 2),
     lambda x: x.narrow(1, 0, 4),
     lambda x: x[:, 2:6] + x[:, [1, 0, 3, 2]],
+    lambda x: x.mean((2, 3), True).view(x.size(0), -1),
 ]
 
 
@@ -405,6 +406,46 @@ def test_a_window_of_both_sides_is_all_of_the_map() -> None:
         session = signbit.compile(model, torch.randn(1, 3, 8, 6)).session()
         with torch.no_grad():
             np.testing.assert_allclose(session(y.numpy()), model(y), rtol=1e-4, atol=1e-4)
+
+
+def as_vector(m: Net, x: Tensor) -> Tensor:
+    """[N, 5, 1, 1] of a map of 8x8, which images of other sizes do not have."""
+    return m.layer(x.flatten(1))[:, :, None, None]
+
+
+HIDDEN = {
+    "returned": lambda m, x: as_vector(m, x),
+    "pooled": lambda m, x: F.adaptive_avg_pool2d(as_vector(m, x), 1).flatten(1),
+    "enlarged": lambda m, x: F.interpolate(F.relu(as_vector(m, x)), size=(8, 8)),
+    "followed": lambda m, x: F.interpolate(x, size=as_vector(m, x).shape[2:]),
+}
+
+
+@pytest.mark.parametrize("name", HIDDEN)
+def test_vectors_whose_size_would_be_hidden_are_refused(name: str) -> None:
+    layer = snn.QuantLinear(8 * 64, 5)
+    layer.set_input_range(-3, 3)
+    with pytest.raises(
+        signbit.CompileError, match=r"layer makes a vector .*AdaptiveAvgPool2d\(1\)"
+    ):
+        signbit.compile(Net(HIDDEN[name], layer), torch.randn(1, 3, 8, 8))
+
+
+def test_vectors_that_the_engine_checks_are_compiled() -> None:
+    def gate(m: Net, x: Tensor) -> Tensor:
+        return x * torch.sigmoid(m.layer(x.flatten(1))[:, :, None, None])
+
+    def both(m: Net, x: Tensor) -> tuple[Tensor, Tensor]:
+        y = as_vector(m, x)
+        return y.flatten(1), y
+
+    for function in (gate, both):
+        layer = snn.QuantLinear(8 * 64, 8)
+        layer.set_input_range(-3, 3)
+        session = signbit.compile(Net(function, layer), torch.randn(1, 3, 8, 8)).session()
+        for size in (7, 9, 16):
+            with pytest.raises(signbit.SignbitError):
+                session(np.zeros((1, 3, size, size), np.float32))
 
 
 def test_summary_of_gates_and_moved_data() -> None:

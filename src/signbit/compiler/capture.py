@@ -192,7 +192,9 @@ class _Builder:
 
     def depends_on_size(self) -> bool:
         """Whether calls may do something else with images of another size."""
-        return bool(self.recorder.sizes) or not all(map(self._is_sizeless, self.moved))
+        readers = {user for size in self.recorder.sizes for user in size.users}
+        others = readers - self.recorder.sizes.keys() - self.moved.keys()
+        return bool(others) or not all(map(self._is_sizeless, self.moved))
 
     def reach(self) -> tuple[int, int]:
         """By how much images must be higher and wider for a map to go beyond all that calls name.
@@ -210,10 +212,22 @@ class _Builder:
         if fx_node.args and fx_node.args[0] in self.recorder.tuples:
             return True  # one of several maps
         if fx_node.op != "call_module":
+            if _name(fx_node) in ("view", "reshape") and self._is_flattening(fx_node):
+                return True
+            if not self.recorder.sizes.keys().isdisjoint(fx_node.all_input_nodes):
+                return False
             rank = len(self._shape_of_input(fx_node))
             return bool(rank) and is_sizeless(_name(fx_node), fx_node.args, fx_node.kwargs, rank)
         module = self.traced.get_submodule(str(fx_node.target))
         return not isinstance(module, nn.Unflatten)
+
+    def _is_flattening(self, fx_node: fx.Node) -> bool:
+        """Whether a call is `x.view(x.size(0), -1)`."""
+        args = fx.node.map_arg(fx_node.args, self._argument)
+        shape = args[1] if len(args) == 2 and isinstance(args[1], tuple | list) else args[1:]
+        if len(shape) != 2 or shape[1] != -1 or not isinstance(shape[0], Extent):
+            return False
+        return shape[0].source is not None and (shape[0].axis, shape[0].factor) == (0, 1)
 
     # --- pieces ---
 
@@ -534,7 +548,7 @@ def _other_shapes(
     sizes, other proportions, smaller ones, and images `times` as high or wide, within bounds."""
     n, channels, height, width = shape
     yield 2 if n == 1 else 1, channels, 2 * height, 2 * width
-    yield 1, channels, 2 * height + 1, 3 * width + 2
+    yield 1, channels, height + 1 + height % 2, width + 3 + width % 2
     yield 1, channels, (height + 1) // 2, (width + 1) // 2
     most = _MANY // (height * width)
     high, wide = min(times[0], _FAR // height, most), min(times[1], _FAR // width, most)
