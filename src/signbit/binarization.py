@@ -30,6 +30,7 @@ from signbit.nn import (
     RSign,
     Sign,
 )
+from signbit.nn.modes import evaluating
 from signbit.quantizers import nearest_name
 
 __all__ = ["METHODS", "Binarization", "LayerChange", "Method", "binarize"]
@@ -331,7 +332,7 @@ def _calls(net: nn.Module, example: Tensor, channels: dict[nn.Module, set[int]])
 
 
 def _traced_calls(net: nn.Module, positive: set[nn.Module]) -> list[nn.Module]:
-    with _evaluating(net):
+    with evaluating(net):
         try:
             graph = fx.Tracer().trace(net)
         except Exception:  # whatever a model's own forward raises on symbolic values
@@ -351,7 +352,7 @@ def _run(net: nn.Module, example: Tensor, complaint: str, as_training_begins: bo
     norms = nullcontext()
     if as_training_begins and len(example) > 1:  # one image may have no statistics of its own
         norms = _batch_statistics(net)
-    with _evaluating(net), norms:
+    with evaluating(net), norms:
         try:
             net(x.clone())
         except BinarizeError:
@@ -359,19 +360,6 @@ def _run(net: nn.Module, example: Tensor, complaint: str, as_training_begins: bo
         except Exception as error:  # whatever a model's own forward raises
             text = (str(error).splitlines() or [""])[0]
             raise BinarizeError(f"{complaint}: {type(error).__name__}: {text}") from error
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode without gradients; every module's own mode is restored."""
-    training = [module for module in model.modules() if module.training]
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for module in training:
-            module.training = True
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from signbit.nn.modes import evaluating
 from signbit.nn.quant import QuantLayer, observing
 from signbit.quantizers import nearest_name
 
@@ -77,16 +78,12 @@ def calibrate(
     layers = {path: m for path, m in model.named_modules() if isinstance(m, QuantLayer)}
     ranges = {path: _Range(percentile if method == "percentile" else None) for path in layers}
     hooks = [layer.register_forward_pre_hook(ranges[path].hook) for path, layer in layers.items()]
-    training = [module for module in model.modules() if module.training]
     try:
-        model.eval()
-        with observing(list(layers.values())), torch.no_grad():
+        with evaluating(model), observing(list(layers.values())):
             _run(model, loader, batches)
     finally:
         for hook in hooks:
             hook.remove()
-        for module in training:
-            module.training = True
     for path, seen in ranges.items():
         if not seen.batches:
             raise ValueError(

@@ -10,7 +10,8 @@ from signbit.compiler import reference
 from signbit.compiler.capture import capture
 from signbit.compiler.ir import Graph, Node, Type, Value
 from signbit.compiler.passes import lower
-from signbit.compiler.tracing import evaluating, record
+from signbit.compiler.tracing import record
+from signbit.nn.modes import evaluating
 
 
 def conv_attrs(

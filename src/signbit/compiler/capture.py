@@ -20,9 +20,10 @@ from signbit.compiler.functions import Call, CallError, read_call
 from signbit.compiler.ir import Graph, Node, Type, Value
 from signbit.compiler.layers import MOVING, Layer, has_hooks, is_leaf, read_layer, resize
 from signbit.compiler.movement import CONSTANT, MOVES, UNKNOWN, Movement, is_sizeless, reach
-from signbit.compiler.tracing import Extent, Recorder, Tracer, evaluating, innermost, on_device_of
+from signbit.compiler.tracing import Extent, Recorder, Tracer, innermost, on_device_of
 from signbit.compiler.vectors import lost_sizes
 from signbit.errors import CompileError
+from signbit.nn.modes import evaluating
 
 _IMAGES = 2  # of the example: shapes need no more, and a model must take any number
 _FAR = 4096  # rows or columns of an image that shows what a call does beyond the numbers it names

@@ -391,7 +391,8 @@ def _in_float64(captured: Capture) -> tuple[torch.nn.Module, torch.nn.Module]:
 
 def _outputs(model: torch.nn.Module, example: torch.Tensor) -> list[np.ndarray]:
     """What the model itself gives, not its traced form."""
-    from signbit.compiler.tracing import evaluating, on_device_of
+    from signbit.compiler.tracing import on_device_of
+    from signbit.nn.modes import evaluating
 
     with evaluating(model):
         found = model(on_device_of(model, example).clone())
@@ -430,7 +431,8 @@ def values_of_model(
     captured: Capture, traced: torch.nn.Module, example: torch.Tensor
 ) -> dict[str, np.ndarray]:
     """What the traced model computes, by the names of graph values."""
-    from signbit.compiler.tracing import evaluating, record
+    from signbit.compiler.tracing import record
+    from signbit.nn.modes import evaluating
 
     with evaluating(traced):
         found = record(traced, example)
