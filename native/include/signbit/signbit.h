@@ -51,7 +51,7 @@ typedef struct signbit_session_options {
   int32_t width;   /* pixels, 1 to 2^20 */
   int32_t threads; /* 1 to 1024 */
   const char* isa; /* "avx512", "avx2", "neon_dot", "neon", "scalar": the best set allowed; NULL: the best there is */
-  uint64_t memory_limit; /* most bytes that maps, tables and packed weights may take together; 0 for no limit */
+  uint64_t memory_limit; /* most bytes that maps, tables, packed weights and the plan may take together; 0: no limit */
 } signbit_session_options;
 
 /* Version of the library, e.g. "0.1.0". */

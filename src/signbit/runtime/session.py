@@ -147,8 +147,8 @@ class Session:
             default the environment variable `SIGNBIT_ISA`, else the best that the CPU has.
         debug: in every run, look for NaN and infinity in real-valued inputs and maps; an error
             names the first layer that reads or gives one, and where. Slower.
-        memory_limit: most bytes that the maps, tables and packed weights of one input shape may
-            take together; more is a SessionError that says how many are needed. None: no limit.
+        memory_limit: most bytes that the maps, tables, packed weights and plan of one input shape
+            may take together; more is a SessionError that says how many are needed. None: no limit.
             Set one for files from strangers: a small file may ask for large maps.
 
     Raises:
