@@ -14,11 +14,9 @@ import argparse
 import csv
 import importlib
 import textwrap
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
@@ -27,7 +25,7 @@ from torch import Tensor, nn
 import signbit
 from signbit.binarization import Binarization
 from signbit.compiler.emit import emit
-from signbit.runtime.benchmark import cpu_name
+from signbit.runtime.benchmark import benchmark, cpu_name
 
 COLUMNS = (
     "network", "family", "input", "parameters", "binary_layers", "8bit_layers", "result", "bytes",
@@ -175,18 +173,12 @@ def row(network: Network, rounds: int) -> dict[str, object]:
     program = emit(compiled.graph)
     session = signbit.load(program, threads=1)
     x = network.images(1).numpy()
-    session(x)
-    times = []
-    for _ in range(rounds):
-        start = time.perf_counter()
-        session(x)
-        times.append((time.perf_counter() - start) * 1e3)
     return found | {
         "binary_layers": len(done.binary),
         "8bit_layers": len(done.eight_bit),
         "result": "verified",
         "bytes": len(program),
-        "ms": round(float(np.median(times)), 3),
+        "ms": round(benchmark(session, x, rounds=rounds)["median_ms"], 3),
     }
 
 

@@ -14,6 +14,7 @@
 
 #include "builder.h"
 #include "check.h"
+#include "maps.h"
 #include "naive.h"
 #include "signbit/signbit.h"
 
@@ -377,17 +378,6 @@ std::vector<Case> fixed_cases() {
   };
 }
 
-std::vector<std::string> instruction_sets() {
-  std::vector<std::string> sets;
-  const std::string names = signbit_instruction_sets();
-  for (size_t start = 0; start <= names.size();) {
-    const size_t end = std::min(names.find(',', start), names.size());
-    sets.push_back(names.substr(start, end - start));
-    start = end + 1;
-  }
-  return sets;
-}
-
 class Tally {
  public:
   void test(const Case& c, Random rng, const std::string& seed) {
@@ -406,7 +396,7 @@ class Tally {
   }
 
  private:
-  const std::vector<std::string> sets_ = instruction_sets();
+  const std::vector<std::string> sets_ = maps::instruction_sets();
   std::vector<int> configurations_ = std::vector<int>(sets_.size(), 0), mismatches_ = configurations_;
 };
 
