@@ -87,7 +87,10 @@ std::vector<int64_t> Planner::valid_key(const NodeInfo& n) const {
 }
 
 size_t Planner::valid_bytes(const NodeInfo& n) const {
-  return geometry(size(n.outputs[0]))->body * (is_narrow(n) ? sizeof(int16_t) : sizeof(int32_t));
+  const size_t body = geometry(size(n.outputs[0]))->body;
+  const size_t base = round_up(body, size_t(s_.kernels_->binary_vector)) * sizeof(int16_t);
+  if (!is_narrow(n)) return base + body * sizeof(int32_t);
+  return base + (n.window.in_channels / n.window.groups % 2 ? body * sizeof(int16_t) : 0);
 }
 
 // How many taps are inside the image at each position, times the channels of a sum: what `2 * matches` loses to become a
@@ -96,9 +99,8 @@ void Planner::make_valid(const NodeInfo& n, BinaryConv* conv) {
   const Window& w = n.window;
   const Size in = size(n.inputs[0]);
   const Geometry& g = *geometry(size(n.outputs[0]));
-  const bool narrow = is_narrow(n);
-  const void*& made = valid_[valid_key(n)];
-  if (!made) {
+  Valid& made = valid_[valid_key(n)];
+  if (!made.base) {
     auto inside = [](int at, int kernel, int stride, int pad, int dilation, int limit) {
       const int64_t start = int64_t(at) * stride - pad;  // of the first tap; counted below: taps before the image and before its end
       const int64_t outside = std::min<int64_t>(kernel, start < 0 ? (-start + dilation - 1) / dilation : 0);
@@ -112,22 +114,54 @@ void Planner::make_valid(const NodeInfo& n, BinaryConv* conv) {
     for (int x = 0; x < g.width; x++)
       columns.push_back(w.pad_value ? w.kernel_w
                                     : inside(x, w.kernel_w, w.stride_w, w.pad_w, w.dilation_w, in.width));
-    int16_t* valid16 = narrow ? keep<int16_t>(g.body) : nullptr;
+    const size_t vector = size_t(s_.kernels_->binary_vector);
+    const bool narrow = is_narrow(n);
+    const int channels = w.in_channels / w.groups;
+    int16_t* base = keep<int16_t>(round_up(g.body, vector));
+    int16_t* odd = narrow && channels % 2 ? keep<int16_t>(g.body) : nullptr;
     int32_t* valid32 = narrow ? nullptr : keep<int32_t>(g.body);
     for (int image = 0; image < g.batch; image++)
       for (int y = 0; y < g.height; y++)
         for (int x = 0; x < g.width; x++) {
           const size_t p = (size_t(image) * size_t(g.image_rows) + size_t(y)) * size_t(g.row_stride) + size_t(x);
-          const int valid = rows[size_t(y)] * columns[size_t(x)] * (w.in_channels / w.groups);
+          const int valid = rows[size_t(y)] * columns[size_t(x)] * channels;
+          const size_t lane = p % vector;
           if (narrow)
-            valid16[p] = int16_t(valid);
+            base[p - lane + lane % 2 * (vector / 2) + lane / 2] = int16_t(-(valid / 2));
           else
             valid32[p] = valid;
+          if (odd) odd[p] = int16_t(valid % 2);
         }
-    made = narrow ? static_cast<const void*>(valid16) : static_cast<const void*>(valid32);
+    made = {base, odd, valid32};
   }
-  conv->valid16 = narrow ? static_cast<const int16_t*>(made) : nullptr;
-  conv->valid32 = narrow ? nullptr : static_cast<const int32_t*>(made);
+  conv->base = made.base;
+  conv->odd = made.odd;
+  conv->valid32 = made.valid32;
+}
+
+// Where the epilogue is a threshold of one cut a channel, and nibble planes are written whole: `above` and `flip`.
+void Planner::make_cuts(const NodeInfo& n, BinaryConv* conv) {
+  const Window& w = n.window;
+  if (conv->valid32 || conv->odd || (w.groups > 1 && w.out_channels / w.groups % 4)) return;
+  if (n.steps.size() != 1 || StepKind(n.steps[0].code) != StepKind::kThreshold) return;
+  const std::vector<int32_t>& params = n.steps[0].params;
+  auto tensor = [&](size_t k) -> const Tensor& { return program_.tensors[size_t(params[k])]; };
+  const int32_t *low = tensor(0).i32(), *high = tensor(1).i32();
+  // Sums that fit 16 bits are beyond these limits nowhere.
+  constexpr int32_t kLeast = -32767, kMost = 32767;
+  for (int c = 0; c < w.out_channels; c++)
+    if (low[c] > kLeast && high[c] < kMost) return;  // two cuts
+  int16_t* above = keep<int16_t>(size_t(w.out_channels));
+  uint8_t* flip = keep<uint8_t>(size_t(ceil_div(w.out_channels, 4)));
+  for (int c = 0; c < w.out_channels; c++) {
+    const bool is_low = high[c] >= kMost;  // dot >= low; else dot <= high, that is not dot > high
+    // dot / 2 is an integer: dot >= low where dot / 2 > ceil(low / 2) - 1, dot > high where dot / 2 > floor(high / 2).
+    const int32_t cut = is_low ? std::clamp(low[c], kLeast, kMost) - 1 : std::clamp(high[c], kLeast, kMost);
+    above[c] = int16_t(floor_div(cut, 2));
+    flip[c / 4] = uint8_t(flip[c / 4] | (int(!is_low) ^ int(tensor(2).data[c])) << c % 4);
+  }
+  conv->above = above;
+  conv->flip = flip;
 }
 
 namespace {
@@ -247,7 +281,7 @@ int64_t Planner::band_tiles(int index, const std::vector<ConvSegment>& segments,
   const Window& w = n.window;
   const Repack* repack = repack_of_[size_t(index)];
   const Map& in = input_of(index);
-  const int64_t tiles = (int64_t(in.geometry->body) + tile - 1) / tile;
+  const int64_t tiles = (int64_t(in.geometry->end) + tile - 1) / tile;
   int planes = 1;
   for (const ConvSegment& s : segments) planes = std::max(planes, reads_of(w, s.channel, s.channels).planes());
   if (w.out_channels / w.groups <= segments[0].channels) return tiles;
@@ -271,7 +305,7 @@ void Planner::finish_conv(int index, int64_t tile, const std::vector<ConvSegment
   conv->first = keep_copy(first);
   conv->blocks = int64_t(first.size()) - 1;
   conv->band = band_tiles(index, segments, tile);
-  conv->body = input_of(index).geometry->body;
+  conv->end = input_of(index).geometry->end;
 }
 
 namespace {
@@ -330,15 +364,15 @@ void Planner::add_binary_conv(int index) {
   }
   BinaryConv c = {};
   const KernelTable* kernels = s_.kernels_;
-  const int64_t tile = kernels->binary_tile;
-  finish_conv(index, tile, segments, first, &c);
+  finish_conv(index, kMaxTile, segments, first, &c);
   make_valid(n, &c);
+  make_cuts(n, &c);
   const Epilogue* e = make_epilogue(n, is_narrow(n));
   PlanStep& step = new_step(n, "conv_b1", segments[0].mask ? "look_up_masked" : "look_up");
   step.macs_b1 = macs(n);
   step.bytes += bytes;
   s_.weight_bytes_ += bytes;
-  step.run = parallel(n, c.blocks * ((int64_t(c.body) + tile - 1) / tile),
+  step.run = parallel(n, c.blocks * ((int64_t(c.end) + kMaxTile - 1) / kMaxTile),
                       [=](int64_t begin, int64_t end, int) { kernels->binary_conv(c, *e, begin, end); });
 }
 
@@ -383,7 +417,7 @@ void Planner::add_q8_conv(int index) {
   step.macs_q8 = macs(n);
   step.bytes += bytes;
   s_.weight_bytes_ += bytes;
-  step.run = parallel(n, c.blocks * int64_t(c.body / kTile),
+  step.run = parallel(n, c.blocks * ((int64_t(c.end) + kTile - 1) / kTile),
                       [=](int64_t begin, int64_t end, int) { kernels->q8_conv(c, *e, begin, end); });
 }
 

@@ -9,12 +9,14 @@ namespace signbit {
 namespace {
 
 void clear_margins(const Map& m) {
-  const size_t margin = m.geometry->margin * m.element, body = m.geometry->body * m.element;
+  const Geometry& g = *m.geometry;
+  const size_t margin = g.margin * m.element, end = g.end * m.element;
+  const size_t behind = (g.body + g.margin) * m.element - end;
   for (int plane = 0; plane < m.planes; plane++) {
     uint8_t* start = m.body + size_t(plane) * m.plane_bytes;
     const uint8_t halo = plane + 1 == m.planes ? m.last_halo : m.halo;
     std::memset(start - margin, halo, margin);
-    std::memset(start + body, halo, margin);
+    std::memset(start + end, halo, behind);
   }
 }
 

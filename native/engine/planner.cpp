@@ -97,12 +97,13 @@ void Planner::build_geometries() {
     g.halo = halo_[{size.height, size.width}];
     g.row_stride = g.width + g.halo;
     g.image_rows = g.height + g.halo;
-    const size_t positions = size_t(g.batch) * size_t(g.image_rows) * size_t(g.row_stride);
-    if (positions > kMaxBuffer)
+    // Behind the last pixel there is only the halo of its own row and image: the margin serves for it.
+    g.end = (size_t(g.batch) * size_t(g.image_rows) - size_t(g.halo) - 1) * size_t(g.row_stride) + size_t(g.width);
+    if (g.end > kMaxBuffer)
       throw ArgumentError("maps of " + std::to_string(g.height) + "x" + std::to_string(g.width) + " pixels for " +
                           std::to_string(g.batch) + " images are too large; use a smaller image or batch");
     g.margin = round_up(size_t(g.halo) * size_t(g.row_stride) + size_t(g.halo), kTile);
-    g.body = round_up(positions, kTile);
+    g.body = round_up(g.end, kTile);
     g.plane = 2 * g.margin + g.body;
   }
 }

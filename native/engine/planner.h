@@ -122,6 +122,7 @@ class Planner {
   std::vector<int64_t> valid_key(const NodeInfo& n) const;
   size_t valid_bytes(const NodeInfo& n) const;
   void make_valid(const NodeInfo& n, BinaryConv* conv);
+  void make_cuts(const NodeInfo& n, BinaryConv* conv);
   // Memory that lives as long as the session, charged before it is allocated.
   template <typename T>
   T* keep(size_t count) {
@@ -142,7 +143,11 @@ class Planner {
   std::deque<Repack> repacks_;
   std::map<std::vector<int>, std::vector<Repack*>> repacks_of_;  // by value, resolution and strides
   std::vector<Repack*> repack_of_;  // of each node, or null where it reads its input directly
-  std::map<std::vector<int64_t>, const void*> valid_;
+  struct Valid {
+    const int16_t *base = nullptr, *odd = nullptr;
+    const int32_t* valid32 = nullptr;
+  };
+  std::map<std::vector<int64_t>, Valid> valid_;
 };
 
 }  // namespace signbit

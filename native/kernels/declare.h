@@ -20,7 +20,7 @@ static inline int64_t band_width(const Conv& c, const ConvWalk& w) {
 
 static inline ConvWalk walk_from(const Conv& c, int64_t item, size_t tile_positions) {
   ConvWalk w;
-  w.tiles = int64_t((c.body + tile_positions - 1) / tile_positions);
+  w.tiles = int64_t((c.end + tile_positions - 1) / tile_positions);
   w.start = item / (c.band * c.blocks) * c.band;
   w.width = band_width(c, w);
   const int64_t within = item - w.start * c.blocks;
@@ -39,7 +39,7 @@ static inline void advance(const Conv& c, ConvWalk* w) {
 }
 
 void binary_conv(const BinaryConv&, const Epilogue&, int64_t begin, int64_t end);
-int binary_conv_tile();
+int binary_conv_vector();
 void q8_conv(const Q8Conv&, const Epilogue&, int64_t begin, int64_t end);
 void pack_q8_quad(const int8_t* weights, uint8_t* packed);
 int q8_quad_bytes();

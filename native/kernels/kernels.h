@@ -10,7 +10,7 @@ namespace signbit {
 
 // Positions are processed in tiles of 64 or 128, so every plane's body is a multiple of 64 positions.
 constexpr int kTile = 64;
-constexpr int kMaxTile = 128;
+constexpr int kMaxTile = 128;  // of binary convolutions
 constexpr int kMaxSteps = 12;
 // Output channels of a work item of a convolution. Both are multiples of 4: a nibble plane, and an 8-bit quad, is
 // written by one call alone, and in order.
@@ -27,7 +27,8 @@ struct Geometry {
   int row_stride;     // width + halo
   int image_rows;     // height + halo
   size_t margin;      // positions, multiple of 64
-  size_t body;        // positions, multiple of 64
+  size_t end;         // one behind the last pixel
+  size_t body;        // positions: `end`, rounded up to a multiple of 64
   size_t plane;       // margin + body + margin, in positions
   uint8_t* outside;   // [body]: 0xFF where a position is not a pixel, else 0
 };
@@ -90,13 +91,20 @@ struct Conv {
   const int32_t* first;      // [blocks + 1]: where each block's segments start
   int64_t blocks;
   int64_t band;              // tiles of positions
-  size_t body;
+  size_t end;                // positions: one behind the last pixel
 };
 
 // Blocks of kBinaryChannels, a segment for each group in it. Weights of a step: [pairs], two channels a byte.
+// `valid`, of a position, is the number of its taps inside the image, times the channels of a sum: what twice the matches
+// lose to become a dot product. Positions of `base` are ordered by vectors of `binary_vector`: of each the even
+// positions, then the odd ones.
 struct BinaryConv : Conv {
-  const int16_t* valid16;    // [body]: valid taps times channels; null when sums need 32 bits
-  const int32_t* valid32;
+  const int16_t* base;       // [body, rounded up to a vector]: -floor(valid / 2); zeros when sums need 32 bits
+  const int16_t* odd;        // [body]: valid % 2; null where valid is even everywhere
+  const int32_t* valid32;    // [body]; null when sums fit 16 bits
+  // Where the epilogue is nothing but a threshold of one cut a channel, the bit is (dot / 2 > above) ^ flip; else null.
+  const int16_t* above;      // [channels]
+  const uint8_t* flip;       // [nibble planes]: a bit a channel
 };
 
 // Blocks of kQ8Channels, one segment each; it reads the planes of all groups in it, with weights of 0 where channel
@@ -169,9 +177,9 @@ constexpr int kMoveTile = 4096;  // a multiple of kTile
 // One instruction set's kernels. Ranges [begin, end) count work items; what an item is, each line says.
 struct KernelTable {
   const char* isa;
-  int32_t binary_tile;       // positions a work item of binary_conv covers
+  int32_t binary_vector;     // positions that binary_conv computes at once
   int32_t q8_quad_bytes;     // bytes that pack_q8_quad writes for four weights
-  // item: a tile of binary_tile positions of a block of output channels, numbered as Conv says
+  // item: a tile of kMaxTile positions of a block of output channels, numbered as Conv says
   void (*binary_conv)(const BinaryConv&, const Epilogue&, int64_t begin, int64_t end);
   // item: the same with tiles of kTile positions
   void (*q8_conv)(const Q8Conv&, const Epilogue&, int64_t begin, int64_t end);

@@ -25,7 +25,7 @@ const KernelTable* SIGNBIT_TABLE() {
   using namespace SIGNBIT_NS;
   static const KernelTable table = {
       SIGNBIT_NAME,
-      binary_conv_tile(),
+      binary_conv_vector(),
       q8_quad_bytes(),
       binary_conv,
       q8_conv,

@@ -23,18 +23,57 @@ static inline Bytes load_table(const uint8_t* table) {
 static inline Bytes look_up(Bytes table, Bytes index) { return _mm256_shuffle_epi8(table, index); }
 static inline Bytes add_bytes(Bytes x, Bytes y) { return _mm256_add_epi8(x, y); }
 static inline Bytes and_bytes(Bytes x, Bytes y) { return _mm256_and_si256(x, y); }
-static inline Bytes low_fields(Bytes x) { return _mm256_and_si256(x, _mm256_set1_epi8(15)); }
-static inline Bytes high_fields(Bytes x) {
-  return _mm256_and_si256(_mm256_srli_epi16(x, 4), _mm256_set1_epi8(15));
+// Keeps the compiler from reassociating sums around it: it would run out of registers.
+static inline void pin(Bytes& x) { asm("" : "+x"(x)); }
+
+// Sums of both 4-bit fields of bytes. The high fields are added with their low neighbours still beside them, in 16-bit
+// lanes: x >> 4 = high + 16 * (low of the next byte) + 256 * (high of the next byte), which fits 16 bits up to 20
+// sums of 12, and what the neighbour added is known from `low`.
+struct FieldSums {
+  Bytes low, high;
+};
+constexpr int kGroupsBeforeWidening = 20;
+static inline void add_fields(FieldSums& f, Bytes x) {
+  f.low = _mm256_add_epi8(f.low, _mm256_and_si256(x, _mm256_set1_epi8(15)));
+  pin(f.low);
+  f.high = _mm256_add_epi16(f.high, _mm256_srli_epi16(x, 4));
+  pin(f.high);
 }
-// dst[i] += bytes[i], widened.
-static inline void add_widened(uint16_t* dst, Bytes x) {
-  __m256i* d = reinterpret_cast<__m256i*>(dst);
-  __m256i low = _mm256_cvtepu8_epi16(_mm256_castsi256_si128(x));
-  __m256i high = _mm256_cvtepu8_epi16(_mm256_extracti128_si256(x, 1));
-  _mm256_storeu_si256(d, _mm256_add_epi16(_mm256_loadu_si256(d), low));
-  _mm256_storeu_si256(d + 1, _mm256_add_epi16(_mm256_loadu_si256(d + 1), high));
+
+// 16-bit numbers of kBytes positions: those at even positions, and those at odd ones.
+typedef __m256i Words;
+struct Pairs {
+  Words even, odd;
+};
+static inline void widen(const FieldSums& f, Pairs& low, Pairs& high) {
+  const __m256i byte = _mm256_set1_epi16(255);
+  low.even = _mm256_and_si256(f.low, byte);
+  low.odd = _mm256_srli_epi16(f.low, 8);
+  const __m256i alone = _mm256_sub_epi16(f.high, _mm256_slli_epi16(low.odd, 4));
+  high.even = _mm256_and_si256(alone, byte);
+  high.odd = _mm256_srli_epi16(alone, 8);
 }
+static inline Words load_words(const int16_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
+static inline void store_words(int16_t* p, Words x) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), x); }
+static inline Words add_words(Words x, Words y) { return _mm256_add_epi16(x, y); }
+static inline Words zero_words() { return _mm256_setzero_si256(); }
+static inline Words all_words(int16_t x) { return _mm256_set1_epi16(x); }
+// Both in order of their positions.
+static inline void store_in_order(int16_t* p, Pairs x) {
+  const __m256i low = _mm256_unpacklo_epi16(x.even, x.odd), high = _mm256_unpackhi_epi16(x.even, x.odd);
+  store_words(p, _mm256_permute2x128_si256(low, high, 0x20));
+  store_words(p + 16, _mm256_permute2x128_si256(low, high, 0x31));
+}
+// 0xFF in the byte of each position whose number is greater, else 0.
+static inline Bytes greater(Pairs x, Words than) {
+  const __m256i even = _mm256_cmpgt_epi16(x.even, than), odd = _mm256_cmpgt_epi16(x.odd, than);
+  return _mm256_blendv_epi8(even, odd, _mm256_set1_epi16(int16_t(0xFF00)));
+}
+static inline Bytes all_bytes(uint8_t x) { return _mm256_set1_epi8(char(x)); }
+static inline Bytes or_bytes(Bytes x, Bytes y) { return _mm256_or_si256(x, y); }
+static inline Bytes xor_bytes(Bytes x, Bytes y) { return _mm256_xor_si256(x, y); }
+static inline Bytes select_bytes(Bytes mask, Bytes x, Bytes y) { return _mm256_blendv_epi8(y, x, mask); }
+static inline void store_bytes(uint8_t* p, Bytes x) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), x); }
 
 // 8-bit dot products: kDots positions of four bytes each. Products are summed in 16-bit pairs by
 // vpmaddwd: vpmaddubsw would saturate.

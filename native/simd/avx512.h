@@ -21,17 +21,59 @@ static inline Bytes load_table(const uint8_t* table) {
 static inline Bytes look_up(Bytes table, Bytes index) { return _mm512_shuffle_epi8(table, index); }
 static inline Bytes add_bytes(Bytes x, Bytes y) { return _mm512_add_epi8(x, y); }
 static inline Bytes and_bytes(Bytes x, Bytes y) { return _mm512_and_si512(x, y); }
-static inline Bytes low_fields(Bytes x) { return _mm512_and_si512(x, _mm512_set1_epi8(15)); }
-static inline Bytes high_fields(Bytes x) {
-  return _mm512_and_si512(_mm512_srli_epi16(x, 4), _mm512_set1_epi8(15));
+// Keeps the compiler from reassociating sums around it: it would run out of registers.
+static inline void pin(Bytes& x) { asm("" : "+v"(x)); }
+
+// Sums of both 4-bit fields of bytes. The high fields are added with their low neighbours still beside them, in 16-bit
+// lanes: x >> 4 = high + 16 * (low of the next byte) + 256 * (high of the next byte), which fits 16 bits up to 20
+// sums of 12, and what the neighbour added is known from `low`.
+struct FieldSums {
+  Bytes low, high;
+};
+constexpr int kGroupsBeforeWidening = 20;
+static inline void add_fields(FieldSums& f, Bytes x) {
+  f.low = _mm512_add_epi8(f.low, _mm512_and_si512(x, _mm512_set1_epi8(15)));
+  pin(f.low);
+  f.high = _mm512_add_epi16(f.high, _mm512_srli_epi16(x, 4));
+  pin(f.high);
 }
-// dst[i] += bytes[i], widened.
-static inline void add_widened(uint16_t* dst, Bytes x) {
-  __m512i low = _mm512_cvtepu8_epi16(_mm512_castsi512_si256(x));
-  __m512i high = _mm512_cvtepu8_epi16(_mm512_extracti64x4_epi64(x, 1));
-  _mm512_storeu_si512(dst, _mm512_add_epi16(_mm512_loadu_si512(dst), low));
-  _mm512_storeu_si512(dst + 32, _mm512_add_epi16(_mm512_loadu_si512(dst + 32), high));
+
+// 16-bit numbers of kBytes positions: those at even positions, and those at odd ones.
+typedef __m512i Words;
+struct Pairs {
+  Words even, odd;
+};
+static inline void widen(const FieldSums& f, Pairs& low, Pairs& high) {
+  const __m512i byte = _mm512_set1_epi16(255);
+  low.even = _mm512_and_si512(f.low, byte);
+  low.odd = _mm512_srli_epi16(f.low, 8);
+  const __m512i alone = _mm512_sub_epi16(f.high, _mm512_slli_epi16(low.odd, 4));
+  high.even = _mm512_and_si512(alone, byte);
+  high.odd = _mm512_srli_epi16(alone, 8);
 }
+static inline Words load_words(const int16_t* p) { return _mm512_loadu_si512(p); }
+static inline void store_words(int16_t* p, Words x) { _mm512_storeu_si512(p, x); }
+static inline Words add_words(Words x, Words y) { return _mm512_add_epi16(x, y); }
+static inline Words zero_words() { return _mm512_setzero_si512(); }
+static inline Words all_words(int16_t x) { return _mm512_set1_epi16(x); }
+// Both in order of their positions.
+static inline void store_in_order(int16_t* p, Pairs x) {
+  const __m512i low = _mm512_unpacklo_epi16(x.even, x.odd), high = _mm512_unpackhi_epi16(x.even, x.odd);
+  const __m512i first = _mm512_set_epi64(11, 10, 3, 2, 9, 8, 1, 0), second = _mm512_set_epi64(15, 14, 7, 6, 13, 12, 5, 4);
+  store_words(p, _mm512_permutex2var_epi64(low, first, high));
+  store_words(p + 32, _mm512_permutex2var_epi64(low, second, high));
+}
+// 0xFF in the byte of each position whose number is greater, else 0.
+static inline Bytes greater(Pairs x, Words than) {
+  const __m512i even = _mm512_movm_epi16(_mm512_cmpgt_epi16_mask(x.even, than));
+  const __m512i odd = _mm512_movm_epi16(_mm512_cmpgt_epi16_mask(x.odd, than));
+  return _mm512_ternarylogic_epi32(_mm512_set1_epi16(int16_t(0xFF00)), odd, even, 0xCA);
+}
+static inline Bytes all_bytes(uint8_t x) { return _mm512_set1_epi8(char(x)); }
+static inline Bytes or_bytes(Bytes x, Bytes y) { return _mm512_or_si512(x, y); }
+static inline Bytes xor_bytes(Bytes x, Bytes y) { return _mm512_xor_si512(x, y); }
+static inline Bytes select_bytes(Bytes mask, Bytes x, Bytes y) { return _mm512_ternarylogic_epi32(mask, x, y, 0xCA); }
+static inline void store_bytes(uint8_t* p, Bytes x) { _mm512_storeu_si512(p, x); }
 
 // 8-bit dot products: kDots positions of four bytes each.
 constexpr int kDots = 16;

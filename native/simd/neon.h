@@ -20,13 +20,53 @@ static inline Bytes load_table(const uint8_t* table) { return vld1q_u8(table); }
 static inline Bytes look_up(Bytes table, Bytes index) { return vqtbl1q_u8(table, index); }
 static inline Bytes add_bytes(Bytes x, Bytes y) { return vaddq_u8(x, y); }
 static inline Bytes and_bytes(Bytes x, Bytes y) { return vandq_u8(x, y); }
-static inline Bytes low_fields(Bytes x) { return vandq_u8(x, vdupq_n_u8(15)); }
-static inline Bytes high_fields(Bytes x) { return vshrq_n_u8(x, 4); }
-// dst[i] += bytes[i], widened.
-static inline void add_widened(uint16_t* dst, Bytes x) {
-  vst1q_u16(dst, vaddw_u8(vld1q_u16(dst), vget_low_u8(x)));
-  vst1q_u16(dst + 8, vaddw_high_u8(vld1q_u16(dst + 8), x));
+// Keeps the compiler from reassociating sums around it: it would run out of registers.
+static inline void pin(Bytes& x) { asm("" : "+w"(x)); }
+
+// Sums of both 4-bit fields of bytes.
+struct FieldSums {
+  Bytes low, high;
+};
+constexpr int kGroupsBeforeWidening = 21;
+static inline void add_fields(FieldSums& f, Bytes x) {
+  f.low = vaddq_u8(f.low, vandq_u8(x, vdupq_n_u8(15)));
+  pin(f.low);
+  f.high = vsraq_n_u8(f.high, x, 4);
+  pin(f.high);
 }
+
+// 16-bit numbers of kBytes positions: those at even positions, and those at odd ones.
+typedef int16x8_t Words;
+struct Pairs {
+  Words even, odd;
+};
+static inline Pairs widen_bytes(Bytes x) {
+  const uint16x8_t words = vreinterpretq_u16_u8(x);
+  return {vreinterpretq_s16_u16(vandq_u16(words, vdupq_n_u16(255))), vreinterpretq_s16_u16(vshrq_n_u16(words, 8))};
+}
+static inline void widen(const FieldSums& f, Pairs& low, Pairs& high) {
+  low = widen_bytes(f.low);
+  high = widen_bytes(f.high);
+}
+static inline Words load_words(const int16_t* p) { return vld1q_s16(p); }
+static inline void store_words(int16_t* p, Words x) { vst1q_s16(p, x); }
+static inline Words add_words(Words x, Words y) { return vaddq_s16(x, y); }
+static inline Words zero_words() { return vdupq_n_s16(0); }
+static inline Words all_words(int16_t x) { return vdupq_n_s16(x); }
+// Both in order of their positions.
+static inline void store_in_order(int16_t* p, Pairs x) {
+  store_words(p, vzip1q_s16(x.even, x.odd));
+  store_words(p + 8, vzip2q_s16(x.even, x.odd));
+}
+// 0xFF in the byte of each position whose number is greater, else 0.
+static inline Bytes greater(Pairs x, Words than) {
+  return vtrn1q_u8(vreinterpretq_u8_u16(vcgtq_s16(x.even, than)), vreinterpretq_u8_u16(vcgtq_s16(x.odd, than)));
+}
+static inline Bytes all_bytes(uint8_t x) { return vdupq_n_u8(x); }
+static inline Bytes or_bytes(Bytes x, Bytes y) { return vorrq_u8(x, y); }
+static inline Bytes xor_bytes(Bytes x, Bytes y) { return veorq_u8(x, y); }
+static inline Bytes select_bytes(Bytes mask, Bytes x, Bytes y) { return vbslq_u8(mask, x, y); }
+static inline void store_bytes(uint8_t* p, Bytes x) { vst1q_u8(p, x); }
 
 #if defined(SIGNBIT_BUILD_NEON_DOT)
 // 8-bit dot products: kDots positions of four bytes each. The instruction wants both factors signed, so that a load

@@ -41,20 +41,89 @@ static inline Bytes and_bytes(const Bytes& x, const Bytes& y) {
   for (int i = 0; i < kBytes; i++) r.b[i] = x.b[i] & y.b[i];
   return r;
 }
-static inline Bytes low_fields(const Bytes& x) {
-  Bytes r;
-  for (int i = 0; i < kBytes; i++) r.b[i] = x.b[i] & 15;
+static inline void pin(const Bytes&) {}
+
+// Sums of both 4-bit fields of bytes.
+struct FieldSums {
+  Bytes low, high;
+};
+constexpr int kGroupsBeforeWidening = 21;
+static inline void add_fields(FieldSums& f, const Bytes& x) {
+  for (int i = 0; i < kBytes; i++) {
+    f.low.b[i] = uint8_t(f.low.b[i] + (x.b[i] & 15));
+    f.high.b[i] = uint8_t(f.high.b[i] + (x.b[i] >> 4));
+  }
+}
+
+// 16-bit numbers of kBytes positions: those at even positions, and those at odd ones.
+struct Words {
+  int16_t w[kBytes / 2];
+};
+struct Pairs {
+  Words even, odd;
+};
+static inline void widen(const FieldSums& f, Pairs& low, Pairs& high) {
+  for (int i = 0; i < kBytes / 2; i++) {
+    low.even.w[i] = f.low.b[2 * i];
+    low.odd.w[i] = f.low.b[2 * i + 1];
+    high.even.w[i] = f.high.b[2 * i];
+    high.odd.w[i] = f.high.b[2 * i + 1];
+  }
+}
+static inline Words load_words(const int16_t* p) {
+  Words r;
+  memcpy(r.w, p, sizeof r.w);
   return r;
 }
-static inline Bytes high_fields(const Bytes& x) {
-  Bytes r;
-  for (int i = 0; i < kBytes; i++) r.b[i] = uint8_t(x.b[i] >> 4);
+static inline void store_words(int16_t* p, const Words& x) { memcpy(p, x.w, sizeof x.w); }
+static inline Words add_words(const Words& x, const Words& y) {
+  Words r;
+  for (int i = 0; i < kBytes / 2; i++) r.w[i] = int16_t(x.w[i] + y.w[i]);
   return r;
 }
-// dst[i] += bytes[i], widened.
-static inline void add_widened(uint16_t* dst, const Bytes& x) {
-  for (int i = 0; i < kBytes; i++) dst[i] = uint16_t(dst[i] + x.b[i]);
+static inline Words all_words(int16_t x) {
+  Words r;
+  for (int i = 0; i < kBytes / 2; i++) r.w[i] = x;
+  return r;
 }
+static inline Words zero_words() { return all_words(0); }
+// Both in order of their positions.
+static inline void store_in_order(int16_t* p, const Pairs& x) {
+  for (int i = 0; i < kBytes / 2; i++) {
+    p[2 * i] = x.even.w[i];
+    p[2 * i + 1] = x.odd.w[i];
+  }
+}
+// 0xFF in the byte of each position whose number is greater, else 0.
+static inline Bytes greater(const Pairs& x, const Words& than) {
+  Bytes r;
+  for (int i = 0; i < kBytes / 2; i++) {
+    r.b[2 * i] = x.even.w[i] > than.w[i] ? 0xFF : 0;
+    r.b[2 * i + 1] = x.odd.w[i] > than.w[i] ? 0xFF : 0;
+  }
+  return r;
+}
+static inline Bytes all_bytes(uint8_t x) {
+  Bytes r;
+  memset(r.b, x, kBytes);
+  return r;
+}
+static inline Bytes or_bytes(const Bytes& x, const Bytes& y) {
+  Bytes r;
+  for (int i = 0; i < kBytes; i++) r.b[i] = x.b[i] | y.b[i];
+  return r;
+}
+static inline Bytes xor_bytes(const Bytes& x, const Bytes& y) {
+  Bytes r;
+  for (int i = 0; i < kBytes; i++) r.b[i] = x.b[i] ^ y.b[i];
+  return r;
+}
+static inline Bytes select_bytes(const Bytes& mask, const Bytes& x, const Bytes& y) {
+  Bytes r;
+  for (int i = 0; i < kBytes; i++) r.b[i] = uint8_t((x.b[i] & mask.b[i]) | (y.b[i] & ~mask.b[i]));
+  return r;
+}
+static inline void store_bytes(uint8_t* p, const Bytes& x) { memcpy(p, x.b, kBytes); }
 
 // 8-bit dot products: kDots positions of four bytes each.
 constexpr int kDots = 4;

@@ -3,12 +3,15 @@
 // Four input channels of a pixel are one byte 0..15 of a nibble plane. Two output channels share one look-up:
 // entry x of table w0 | w1 << 4 is matches(w0, x) | matches(w1, x) << 4, so weights stay at one bit each and
 // index the table directly. Bounds: a field counts at most 4 matches a look-up, so three look-ups (12 <= 15) are
-// added before the fields are split, and 21 such groups (252 <= 255) before bytes widen to 16 bits. A
-// byte outside the image has its top bit set and looks up 0. Groups of three run over taps and channels
-// alike, through a list of offsets, so that no group is left short but the very last.
+// added before the fields are split, and kGroupsBeforeWidening such groups (at most 21: 252 <= 255) before bytes
+// widen to 16 bits. A byte outside the image has its top bit set and looks up 0. Groups of three run over taps and
+// channels alike, through a list of offsets, so that no group is left short but the very last.
 //
 // Where a group of the convolution begins or ends within a nibble, the other groups' bits are cleared as they are
 // loaded. Their weight bits are 1, so that they match nothing.
+//
+// Sums start at -valid / 2 (BinaryConv::base) and count matches, so that they end as half the dot product. They stay
+// as widening leaves them, a vector's even positions before its odd ones: comparing them puts the bits back in order.
 #include "../../simd/simd.h"
 #include "../declare.h"
 #include "../epilogue/epilogue.h"
@@ -16,54 +19,52 @@
 namespace signbit {
 namespace SIGNBIT_NS {
 
-constexpr int kGroupsBeforeWidening = 21;
 constexpr int kPairs = kBinaryChannels / 2;
+constexpr int kBinaryTile = kMaxTile;
 
-// Matches of V vectors of positions with NP of the S pairs of channels that a step has weights for, into
-// out[2 * NP][kMaxTile].
+// The 16-bit sums of a channel over a tile: of each vector the even positions, then the odd ones.
+typedef int16_t Sums[kMaxTile];
+
+static inline Pairs load_pairs(const int16_t* p) { return {load_words(p), load_words(p + kBytes / 2)}; }
+static inline Pairs add_pairs(Pairs x, Pairs y) { return {add_words(x.even, y.even), add_words(x.odd, y.odd)}; }
+static inline void store_pairs(int16_t* p, Pairs x) {
+  store_words(p, x.even);
+  store_words(p + kBytes / 2, x.odd);
+}
+
+// `base` plus the matches of V vectors of positions with NP of the S pairs of channels that a step has weights for, into
+// out[2 * NP]. Needs V * NP * 3 vectors for sums, and a few more.
 template <int V, int NP, int S, bool kMasked>
-static inline __attribute__((always_inline)) void count_matches(const ConvSegment& s, const uint8_t* in,
-                                                                const uint8_t* w, uint16_t (*out)[kMaxTile]) {
+static inline __attribute__((always_inline)) void count_matches(const ConvSegment& s, const uint8_t* in, const uint8_t* w,
+                                                                const int16_t* base, Sums* out) {
   const int32_t* offset = s.offset;
   const int steps = s.steps;
-  for (int j = 0; j < 2 * NP; j++)
-    for (int i = 0; i < V * kBytes; i++) out[j][i] = 0;
-  Bytes low[V][NP], high[V][NP];
-  auto clear = [&] {
-    for (int i = 0; i < V; i++)
-      for (int j = 0; j < NP; j++) low[i][j] = high[i][j] = zero_bytes();
-  };
-  auto widen = [&] {
-    for (int i = 0; i < V; i++)
-      for (int j = 0; j < NP; j++) {
-        add_widened(&out[2 * j][i * kBytes], low[i][j]);
-        add_widened(&out[2 * j + 1][i * kBytes], high[i][j]);
-      }
-  };
+  FieldSums fields[V][NP];
   Bytes sum[V][NP];
   auto look_up_step = [&](int k, bool first) __attribute__((always_inline)) {
     Bytes x[V];
     for (int i = 0; i < V; i++) {
       x[i] = load_bytes(in + offset[k] + i * kBytes);
       if (kMasked) x[i] = and_bytes(x[i], load_table(kMaskTable.entry[s.mask[k]]));
+      if (NP > 1) pin(x[i]);  // loaded once; for one look-up it may stay that instruction's operand
     }
     for (int j = 0; j < NP; j++) {
       const Bytes table = load_table(kPairTable.entry[w[size_t(k) * S + j]]);
       for (int i = 0; i < V; i++) {
         const Bytes m = look_up(table, x[i]);
         sum[i][j] = first ? m : add_bytes(sum[i][j], m);
+        pin(sum[i][j]);
       }
     }
   };
   auto split = [&]() __attribute__((always_inline)) {
     for (int i = 0; i < V; i++)
-      for (int j = 0; j < NP; j++) {
-        low[i][j] = add_bytes(low[i][j], low_fields(sum[i][j]));
-        high[i][j] = add_bytes(high[i][j], high_fields(sum[i][j]));
-      }
+      for (int j = 0; j < NP; j++) add_fields(fields[i][j], sum[i][j]);
   };
   for (int k = 0; k < steps;) {
-    clear();
+    const bool first = k == 0;
+    for (int i = 0; i < V; i++)
+      for (int j = 0; j < NP; j++) fields[i][j].low = fields[i][j].high = zero_bytes();
     const int whole = (steps - k) / 3;
     for (int left = whole < kGroupsBeforeWidening ? whole : kGroupsBeforeWidening; left > 0; left--, k += 3) {
       look_up_step(k, true);
@@ -77,76 +78,138 @@ static inline __attribute__((always_inline)) void count_matches(const ConvSegmen
       k = steps;
       split();
     }
-    widen();
+    for (int i = 0; i < V; i++) {
+      const int16_t* start = base + i * kBytes;
+      for (int j = 0; j < NP; j++) {
+        Pairs low, high;
+        widen(fields[i][j], low, high);
+        int16_t *to_low = out[2 * j] + i * kBytes, *to_high = out[2 * j + 1] + i * kBytes;
+        store_pairs(to_low, add_pairs(load_pairs(first ? start : to_low), low));
+        store_pairs(to_high, add_pairs(load_pairs(first ? start : to_high), high));
+      }
+    }
   }
 }
 
-template <int N>
-static inline void finish(const BinaryConv& c, const Epilogue& e, int channel, size_t p,
-                          const uint16_t* matches) {
-  if (c.valid16) {
-    const int16_t* valid = c.valid16 + p;
-    int16_t v[N];
-    for (int i = 0; i < N; i++) v[i] = int16_t(2 * matches[i] - valid[i]);
-    run_epilogue<N, int16_t>(e, channel, p, v);
-  } else {
-    const int32_t* valid = c.valid32 + p;
-    int32_t v[N];
-    for (int i = 0; i < N; i++) v[i] = 2 * int32_t(matches[i]) - valid[i];
-    run_epilogue<N, int32_t>(e, channel, p, v);
-  }
-}
-
+// As many vectors of positions as one pass takes, and of pairs of channels: what the registers hold, with as few loads a
+// look-up as can be. Fewer vectors leave room for more pairs.
 #if defined(SIGNBIT_BUILD_AVX512) || defined(SIGNBIT_BUILD_NEON) || defined(SIGNBIT_BUILD_NEON_DOT)
-constexpr int kVectors = 2, kPairsAtOnce = 4;  // 32 registers: 24 sums, 2 activations, a table
+constexpr int kVectors = 2;  // 32 registers
+constexpr int pairs_at_once(int) { return 4; }
 #else
-constexpr int kVectors = 2, kPairsAtOnce = 2;  // 16 registers
+constexpr int kVectors = 4;  // 16 registers
+constexpr int pairs_at_once(int vectors) { return vectors > 2 ? 1 : vectors == 2 ? 2 : 4; }
 #endif
-constexpr int kPositions = kVectors * kBytes;  // 128, 64 or 32: less than a tile is computed in parts
+
+template <int V, int S, bool kMasked>
+static inline __attribute__((always_inline)) void count_pairs(const ConvSegment& s, const uint8_t* in, const int16_t* base,
+                                                              Sums* out) {
+  constexpr int NP = pairs_at_once(V) < S ? pairs_at_once(V) : S;
+  for (int j = 0; j < S; j += NP) count_matches<V, NP, S, kMasked>(s, in, s.weights + j, base, out + 2 * j);
+}
 
 template <int V, bool kMasked>
-static inline void segment_matches(const ConvSegment& s, const uint8_t* in, uint16_t (*out)[kMaxTile]) {
-  if (s.pairs == 1) {
-    count_matches<V, 1, 1, kMasked>(s, in, s.weights, out);
-  } else if (s.pairs == 2) {
-    count_matches<V, 2, 2, kMasked>(s, in, s.weights, out);
-  } else {
-    for (int j = 0; j < kPairs; j += kPairsAtOnce)
-      count_matches<V, kPairsAtOnce, kPairs, kMasked>(s, in, s.weights + j, out + 2 * j);
+static void segment_matches(const ConvSegment& s, const uint8_t* in, const int16_t* base, Sums* out) {
+  if (s.pairs == 1)
+    count_pairs<V, 1, kMasked>(s, in, base, out);
+  else if (s.pairs == 2)
+    count_pairs<V, 2, kMasked>(s, in, base, out);
+  else
+    count_pairs<V, kPairs, kMasked>(s, in, base, out);
+}
+
+template <bool kMasked>
+static inline void count(const ConvSegment& s, const uint8_t* in, const int16_t* base, Sums* out, int vectors) {
+  for (int done = 0, left = vectors; left > 0;) {
+    // A lone vector behind four is slow: three and two are faster.
+    const int now = left <= kVectors ? left : left == kVectors + 1 && kVectors > 2 ? kVectors - 1 : kVectors;
+    const uint8_t* from = in + done * kBytes;
+    Sums* to = reinterpret_cast<Sums*>(&out[0][done * kBytes]);
+    const int16_t* start = base + done * kBytes;
+    if (now == 1) segment_matches<1, kMasked>(s, from, start, to);
+    if (now == 2) segment_matches<2, kMasked>(s, from, start, to);
+#if !(defined(SIGNBIT_BUILD_AVX512) || defined(SIGNBIT_BUILD_NEON) || defined(SIGNBIT_BUILD_NEON_DOT))
+    if (now == 3) segment_matches<3, kMasked>(s, from, start, to);
+    if (now == 4) segment_matches<4, kMasked>(s, from, start, to);
+#endif
+    done += now;
+    left -= now;
   }
 }
 
+// The whole epilogue is a threshold of one cut: sums to bits, a nibble plane at a time.
+static inline void write_nibbles(const BinaryConv& c, const Epilogue& e, const ConvSegment& s, size_t position,
+                                 const Sums* sums, int vectors) {
+  const EpilogueStep& step = e.steps[0];
+  for (int j = 0; j < s.channels; j += 4) {
+    const int channel = s.channel + j, plane = channel / 4, channels = s.channels - j < 4 ? s.channels - j : 4;
+    uint8_t* dst = step.data + size_t(plane) * step.plane + position;
+    const Bytes flip = all_bytes(c.flip[plane]);
+    const Bytes halo = all_bytes(plane == (e.channels - 1) / 4 ? step.last_halo : step.halo);
+    for (int i = 0; i < vectors; i++) {
+      Bytes bits = flip;
+      for (int k = 0; k < channels; k++) {
+        const Bytes above = greater(load_pairs(sums[j + k] + i * kBytes), all_words(c.above[channel + k]));
+        bits = xor_bytes(bits, and_bytes(above, all_bytes(uint8_t(1 << k))));
+      }
+      store_bytes(dst + i * kBytes, select_bytes(load_bytes(e.outside + position + size_t(i) * kBytes), halo, bits));
+    }
+  }
+}
+
+// Dot products of N positions in their order, through the epilogue.
 template <int N>
-static void run_tile(const BinaryConv& c, const Epilogue& e, const ConvSegment& s, size_t position) {
-  alignas(64) uint16_t out[kBinaryChannels][kMaxTile];
-  constexpr int kStep = N < kPositions ? N : kPositions;
-  for (int i = 0; i < N; i += kStep) {
-    uint16_t(*part)[kMaxTile] = reinterpret_cast<uint16_t(*)[kMaxTile]>(&out[0][i]);
-    const uint8_t* in = s.input + position + i;
-    if (s.mask)
-      segment_matches<kStep / kBytes, true>(s, in, part);
-    else
-      segment_matches<kStep / kBytes, false>(s, in, part);
+static void finish(const BinaryConv& c, const Epilogue& e, int channel, size_t p, const int16_t* sums) {
+  alignas(64) int16_t v[N];
+  if (c.valid32) {
+    for (int i = 0; i < N; i += kBytes) store_in_order(v + i, load_pairs(sums + i));
+    const int32_t* valid = c.valid32 + p;
+    int32_t wide[N];
+    for (int i = 0; i < N; i++) wide[i] = 2 * int32_t(uint16_t(v[i])) - valid[i];
+    run_epilogue<N, int32_t>(e, channel, p, wide);
+    return;
   }
-  for (int j = 0; j < s.channels; j++) finish<N>(c, e, s.channel + j, position, out[j]);
+  for (int i = 0; i < N; i += kBytes) {
+    const Pairs half = load_pairs(sums + i);
+    store_in_order(v + i, add_pairs(half, half));
+  }
+  if (c.odd)
+    for (int i = 0; i < N; i++) v[i] = int16_t(v[i] - c.odd[p + size_t(i)]);
+  run_epilogue<N, int16_t>(e, channel, p, v);
 }
 
-constexpr int kBinaryTile = kPositions > kTile ? kPositions : kTile;
+static void run_tile(const BinaryConv& c, const Epilogue& e, const ConvSegment& s, size_t position) {
+  alignas(64) int16_t out[kBinaryChannels][kMaxTile];
+  const size_t left = c.end - position;
+  const int vectors = left < kMaxTile ? int((left + kBytes - 1) / kBytes) : kMaxTile / kBytes;
+  const int16_t* base = c.base + position;
+  if (s.mask)
+    count<true>(s, s.input + position, base, out, vectors);
+  else
+    count<false>(s, s.input + position, base, out, vectors);
+  if (c.above) return write_nibbles(c, e, s, position, out, vectors);
+  constexpr int kHalf = kMaxTile / 2, kQuarter = kHalf > kBytes ? kMaxTile / 4 : kBytes;
+  for (int j = 0; j < s.channels; j++) {
+    const int channel = s.channel + j, n = vectors * kBytes;
+    int done = 0;
+    if (n == kMaxTile) {
+      finish<kMaxTile>(c, e, channel, position, out[j]);
+      continue;
+    }
+    for (; n - done >= kHalf; done += kHalf) finish<kHalf>(c, e, channel, position + size_t(done), out[j] + done);
+    for (; n - done > 0; done += kQuarter) finish<kQuarter>(c, e, channel, position + size_t(done), out[j] + done);
+  }
+}
 
 void binary_conv(const BinaryConv& c, const Epilogue& e, int64_t begin, int64_t end) {
   ConvWalk at = walk_from(c, begin, kBinaryTile);
   for (int64_t i = begin; i < end; i++, advance(c, &at)) {
     const size_t position = size_t(at.start + at.tile) * kBinaryTile;
-    for (int32_t k = c.first[at.block]; k < c.first[at.block + 1]; k++) {
-      if (c.body - position >= kBinaryTile)
-        run_tile<kBinaryTile>(c, e, c.segments[k], position);
-      else
-        run_tile<kTile>(c, e, c.segments[k], position);
-    }
+    for (int32_t k = c.first[at.block]; k < c.first[at.block + 1]; k++) run_tile(c, e, c.segments[k], position);
   }
 }
 
-int binary_conv_tile() { return kBinaryTile; }
+int binary_conv_vector() { return kBytes; }
 
 }  // namespace SIGNBIT_NS
 }  // namespace signbit
