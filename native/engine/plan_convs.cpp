@@ -382,36 +382,58 @@ void Planner::add_q8_conv(int index) {
   const KernelTable* kernels = s_.kernels_;
   std::vector<int32_t> first;
   std::vector<ConvSegment> segments = make_segments(index, kQ8Channels, false, &first);
-  const size_t quad_bytes = size_t(kernels->q8_quad_bytes);
-  size_t bytes = 0;
-  for (const ConvSegment& s : segments) bytes += size_t(s.steps) * size_t(kQ8Channels) * quad_bytes;
   const int8_t* file = reinterpret_cast<const int8_t*>(program_.tensors[size_t(n.params[0])].data);
-  uint8_t* packed = keep<uint8_t>(bytes);
   int32_t* correction = keep<int32_t>(size_t(w.out_channels));
+  const int pack = kernels->q8_pack;
+  Q8Runs* runs = keep<Q8Runs>(segments.size() * size_t(kQ8Channels / pack));
+  const size_t step_bytes = size_t(pack) * size_t(kernels->q8_quad_bytes);
   const int in_group = w.in_channels / w.groups, in_file = (in_group + 3) / 4 * 4, taps = w.kernel_h * w.kernel_w;
+  size_t bytes = 0;
+  Q8Runs* next_runs = runs;
+  std::vector<int8_t> quads;  // [steps][pack][4]
+  std::vector<int32_t> order, offset;
+  std::vector<uint8_t> packed;
   for (ConvSegment& s : segments) {
-    s.weights = packed;
     const Reads reads = reads_of(w, s.channel, s.channels);
-    // the first plane's first channel, counted from the first of each output channel's own group
-    int own[kQ8Channels];
-    for (int j = 0; j < s.channels; j++) own[j] = 4 * reads.plane() - reads_of(w, s.channel + j, 1).first;
-    for (int tap = 0; tap < taps; tap++)
-      for (int plane = 0; plane < reads.planes(); plane++)
-        for (int j = 0; j < kQ8Channels; j++, packed += quad_bytes) {
-          int8_t quad[4] = {0, 0, 0, 0};
-          if (j < s.channels) {
-            const int8_t* row = file + (size_t(s.channel + j) * size_t(taps) + size_t(tap)) * size_t(in_file);
-            const int at = own[j] + 4 * plane;
+    offset.clear();
+    packed.clear();
+    bool in_order = true;
+    for (int first_channel = 0; first_channel < kQ8Channels; first_channel += pack) {
+      quads.assign(size_t(s.steps) * size_t(pack) * 4, 0);
+      for (int j = 0; j < pack; j++) {
+        if (first_channel + j >= s.channels) continue;
+        const int channel = s.channel + first_channel + j;
+        // the first plane's first channel, counted from the first of this output channel's own group
+        const int own = 4 * reads.plane() - reads_of(w, channel, 1).first;
+        const int8_t* row = file + size_t(channel) * size_t(taps) * size_t(in_file);
+        int8_t* quad = quads.data() + 4 * j;
+        for (int tap = 0; tap < taps; tap++, row += in_file)
+          for (int plane = 0; plane < reads.planes(); plane++, quad += 4 * pack) {
+            const int at = own + 4 * plane;
             for (int b = 0; b < 4; b++)
               if (at + b >= 0 && at + b < in_group) quad[b] = row[at + b];
-            correction[s.channel + j] += (quad[0] + quad[1] + quad[2] + quad[3]) * w.zero_point;
+            correction[channel] += (quad[0] + quad[1] + quad[2] + quad[3]) * w.zero_point;
           }
-          kernels->pack_q8_quad(quad, packed);
-        }
+      }
+      const size_t start = packed.size();
+      packed.resize(start + 2 * size_t(s.steps) * step_bytes);
+      order.resize(2 * size_t(s.steps));
+      const int32_t steps = kernels->pack_q8(quads.data(), s.steps, packed.data() + start, order.data(), next_runs++);
+      packed.resize(start + size_t(steps) * step_bytes);
+      in_order = in_order && pack == kQ8Channels && steps == s.steps;
+      for (int32_t k = 0; k < steps; k++) {
+        in_order = in_order && order[size_t(k)] == k;
+        offset.push_back(s.offset[order[size_t(k)]]);
+      }
+    }
+    bytes += packed.size();
+    s.weights = keep_copy(packed);
+    if (!in_order) s.offset = keep_copy(offset);
   }
   Q8Conv c = {};
   finish_conv(index, kTile, segments, first, &c);
   c.correction = correction;
+  c.runs = runs;
   const Epilogue* e = make_epilogue(n, false);
   PlanStep& step = new_step(n, "conv_q8", "dot");
   step.macs_q8 = macs(n);

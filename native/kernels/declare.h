@@ -41,8 +41,9 @@ static inline void advance(const Conv& c, ConvWalk* w) {
 void binary_conv(const BinaryConv&, const Epilogue&, int64_t begin, int64_t end);
 int binary_conv_vector();
 void q8_conv(const Q8Conv&, const Epilogue&, int64_t begin, int64_t end);
-void pack_q8_quad(const int8_t* weights, uint8_t* packed);
+int32_t pack_q8(const int8_t* weights, int32_t steps, uint8_t* packed, int32_t* order, Q8Runs* runs);
 int q8_quad_bytes();
+int q8_pack();
 void pointwise(const uint8_t* src, size_t src_plane, size_t body, const Epilogue&, int64_t begin,
                int64_t end);
 void pointwise_b1(const uint8_t* src, size_t src_plane, size_t body, const Epilogue&, int64_t begin,

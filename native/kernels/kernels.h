@@ -107,10 +107,19 @@ struct BinaryConv : Conv {
   const uint8_t* flip;       // [nibble planes]: a bit a channel
 };
 
+// Steps of a segment that are summed in 16 bits before they widen, where an instruction set does so (pack_q8): so many runs
+// of each length, the longest first.
+constexpr int kMaxRun = 4;
+struct Q8Runs {
+  int32_t count[kMaxRun + 1];  // by length
+};
+
 // Blocks of kQ8Channels, one segment each; it reads the planes of all groups in it, with weights of 0 where channel
-// and group differ. Weights of a step: [4 channels][quad_bytes].
+// and group differ. Weights, for each q8_pack channels of a block one behind the other: [steps][q8_pack][quad_bytes], and
+// so the offsets of the steps, whose number and order may differ.
 struct Q8Conv : Conv {
   const int32_t* correction; // [channels]: zero_point * sum of the channel's weights, subtracted
+  const Q8Runs* runs;        // [blocks][kQ8Channels / q8_pack]
 };
 
 // Work on rows: an item is a band of `band_rows` rows of a plane's result, counted through all its images.
@@ -178,12 +187,15 @@ constexpr int kMoveTile = 4096;  // a multiple of kTile
 struct KernelTable {
   const char* isa;
   int32_t binary_vector;     // positions that binary_conv computes at once
-  int32_t q8_quad_bytes;     // bytes that pack_q8_quad writes for four weights
+  int32_t q8_quad_bytes;     // bytes that pack_q8 writes for four weights
+  int32_t q8_pack;           // output channels that pack_q8 packs, a divisor of kQ8Channels
   // item: a tile of kMaxTile positions of a block of output channels, numbered as Conv says
   void (*binary_conv)(const BinaryConv&, const Epilogue&, int64_t begin, int64_t end);
   // item: the same with tiles of kTile positions
   void (*q8_conv)(const Q8Conv&, const Epilogue&, int64_t begin, int64_t end);
-  void (*pack_q8_quad)(const int8_t* weights, uint8_t* packed);
+  // Packs weights [steps][q8_pack][4] for q8_conv: in an order of its own, some steps twice with parts of their weights.
+  // `order` receives the step that each packed one reads. Returns their number, at most 2 * steps.
+  int32_t (*pack_q8)(const int8_t* weights, int32_t steps, uint8_t* packed, int32_t* order, Q8Runs* runs);
   // item: (block of 4 channels) * tiles + tile
   void (*pointwise)(const uint8_t* src, size_t src_plane, size_t body, const Epilogue&, int64_t begin,
                     int64_t end);

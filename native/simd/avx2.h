@@ -34,10 +34,9 @@ struct FieldSums {
 };
 constexpr int kGroupsBeforeWidening = 20;
 static inline void add_fields(FieldSums& f, Bytes x) {
-  f.low = _mm256_add_epi8(f.low, _mm256_and_si256(x, _mm256_set1_epi8(15)));
-  pin(f.low);
-  f.high = _mm256_add_epi16(f.high, _mm256_srli_epi16(x, 4));
-  pin(f.high);
+  const Bytes low = _mm256_and_si256(x, _mm256_set1_epi8(15)), high = _mm256_srli_epi16(x, 4);
+  asm("vpaddb %1, %0, %0" : "+x"(f.low) : "x"(low));  // in place, which spares the loop copies of registers
+  asm("vpaddw %1, %0, %0" : "+x"(f.high) : "x"(high));
 }
 
 // 16-bit numbers of kBytes positions: those at even positions, and those at odd ones.
@@ -75,35 +74,28 @@ static inline Bytes xor_bytes(Bytes x, Bytes y) { return _mm256_xor_si256(x, y);
 static inline Bytes select_bytes(Bytes mask, Bytes x, Bytes y) { return _mm256_blendv_epi8(y, x, mask); }
 static inline void store_bytes(uint8_t* p, Bytes x) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), x); }
 
-// 8-bit dot products: kDots positions of four bytes each. Products are summed in 16-bit pairs by
-// vpmaddwd: vpmaddubsw would saturate.
+// 8-bit dot products: kDots positions of four bytes each. vpmaddubsw saturates where two products of a sign exceed 16 bits:
+// steps are packed in runs whose sums cannot (pack_runs), and widen once a run.
+#define SIGNBIT_DOT_RUNS
 constexpr int kDots = 8;
-constexpr int kQuadBytes = 8;
+constexpr int kQuadBytes = 4;
 typedef __m256i Dots;
-struct Quads {
-  __m256i even, odd;
-};
+typedef __m256i Quads;
+typedef __m256i RunSums;  // of a run: two 16-bit sums a position
 static inline Dots zero_dots() { return _mm256_setzero_si256(); }
-static inline Quads load_quads(const uint8_t* p) {
-  __m256i x = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
-  Quads r;
-  r.even = _mm256_and_si256(x, _mm256_set1_epi16(255));
-  r.odd = _mm256_srli_epi16(x, 8);
-  return r;
+static inline Quads load_quads(const uint8_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
+static inline Words multiply(Quads x, const uint8_t* packed) {
+  int32_t w;
+  memcpy(&w, packed, 4);
+  return _mm256_maddubs_epi16(x, _mm256_set1_epi32(w));
 }
-static inline Dots add_dots(Dots sum, const Quads& x, const uint8_t* packed) {
-  int32_t w[2];
-  memcpy(w, packed, 8);
-  sum = _mm256_add_epi32(sum, _mm256_madd_epi16(x.even, _mm256_set1_epi32(w[0])));
-  return _mm256_add_epi32(sum, _mm256_madd_epi16(x.odd, _mm256_set1_epi32(w[1])));
+static inline Dots add_run(Dots sum, RunSums run) {
+  return _mm256_add_epi32(sum, _mm256_madd_epi16(run, _mm256_set1_epi16(1)));
 }
 static inline void store_dots(int32_t* dst, Dots x) {
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(dst), x);
 }
-static inline void pack_quad(const int8_t* w, uint8_t* packed) {
-  const int16_t even_odd[4] = {w[0], w[2], w[1], w[3]};
-  memcpy(packed, even_odd, 8);
-}
+static inline void pack_quad(const int8_t* w, uint8_t* packed) { memcpy(packed, w, 4); }
 
 }  // namespace SIGNBIT_NS
 }  // namespace signbit

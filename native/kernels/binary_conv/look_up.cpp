@@ -38,18 +38,19 @@ template <int V, int NP, int S, bool kMasked>
 static inline __attribute__((always_inline)) void count_matches(const ConvSegment& s, const uint8_t* in, const uint8_t* w,
                                                                 const int16_t* base, Sums* out) {
   const int32_t* offset = s.offset;
-  const int steps = s.steps;
+  const uint8_t* mask = s.mask;
   FieldSums fields[V][NP];
   Bytes sum[V][NP];
   auto look_up_step = [&](int k, bool first) __attribute__((always_inline)) {
     Bytes x[V];
+    const uint8_t* seen = in + offset[k];
     for (int i = 0; i < V; i++) {
-      x[i] = load_bytes(in + offset[k] + i * kBytes);
-      if (kMasked) x[i] = and_bytes(x[i], load_table(kMaskTable.entry[s.mask[k]]));
+      x[i] = load_bytes(seen + i * kBytes);
+      if (kMasked) x[i] = and_bytes(x[i], load_table(kMaskTable.entry[mask[k]]));
       if (NP > 1) pin(x[i]);  // loaded once; for one look-up it may stay that instruction's operand
     }
     for (int j = 0; j < NP; j++) {
-      const Bytes table = load_table(kPairTable.entry[w[size_t(k) * S + j]]);
+      const Bytes table = load_table(kPairTable.entry[w[k * S + j]]);
       for (int i = 0; i < V; i++) {
         const Bytes m = look_up(table, x[i]);
         sum[i][j] = first ? m : add_bytes(sum[i][j], m);
@@ -61,33 +62,41 @@ static inline __attribute__((always_inline)) void count_matches(const ConvSegmen
     for (int i = 0; i < V; i++)
       for (int j = 0; j < NP; j++) add_fields(fields[i][j], sum[i][j]);
   };
-  for (int k = 0; k < steps;) {
-    const bool first = k == 0;
+  auto pass = [&](int steps) __attribute__((always_inline)) {
+    offset += steps;
+    w += steps * S;
+    if (kMasked) mask += steps;
+  };
+  const int16_t* from = base;  // where the sums so far stand, and from one channel to the next
+  size_t step = 0;
+  for (int left = s.steps; left > 0;) {
     for (int i = 0; i < V; i++)
       for (int j = 0; j < NP; j++) fields[i][j].low = fields[i][j].high = zero_bytes();
-    const int whole = (steps - k) / 3;
-    for (int left = whole < kGroupsBeforeWidening ? whole : kGroupsBeforeWidening; left > 0; left--, k += 3) {
-      look_up_step(k, true);
-      look_up_step(k + 1, false);
-      look_up_step(k + 2, false);
+    const int whole = left / 3 < kGroupsBeforeWidening ? left / 3 : kGroupsBeforeWidening;
+    left -= 3 * whole;
+    for (int group = whole; group > 0; group--) {
+      look_up_step(0, true);
+      look_up_step(1, false);
+      look_up_step(2, false);
+      pass(3);
       split();
     }
-    if (whole < kGroupsBeforeWidening && k < steps) {
-      look_up_step(k, true);
-      if (k + 1 < steps) look_up_step(k + 1, false);
-      k = steps;
+    if (whole < kGroupsBeforeWidening && left > 0) {
+      look_up_step(0, true);
+      if (left == 2) look_up_step(1, false);
       split();
+      left = 0;
     }
-    for (int i = 0; i < V; i++) {
-      const int16_t* start = base + i * kBytes;
-      for (int j = 0; j < NP; j++) {
+    for (int j = 0; j < NP; j++)
+      for (int i = 0; i < V; i++) {
+        const size_t at = size_t(i) * kBytes;
         Pairs low, high;
         widen(fields[i][j], low, high);
-        int16_t *to_low = out[2 * j] + i * kBytes, *to_high = out[2 * j + 1] + i * kBytes;
-        store_pairs(to_low, add_pairs(load_pairs(first ? start : to_low), low));
-        store_pairs(to_high, add_pairs(load_pairs(first ? start : to_high), high));
+        store_pairs(out[2 * j] + at, add_pairs(load_pairs(from + 2 * size_t(j) * step + at), low));
+        store_pairs(out[2 * j + 1] + at, add_pairs(load_pairs(from + (2 * size_t(j) + 1) * step + at), high));
       }
-    }
+    from = out[0];
+    step = kMaxTile;
   }
 }
 
@@ -109,7 +118,7 @@ static inline __attribute__((always_inline)) void count_pairs(const ConvSegment&
 }
 
 template <int V, bool kMasked>
-static void segment_matches(const ConvSegment& s, const uint8_t* in, const int16_t* base, Sums* out) {
+static __attribute__((noinline)) void segment_matches(const ConvSegment& s, const uint8_t* in, const int16_t* base, Sums* out) {
   if (s.pairs == 1)
     count_pairs<V, 1, kMasked>(s, in, base, out);
   else if (s.pairs == 2)
