@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "planner.h"
+#include "select.h"
 
 namespace signbit {
 
@@ -93,38 +94,43 @@ size_t Planner::valid_bytes(const NodeInfo& n) const {
   return base + (n.window.in_channels / n.window.groups % 2 ? body * sizeof(int16_t) : 0);
 }
 
-// How many taps are inside the image at each position, times the channels of a sum: what `2 * matches` loses to become a
-// dot product.
-void Planner::make_valid(const NodeInfo& n, BinaryConv* conv) {
+namespace {
+
+// Taps along one axis that lie inside the image.
+int inside(int at, int kernel, int stride, int pad, int dilation, int limit) {
+  const int64_t start = int64_t(at) * stride - pad;  // of the first tap; counted below: taps before the image and before its end
+  const int64_t outside = std::min<int64_t>(kernel, start < 0 ? (-start + dilation - 1) / dilation : 0);
+  const int64_t before_end = std::min<int64_t>(kernel, start < limit ? (limit - start + dilation - 1) / dilation : 0);
+  return int(std::max<int64_t>(0, before_end - outside));
+}
+
+}  // namespace
+
+// How many taps are inside the image at a pixel: times the channels, what `2 * matches` loses to become a dot product.
+int Planner::valid_taps(const NodeInfo& n, int y, int x) const {
   const Window& w = n.window;
   const Size in = size(n.inputs[0]);
+  if (w.pad_value) return w.kernel_h * w.kernel_w;
+  return inside(y, w.kernel_h, w.stride_h, w.pad_h, w.dilation_h, in.height) *
+         inside(x, w.kernel_w, w.stride_w, w.pad_w, w.dilation_w, in.width);
+}
+
+void Planner::make_valid(const NodeInfo& n, BinaryConv* conv) {
+  const Window& w = n.window;
   const Geometry& g = *geometry(size(n.outputs[0]));
   Valid& made = valid_[valid_key(n)];
   if (!made.base) {
-    auto inside = [](int at, int kernel, int stride, int pad, int dilation, int limit) {
-      const int64_t start = int64_t(at) * stride - pad;  // of the first tap; counted below: taps before the image and before its end
-      const int64_t outside = std::min<int64_t>(kernel, start < 0 ? (-start + dilation - 1) / dilation : 0);
-      const int64_t before_end = std::min<int64_t>(kernel, start < limit ? (limit - start + dilation - 1) / dilation : 0);
-      return int(std::max<int64_t>(0, before_end - outside));
-    };
-    std::vector<int> rows, columns;
-    for (int y = 0; y < g.height; y++)
-      rows.push_back(w.pad_value ? w.kernel_h
-                                 : inside(y, w.kernel_h, w.stride_h, w.pad_h, w.dilation_h, in.height));
-    for (int x = 0; x < g.width; x++)
-      columns.push_back(w.pad_value ? w.kernel_w
-                                    : inside(x, w.kernel_w, w.stride_w, w.pad_w, w.dilation_w, in.width));
     const size_t vector = size_t(s_.kernels_->binary_vector);
     const bool narrow = is_narrow(n);
     const int channels = w.in_channels / w.groups;
     int16_t* base = keep<int16_t>(round_up(g.body, vector));
     int16_t* odd = narrow && channels % 2 ? keep<int16_t>(g.body) : nullptr;
     int32_t* valid32 = narrow ? nullptr : keep<int32_t>(g.body);
-    for (int image = 0; image < g.batch; image++)
-      for (int y = 0; y < g.height; y++)
-        for (int x = 0; x < g.width; x++) {
+    for (int y = 0; y < g.height; y++)
+      for (int x = 0; x < g.width; x++) {
+        const int valid = valid_taps(n, y, x) * channels;
+        for (int image = 0; image < g.batch; image++) {
           const size_t p = (size_t(image) * size_t(g.image_rows) + size_t(y)) * size_t(g.row_stride) + size_t(x);
-          const int valid = rows[size_t(y)] * columns[size_t(x)] * channels;
           const size_t lane = p % vector;
           if (narrow)
             base[p - lane + lane % 2 * (vector / 2) + lane / 2] = int16_t(-(valid / 2));
@@ -132,6 +138,7 @@ void Planner::make_valid(const NodeInfo& n, BinaryConv* conv) {
             valid32[p] = valid;
           if (odd) odd[p] = int16_t(valid % 2);
         }
+      }
     made = {base, odd, valid32};
   }
   conv->base = made.base;
@@ -336,9 +343,95 @@ class FileBits {
 
 }  // namespace
 
+// A convolution whose lanes are output channels, but for its weights.
+OutputsConv Planner::make_outputs_conv(int index) {
+  const NodeInfo& n = node(index);
+  const Map& in = input_of(index);
+  const Geometry& g = *geometry(size(n.outputs[0]));
+  const int planes = ceil_div(n.window.in_channels, 4);
+  std::vector<int32_t> pixels;
+  for (int image = 0; image < g.batch; image++)
+    for (int y = 0; y < g.height; y++)
+      for (int x = 0; x < g.width; x++) pixels.push_back(int32_t((image * g.image_rows + y) * g.row_stride + x));
+  OutputsConv c = {};
+  c.input = in.body;
+  c.offset = tap_offsets(index, planes);
+  c.pixel = keep_copy(pixels);
+  c.steps = n.window.kernel_h * n.window.kernel_w * planes;
+  c.pixels = int32_t(pixels.size());
+  c.channels = n.window.out_channels;
+  return c;
+}
+
+void Planner::add_binary_outputs(int index) {
+  const NodeInfo& n = node(index);
+  const Window& w = n.window;
+  const KernelTable* kernels = s_.kernels_;
+  OutputsConv c = make_outputs_conv(index);
+  const int outputs = kernels->binary_outputs, lanes = outputs / 2, planes = ceil_div(w.in_channels, 4);
+  const int64_t blocks = ceil_div(w.out_channels, outputs);
+  const size_t bytes = size_t(blocks) * size_t(c.steps) * size_t(lanes);
+  uint8_t* packed = keep<uint8_t>(bytes);
+  c.weights = packed;
+  const FileBits file(w, program_.tensors[size_t(n.params[0])].data);
+  for (int block = 0; block < w.out_channels; block += outputs)
+    for (int step = 0; step < c.steps; step++, packed += lanes)
+      for (int j = 0; j < outputs && block + j < w.out_channels; j++)
+        packed[j % lanes] |= uint8_t(file.nibble(block + j, step / planes, step % planes, 0) << 4 * (j / lanes));
+  int32_t* valid = keep<int32_t>(size_t(c.pixels));
+  for (int32_t i = 0; i < c.pixels; i++) {
+    const Geometry& g = *geometry(size(n.outputs[0]));
+    const int at = c.pixel[i] % (g.image_rows * g.row_stride);
+    valid[i] = valid_taps(n, at / g.row_stride, at % g.row_stride) * w.in_channels;
+  }
+  c.subtract = valid;
+  const Epilogue* e = make_epilogue(n, true);
+  PlanStep& step = new_step(n, "conv_b1", "look_up_outputs");
+  step.macs_b1 = macs(n);
+  step.bytes += bytes;
+  s_.weight_bytes_ += bytes;
+  step.run = parallel(n, blocks, [=](int64_t begin, int64_t end, int) { kernels->binary_outputs_conv(c, *e, begin, end); });
+}
+
+void Planner::add_q8_outputs(int index) {
+  const NodeInfo& n = node(index);
+  const Window& w = n.window;
+  const KernelTable* kernels = s_.kernels_;
+  OutputsConv c = make_outputs_conv(index);
+  const int outputs = kernels->q8_outputs, planes = ceil_div(w.in_channels, 4);
+  const int64_t blocks = ceil_div(w.out_channels, outputs);
+  const size_t step_bytes = 4 * size_t(outputs), bytes = size_t(blocks) * size_t(c.steps) * step_bytes;
+  uint8_t* packed = keep<uint8_t>(bytes);
+  c.weights = packed;
+  const int8_t* file = reinterpret_cast<const int8_t*>(program_.tensors[size_t(n.params[0])].data);
+  int32_t* correction = keep<int32_t>(size_t(w.out_channels));
+  std::vector<int8_t> quads(step_bytes);
+  for (int block = 0; block < w.out_channels; block += outputs)
+    for (int step = 0; step < c.steps; step++, packed += step_bytes) {
+      std::fill(quads.begin(), quads.end(), int8_t(0));
+      for (int j = 0; j < outputs && block + j < w.out_channels; j++) {
+        const int8_t* quad = file + (size_t(block + j) * size_t(c.steps) + size_t(step)) * 4;
+        const int channels = std::min(4, w.in_channels - step % planes * 4);
+        for (int b = 0; b < channels; b++) {
+          quads[size_t(4 * j + b)] = quad[b];
+          correction[block + j] += quad[b] * w.zero_point;
+        }
+      }
+      kernels->pack_q8_outputs(quads.data(), packed);
+    }
+  c.subtract = correction;
+  const Epilogue* e = make_epilogue(n, false);
+  PlanStep& step = new_step(n, "conv_q8", "dot_outputs");
+  step.macs_q8 = macs(n);
+  step.bytes += bytes;
+  s_.weight_bytes_ += bytes;
+  step.run = parallel(n, blocks, [=](int64_t begin, int64_t end, int) { kernels->q8_outputs_conv(c, *e, begin, end); });
+}
+
 void Planner::add_binary_conv(int index) {
   const NodeInfo& n = node(index);
   const Window& w = n.window;
+  if (w.groups == 1 && is_narrow(n) && lanes_are_outputs(*geometry(size(n.outputs[0])), true)) return add_binary_outputs(index);
   std::vector<int32_t> first;
   std::vector<ConvSegment> segments = make_segments(index, kBinaryChannels, true, &first);
   size_t bytes = 0;
@@ -379,6 +472,7 @@ void Planner::add_binary_conv(int index) {
 void Planner::add_q8_conv(int index) {
   const NodeInfo& n = node(index);
   const Window& w = n.window;
+  if (w.groups == 1 && lanes_are_outputs(*geometry(size(n.outputs[0])), false)) return add_q8_outputs(index);
   const KernelTable* kernels = s_.kernels_;
   std::vector<int32_t> first;
   std::vector<ConvSegment> segments = make_segments(index, kQ8Channels, false, &first);

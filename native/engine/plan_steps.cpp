@@ -60,6 +60,7 @@ const Epilogue* Planner::make_epilogue(const NodeInfo& n, bool narrow) {
   const Geometry& g = *geometry(size(n.outputs[0]));
   e.batch = g.batch;
   e.image = size_t(g.image_rows) * size_t(g.row_stride);
+  e.end = g.end;
   e.outside = g.outside;
   for (size_t i = 0; i < n.steps.size(); i++) {
     const StepInfo& info = n.steps[i];

@@ -77,6 +77,9 @@ class Planner {
   void add_repack_step(const Repack& repack);
   void add_binary_conv(int index);
   void add_q8_conv(int index);
+  OutputsConv make_outputs_conv(int index);
+  void add_binary_outputs(int index);
+  void add_q8_outputs(int index);
   void add_pool(int index);
   void add_max_pool(const NodeInfo& n, Pool pool);
   void add_avg_pool(const NodeInfo& n, Pool pool);
@@ -121,6 +124,7 @@ class Planner {
   bool is_narrow(const NodeInfo& n) const;
   std::vector<int64_t> valid_key(const NodeInfo& n) const;
   size_t valid_bytes(const NodeInfo& n) const;
+  int valid_taps(const NodeInfo& n, int y, int x) const;
   void make_valid(const NodeInfo& n, BinaryConv* conv);
   void make_cuts(const NodeInfo& n, BinaryConv* conv);
   // Memory that lives as long as the session, charged before it is allocated.

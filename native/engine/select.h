@@ -15,4 +15,7 @@ std::vector<const KernelTable*> available_kernels();
 // unknown, or that this CPU or build lacks.
 const KernelTable* select_kernels(const std::string& cap);
 
+// Whether a convolution without groups is faster with output channels as lanes than with pixels, on maps of such a geometry.
+bool lanes_are_outputs(const Geometry& g, bool binary);
+
 }  // namespace signbit

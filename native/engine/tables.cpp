@@ -17,6 +17,13 @@ constexpr PairTable make_table() {
   return table;
 }
 
+constexpr MatchTable make_matches() {
+  MatchTable table = {};
+  for (int x = 0; x < 16; x++)
+    for (int w = 0; w < 16; w++) table.entry[x][w] = matches(w, x);
+  return table;
+}
+
 constexpr MaskTable make_masks() {
   MaskTable table = {};
   for (int mask = 0; mask < 16; mask++)
@@ -26,11 +33,13 @@ constexpr MaskTable make_masks() {
 
 // computed by the compiler, not at start-up
 constexpr PairTable kTable = make_table();
+constexpr MatchTable kMatches = make_matches();
 constexpr MaskTable kMasks = make_masks();
 
 }  // namespace
 
 const PairTable kPairTable = kTable;
+const MatchTable kMatchTable = kMatches;
 const MaskTable kMaskTable = kMasks;
 
 }  // namespace signbit

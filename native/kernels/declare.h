@@ -44,6 +44,11 @@ void q8_conv(const Q8Conv&, const Epilogue&, int64_t begin, int64_t end);
 int32_t pack_q8(const int8_t* weights, int32_t steps, uint8_t* packed, int32_t* order, Q8Runs* runs);
 int q8_quad_bytes();
 int q8_pack();
+int binary_outputs();
+int q8_outputs();
+void binary_outputs_conv(const OutputsConv&, const Epilogue&, int64_t begin, int64_t end);
+void q8_outputs_conv(const OutputsConv&, const Epilogue&, int64_t begin, int64_t end);
+void pack_q8_outputs(const int8_t* weights, uint8_t* packed);
 void pointwise(const uint8_t* src, size_t src_plane, size_t body, const Epilogue&, int64_t begin,
                int64_t end);
 void pointwise_b1(const uint8_t* src, size_t src_plane, size_t body, const Epilogue&, int64_t begin,

@@ -11,6 +11,7 @@ namespace signbit {
 // Positions are processed in tiles of 64 or 128, so every plane's body is a multiple of 64 positions.
 constexpr int kTile = 64;
 constexpr int kMaxTile = 128;  // of binary convolutions
+constexpr int kSmallTile = 16; // of maps that have no more positions
 constexpr int kMaxSteps = 12;
 // Output channels of a work item of a convolution. Both are multiples of 4: a nibble plane, and an 8-bit quad, is
 // written by one call alone, and in order.
@@ -67,6 +68,7 @@ struct Epilogue {
   int32_t channels;          // of the node's result
   int32_t batch;
   size_t image;              // positions from one image to the next
+  size_t end;                // Geometry::end
   const uint8_t* outside;    // Geometry::outside
   EpilogueStep steps[kMaxSteps];
 };
@@ -120,6 +122,17 @@ struct Q8Runs {
 struct Q8Conv : Conv {
   const int32_t* correction; // [channels]: zero_point * sum of the channel's weights, subtracted
   const Q8Runs* runs;        // [blocks][kQ8Channels / q8_pack]
+};
+
+// Convolutions of small maps and linear layers, where pixels would leave most lanes empty: lanes are output channels. All
+// positions lie in one tile of kTile. Weights of a block of lanes: [steps][bytes as the kernel packs them].
+struct OutputsConv {
+  const uint8_t* input;      // body of the first plane
+  const int32_t* offset;     // [steps] in bytes
+  const uint8_t* weights;
+  const int32_t* pixel;      // [pixels]: the positions that are pixels
+  const int32_t* subtract;   // binary: [pixels], valid taps times channels; 8-bit: [channels], as Q8Conv::correction
+  int32_t steps, pixels, channels;
 };
 
 // Work on rows: an item is a band of `band_rows` rows of a plane's result, counted through all its images.
@@ -196,6 +209,12 @@ struct KernelTable {
   // Packs weights [steps][q8_pack][4] for q8_conv: in an order of its own, some steps twice with parts of their weights.
   // `order` receives the step that each packed one reads. Returns their number, at most 2 * steps.
   int32_t (*pack_q8)(const int8_t* weights, int32_t steps, uint8_t* packed, int32_t* order, Q8Runs* runs);
+  // item: a block of binary_outputs, q8_outputs channels
+  int32_t binary_outputs, q8_outputs;
+  void (*binary_outputs_conv)(const OutputsConv&, const Epilogue&, int64_t begin, int64_t end);
+  void (*q8_outputs_conv)(const OutputsConv&, const Epilogue&, int64_t begin, int64_t end);
+  // Packs four weights of each channel of a block, [q8_outputs][4] as int8, into 4 * q8_outputs bytes.
+  void (*pack_q8_outputs)(const int8_t* weights, uint8_t* packed);
   // item: (block of 4 channels) * tiles + tile
   void (*pointwise)(const uint8_t* src, size_t src_plane, size_t body, const Epilogue&, int64_t begin,
                     int64_t end);
@@ -225,6 +244,12 @@ struct PairTable {
   alignas(64) uint8_t entry[256][16];
 };
 extern const PairTable kPairTable;
+
+// matches(x, w) for two 4-bit numbers.
+struct MatchTable {
+  alignas(64) uint8_t entry[16][16];
+};
+extern const MatchTable kMatchTable;
 
 // Sixteen times the byte that keeps a nibble's channels of a mask, and kOutside.
 struct MaskTable {

@@ -23,6 +23,8 @@ static inline Bytes load_table(const uint8_t* table) {
 static inline Bytes look_up(Bytes table, Bytes index) { return _mm256_shuffle_epi8(table, index); }
 static inline Bytes add_bytes(Bytes x, Bytes y) { return _mm256_add_epi8(x, y); }
 static inline Bytes and_bytes(Bytes x, Bytes y) { return _mm256_and_si256(x, y); }
+static inline Bytes low_fields(Bytes x) { return _mm256_and_si256(x, _mm256_set1_epi8(15)); }
+static inline Bytes high_fields(Bytes x) { return low_fields(_mm256_srli_epi16(x, 4)); }
 // Keeps the compiler from reassociating sums around it: it would run out of registers.
 static inline void pin(Bytes& x) { asm("" : "+x"(x)); }
 
@@ -34,7 +36,7 @@ struct FieldSums {
 };
 constexpr int kGroupsBeforeWidening = 20;
 static inline void add_fields(FieldSums& f, Bytes x) {
-  const Bytes low = _mm256_and_si256(x, _mm256_set1_epi8(15)), high = _mm256_srli_epi16(x, 4);
+  const Bytes low = low_fields(x), high = _mm256_srli_epi16(x, 4);
   asm("vpaddb %1, %0, %0" : "+x"(f.low) : "x"(low));  // in place, which spares the loop copies of registers
   asm("vpaddw %1, %0, %0" : "+x"(f.high) : "x"(high));
 }
@@ -44,13 +46,12 @@ typedef __m256i Words;
 struct Pairs {
   Words even, odd;
 };
+static inline Pairs widen_bytes(Bytes x) {
+  return {_mm256_and_si256(x, _mm256_set1_epi16(255)), _mm256_srli_epi16(x, 8)};
+}
 static inline void widen(const FieldSums& f, Pairs& low, Pairs& high) {
-  const __m256i byte = _mm256_set1_epi16(255);
-  low.even = _mm256_and_si256(f.low, byte);
-  low.odd = _mm256_srli_epi16(f.low, 8);
-  const __m256i alone = _mm256_sub_epi16(f.high, _mm256_slli_epi16(low.odd, 4));
-  high.even = _mm256_and_si256(alone, byte);
-  high.odd = _mm256_srli_epi16(alone, 8);
+  low = widen_bytes(f.low);
+  high = widen_bytes(_mm256_sub_epi16(f.high, _mm256_slli_epi16(low.odd, 4)));
 }
 static inline Words load_words(const int16_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
 static inline void store_words(int16_t* p, Words x) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), x); }
@@ -95,7 +96,27 @@ static inline Dots add_run(Dots sum, RunSums run) {
 static inline void store_dots(int32_t* dst, Dots x) {
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(dst), x);
 }
-static inline void pack_quad(const int8_t* w, uint8_t* packed) { memcpy(packed, w, 4); }
+
+// The same with output channels as lanes: kDots of them, each with four weights, times one quad of a pixel. Weights are
+// packed [2][kDots][2], the even ones first.
+struct Splat {
+  __m256i even, odd;
+};
+static inline Splat splat_quad(const uint8_t* p) {
+  int32_t quad;
+  memcpy(&quad, p, 4);
+  const __m256i x = _mm256_set1_epi32(quad);
+  return {_mm256_and_si256(x, _mm256_set1_epi16(255)), _mm256_srli_epi16(x, 8)};
+}
+static inline Dots add_outputs(Dots sum, const uint8_t* packed, const Splat& x) {
+  const __m128i* w = reinterpret_cast<const __m128i*>(packed);
+  sum = _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_cvtepi8_epi16(_mm_loadu_si128(w)), x.even));
+  return _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_cvtepi8_epi16(_mm_loadu_si128(w + 1)), x.odd));
+}
+static inline void pack_outputs(const int8_t* w, uint8_t* packed) {
+  for (int lane = 0; lane < kDots; lane++)
+    for (int k = 0; k < 4; k++) packed[k % 2 * 2 * kDots + 2 * lane + k / 2] = uint8_t(w[4 * lane + k]);
+}
 
 }  // namespace SIGNBIT_NS
 }  // namespace signbit

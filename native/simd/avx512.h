@@ -21,6 +21,8 @@ static inline Bytes load_table(const uint8_t* table) {
 static inline Bytes look_up(Bytes table, Bytes index) { return _mm512_shuffle_epi8(table, index); }
 static inline Bytes add_bytes(Bytes x, Bytes y) { return _mm512_add_epi8(x, y); }
 static inline Bytes and_bytes(Bytes x, Bytes y) { return _mm512_and_si512(x, y); }
+static inline Bytes low_fields(Bytes x) { return _mm512_and_si512(x, _mm512_set1_epi8(15)); }
+static inline Bytes high_fields(Bytes x) { return low_fields(_mm512_srli_epi16(x, 4)); }
 // Keeps the compiler from reassociating sums around it: it would run out of registers.
 static inline void pin(Bytes& x) { asm("" : "+v"(x)); }
 
@@ -32,7 +34,7 @@ struct FieldSums {
 };
 constexpr int kGroupsBeforeWidening = 20;
 static inline void add_fields(FieldSums& f, Bytes x) {
-  const Bytes low = _mm512_and_si512(x, _mm512_set1_epi8(15)), high = _mm512_srli_epi16(x, 4);
+  const Bytes low = low_fields(x), high = _mm512_srli_epi16(x, 4);
   asm("vpaddb %1, %0, %0" : "+v"(f.low) : "v"(low));  // in place, which spares the loop copies of registers
   asm("vpaddw %1, %0, %0" : "+v"(f.high) : "v"(high));
 }
@@ -42,13 +44,12 @@ typedef __m512i Words;
 struct Pairs {
   Words even, odd;
 };
+static inline Pairs widen_bytes(Bytes x) {
+  return {_mm512_and_si512(x, _mm512_set1_epi16(255)), _mm512_srli_epi16(x, 8)};
+}
 static inline void widen(const FieldSums& f, Pairs& low, Pairs& high) {
-  const __m512i byte = _mm512_set1_epi16(255);
-  low.even = _mm512_and_si512(f.low, byte);
-  low.odd = _mm512_srli_epi16(f.low, 8);
-  const __m512i alone = _mm512_sub_epi16(f.high, _mm512_slli_epi16(low.odd, 4));
-  high.even = _mm512_and_si512(alone, byte);
-  high.odd = _mm512_srli_epi16(alone, 8);
+  low = widen_bytes(f.low);
+  high = widen_bytes(_mm512_sub_epi16(f.high, _mm512_slli_epi16(low.odd, 4)));
 }
 static inline Words load_words(const int16_t* p) { return _mm512_loadu_si512(p); }
 static inline void store_words(int16_t* p, Words x) { _mm512_storeu_si512(p, x); }
@@ -88,6 +89,18 @@ static inline Dots add_dots(Dots sum, Quads x, const uint8_t* packed) {
 }
 static inline void store_dots(int32_t* dst, Dots x) { _mm512_storeu_si512(dst, x); }
 static inline void pack_quad(const int8_t* w, uint8_t* packed) { memcpy(packed, w, 4); }
+
+// The same with output channels as lanes: kDots of them, each with four weights, times one quad of a pixel.
+typedef __m512i Splat;
+static inline Splat splat_quad(const uint8_t* p) {
+  int32_t quad;
+  memcpy(&quad, p, 4);
+  return _mm512_set1_epi32(quad);
+}
+static inline Dots add_outputs(Dots sum, const uint8_t* packed, Splat x) {
+  return _mm512_dpbusd_epi32(sum, x, _mm512_loadu_si512(packed));
+}
+static inline void pack_outputs(const int8_t* w, uint8_t* packed) { memcpy(packed, w, 4 * kDots); }
 
 }  // namespace SIGNBIT_NS
 }  // namespace signbit

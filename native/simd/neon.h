@@ -20,6 +20,8 @@ static inline Bytes load_table(const uint8_t* table) { return vld1q_u8(table); }
 static inline Bytes look_up(Bytes table, Bytes index) { return vqtbl1q_u8(table, index); }
 static inline Bytes add_bytes(Bytes x, Bytes y) { return vaddq_u8(x, y); }
 static inline Bytes and_bytes(Bytes x, Bytes y) { return vandq_u8(x, y); }
+static inline Bytes low_fields(Bytes x) { return vandq_u8(x, vdupq_n_u8(15)); }
+static inline Bytes high_fields(Bytes x) { return vshrq_n_u8(x, 4); }
 // Keeps the compiler from reassociating sums around it: it would run out of registers.
 static inline void pin(Bytes& x) { asm("" : "+w"(x)); }
 
@@ -29,7 +31,7 @@ struct FieldSums {
 };
 constexpr int kGroupsBeforeWidening = 21;
 static inline void add_fields(FieldSums& f, Bytes x) {
-  f.low = vaddq_u8(f.low, vandq_u8(x, vdupq_n_u8(15)));
+  f.low = vaddq_u8(f.low, low_fields(x));
   pin(f.low);
   f.high = vsraq_n_u8(f.high, x, 4);
   pin(f.high);
@@ -133,6 +135,36 @@ static inline void pack_quad(const int8_t* w, uint8_t* packed) {
   memcpy(packed, wide, 8);
 }
 #endif
+
+// The same with output channels as lanes: kDots of them, each with four weights, times one quad of a pixel. Weights are
+// packed [4][kDots].
+struct Splat {
+  int16_t x[4];
+};
+static inline Splat splat_quad(const uint8_t* p) { return {{p[0], p[1], p[2], p[3]}}; }
+#if defined(SIGNBIT_BUILD_NEON_DOT)
+static inline Dots add_outputs(Dots sum, const uint8_t* packed, const Splat& x) {
+  const int8x16_t w = vreinterpretq_s8_u8(vld1q_u8(packed));
+  const int16x8_t first = vmovl_s8(vget_low_s8(w)), second = vmovl_high_s8(w);
+  sum = vmlal_n_s16(sum, vget_low_s16(first), x.x[0]);
+  sum = vmlal_high_n_s16(sum, first, x.x[1]);
+  sum = vmlal_n_s16(sum, vget_low_s16(second), x.x[2]);
+  return vmlal_high_n_s16(sum, second, x.x[3]);
+}
+#else
+static inline Dots add_outputs(Dots sum, const uint8_t* packed, const Splat& x) {
+  for (int k = 0; k < 4; k++) {
+    const int16x8_t w = vmovl_s8(vreinterpret_s8_u8(vld1_u8(packed + 8 * k)));
+    sum.low = vmlal_n_s16(sum.low, vget_low_s16(w), x.x[k]);
+    sum.high = vmlal_high_n_s16(sum.high, w, x.x[k]);
+  }
+  return sum;
+}
+#endif
+static inline void pack_outputs(const int8_t* w, uint8_t* packed) {
+  for (int lane = 0; lane < kDots; lane++)
+    for (int k = 0; k < 4; k++) packed[k * kDots + lane] = uint8_t(w[4 * lane + k]);
+}
 
 }  // namespace SIGNBIT_NS
 }  // namespace signbit

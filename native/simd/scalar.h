@@ -41,6 +41,16 @@ static inline Bytes and_bytes(const Bytes& x, const Bytes& y) {
   for (int i = 0; i < kBytes; i++) r.b[i] = x.b[i] & y.b[i];
   return r;
 }
+static inline Bytes low_fields(const Bytes& x) {
+  Bytes r;
+  for (int i = 0; i < kBytes; i++) r.b[i] = x.b[i] & 15;
+  return r;
+}
+static inline Bytes high_fields(const Bytes& x) {
+  Bytes r;
+  for (int i = 0; i < kBytes; i++) r.b[i] = uint8_t(x.b[i] >> 4);
+  return r;
+}
 static inline void pin(const Bytes&) {}
 
 // Sums of both 4-bit fields of bytes.
@@ -49,10 +59,8 @@ struct FieldSums {
 };
 constexpr int kGroupsBeforeWidening = 21;
 static inline void add_fields(FieldSums& f, const Bytes& x) {
-  for (int i = 0; i < kBytes; i++) {
-    f.low.b[i] = uint8_t(f.low.b[i] + (x.b[i] & 15));
-    f.high.b[i] = uint8_t(f.high.b[i] + (x.b[i] >> 4));
-  }
+  f.low = add_bytes(f.low, low_fields(x));
+  f.high = add_bytes(f.high, high_fields(x));
 }
 
 // 16-bit numbers of kBytes positions: those at even positions, and those at odd ones.
@@ -62,13 +70,17 @@ struct Words {
 struct Pairs {
   Words even, odd;
 };
-static inline void widen(const FieldSums& f, Pairs& low, Pairs& high) {
+static inline Pairs widen_bytes(const Bytes& x) {
+  Pairs r;
   for (int i = 0; i < kBytes / 2; i++) {
-    low.even.w[i] = f.low.b[2 * i];
-    low.odd.w[i] = f.low.b[2 * i + 1];
-    high.even.w[i] = f.high.b[2 * i];
-    high.odd.w[i] = f.high.b[2 * i + 1];
+    r.even.w[i] = x.b[2 * i];
+    r.odd.w[i] = x.b[2 * i + 1];
   }
+  return r;
+}
+static inline void widen(const FieldSums& f, Pairs& low, Pairs& high) {
+  low = widen_bytes(f.low);
+  high = widen_bytes(f.high);
 }
 static inline Words load_words(const int16_t* p) {
   Words r;
@@ -154,6 +166,20 @@ static inline Dots add_dots(const Dots& sum, const Quads& x, const uint8_t* pack
 }
 static inline void store_dots(int32_t* dst, const Dots& x) { memcpy(dst, x.d, sizeof x.d); }
 static inline void pack_quad(const int8_t* w, uint8_t* packed) { memcpy(packed, w, 4); }
+
+// The same with output channels as lanes: kDots of them, each with four weights, times one quad of a pixel.
+struct Splat {
+  uint8_t x[4];
+};
+static inline Splat splat_quad(const uint8_t* p) { return {{p[0], p[1], p[2], p[3]}}; }
+static inline Dots add_outputs(const Dots& sum, const uint8_t* packed, const Splat& x) {
+  const int8_t* w = reinterpret_cast<const int8_t*>(packed);
+  Dots r;
+  for (int i = 0; i < kDots; i++)
+    r.d[i] = sum.d[i] + x.x[0] * w[4 * i] + x.x[1] * w[4 * i + 1] + x.x[2] * w[4 * i + 2] + x.x[3] * w[4 * i + 3];
+  return r;
+}
+static inline void pack_outputs(const int8_t* w, uint8_t* packed) { memcpy(packed, w, 4 * kDots); }
 
 }  // namespace SIGNBIT_NS
 }  // namespace signbit
