@@ -91,7 +91,7 @@ size_t Planner::valid_bytes(const NodeInfo& n) const {
   const size_t body = geometry(size(n.outputs[0]))->body;
   const size_t base = round_up(body, size_t(s_.kernels_->binary_vector)) * sizeof(int16_t);
   if (!is_narrow(n)) return base + body * sizeof(int32_t);
-  return base + (n.window.in_channels / n.window.groups % 2 ? body * sizeof(int16_t) : 0);
+  return base + (n.window.in_channels / n.window.groups % 2 ? body : 0);
 }
 
 namespace {
@@ -124,7 +124,7 @@ void Planner::make_valid(const NodeInfo& n, BinaryConv* conv) {
     const bool narrow = is_narrow(n);
     const int channels = w.in_channels / w.groups;
     int16_t* base = keep<int16_t>(round_up(g.body, vector));
-    int16_t* odd = narrow && channels % 2 ? keep<int16_t>(g.body) : nullptr;
+    int8_t* odd = narrow && channels % 2 ? keep<int8_t>(g.body) : nullptr;
     int32_t* valid32 = narrow ? nullptr : keep<int32_t>(g.body);
     for (int y = 0; y < g.height; y++)
       for (int x = 0; x < g.width; x++) {
@@ -136,7 +136,7 @@ void Planner::make_valid(const NodeInfo& n, BinaryConv* conv) {
             base[p - lane + lane % 2 * (vector / 2) + lane / 2] = int16_t(-(valid / 2));
           else
             valid32[p] = valid;
-          if (odd) odd[p] = int16_t(valid % 2);
+          if (odd) odd[p] = int8_t(valid % 2);
         }
       }
     made = {base, odd, valid32};
@@ -385,7 +385,7 @@ void Planner::add_binary_outputs(int index) {
     valid[i] = valid_taps(n, at / g.row_stride, at % g.row_stride) * w.in_channels;
   }
   c.subtract = valid;
-  const Epilogue* e = make_epilogue(n, true);
+  const Epilogue* e = make_epilogue(n);
   PlanStep& step = new_step(n, "conv_b1", "look_up_outputs");
   step.macs_b1 = macs(n);
   step.bytes += bytes;
@@ -420,7 +420,7 @@ void Planner::add_q8_outputs(int index) {
       kernels->pack_q8_outputs(quads.data(), packed);
     }
   c.subtract = correction;
-  const Epilogue* e = make_epilogue(n, false);
+  const Epilogue* e = make_epilogue(n);
   PlanStep& step = new_step(n, "conv_q8", "dot_outputs");
   step.macs_q8 = macs(n);
   step.bytes += bytes;
@@ -460,7 +460,7 @@ void Planner::add_binary_conv(int index) {
   finish_conv(index, kMaxTile, segments, first, &c);
   make_valid(n, &c);
   make_cuts(n, &c);
-  const Epilogue* e = make_epilogue(n, is_narrow(n));
+  const Epilogue* e = make_epilogue(n);
   PlanStep& step = new_step(n, "conv_b1", segments[0].mask ? "look_up_masked" : "look_up");
   step.macs_b1 = macs(n);
   step.bytes += bytes;
@@ -528,7 +528,7 @@ void Planner::add_q8_conv(int index) {
   finish_conv(index, kTile, segments, first, &c);
   c.correction = correction;
   c.runs = runs;
-  const Epilogue* e = make_epilogue(n, false);
+  const Epilogue* e = make_epilogue(n);
   PlanStep& step = new_step(n, "conv_q8", "dot");
   step.macs_q8 = macs(n);
   step.bytes += bytes;

@@ -45,14 +45,7 @@ std::function<void()> Planner::parallel(const NodeInfo& n, int64_t items,
   };
 }
 
-const int16_t* Planner::clipped(const int32_t* from, size_t count) {
-  int16_t* to = keep<int16_t>(count);
-  for (size_t i = 0; i < count; i++) to[i] = int16_t(std::clamp(from[i], -32768, 32767));
-  return to;
-}
-
-// `narrow`: sums fit int16 with room to spare, so that limits clipped to int16 mean the same.
-const Epilogue* Planner::make_epilogue(const NodeInfo& n, bool narrow) {
+const Epilogue* Planner::make_epilogue(const NodeInfo& n) {
   Epilogue* made = keep<Epilogue>(1);
   Epilogue& e = *made;
   e.count = int32_t(n.steps.size());
@@ -65,9 +58,9 @@ const Epilogue* Planner::make_epilogue(const NodeInfo& n, bool narrow) {
   for (size_t i = 0; i < n.steps.size(); i++) {
     const StepInfo& info = n.steps[i];
     EpilogueStep& s = e.steps[i];
-    s.kind = StepKind(info.code);
+    const StepKind kind = StepKind(info.code);
     auto tensor = [&](size_t k) -> const Tensor& { return program_.tensors[size_t(info.params[k])]; };
-    switch (s.kind) {
+    switch (kind) {
       case StepKind::kRPReLU:
         s.f2 = tensor(2).f32();
         [[fallthrough]];
@@ -86,16 +79,11 @@ const Epilogue* Planner::make_epilogue(const NodeInfo& n, bool narrow) {
       case StepKind::kQuant4Ladder:
         s.i0 = tensor(0).i32();
         s.flip = tensor(1).data;
-        if (narrow) s.s0 = clipped(s.i0, tensor(0).count);
         break;
       case StepKind::kThreshold:
         s.i0 = tensor(0).i32();
         s.i1 = tensor(1).i32();
         s.flip = tensor(2).data;
-        if (narrow) {
-          s.s0 = clipped(s.i0, tensor(0).count);
-          s.s1 = clipped(s.i1, tensor(1).count);
-        }
         break;
       case StepKind::kQuant8:
         std::memcpy(&s.inv_scale, &info.attrs[0], 4);
@@ -111,15 +99,18 @@ const Epilogue* Planner::make_epilogue(const NodeInfo& n, bool narrow) {
       case StepKind::kSigmoid:
         break;
     }
+    const bool is_i4 = info.value != kNone && program_.values[size_t(info.value)].type == Type::kI4;
+    s.code = StepCode(kind);
+    if (is_i4) s.code = kind == StepKind::kAdd ? StepCode::kAddI4 : StepCode::kStoreI4;
+    e.chain |= uint64_t(s.code) << 4 * i;
     if (info.value == kNone) continue;
     const Map& m = map(info.value);
     s.data = m.body;
     s.plane = m.plane_bytes;
-    if (s.kind == StepKind::kAdd || s.kind == StepKind::kMul) {
+    if (kind == StepKind::kAdd || kind == StepKind::kMul) {
       if (m.planes == 1) s.plane = 0;
       if (m.geometry != &g) s.image_step = size_t(m.geometry->image_rows) * size_t(m.geometry->row_stride);
     }
-    s.is_i4 = program_.values[size_t(info.value)].type == Type::kI4;
     s.halo = m.halo;
     s.last_halo = m.last_halo;
   }
@@ -185,7 +176,7 @@ void Planner::add_steps() {
 void Planner::add_pointwise(int index) {
   const NodeInfo& n = node(index);
   const Map& in = map(n.inputs[0]);
-  const Epilogue* e = make_epilogue(n, false);
+  const Epilogue* e = make_epilogue(n);
   const uint8_t* src = in.body;
   const size_t plane = in.plane_bytes, body = in.geometry->body;
   const bool bits = info(n.inputs[0]).type == Type::kB1;

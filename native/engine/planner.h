@@ -99,7 +99,7 @@ class Planner {
   Reach reach_of(const NodeInfo& n) const;
   Map make_map(Type type, int channels, const Geometry* geometry, int phases, int first, int last);
   void set_halo(Map* map, Type type, int channels, uint8_t halo);
-  const Epilogue* make_epilogue(const NodeInfo& n, bool narrow);
+  const Epilogue* make_epilogue(const NodeInfo& n);
   PlanStep& new_step(const NodeInfo& n, const char* op, const char* kernel);
   // A step's run: clears margins of the maps that `n` writes, then shares the items out to the threads.
   std::function<void()> parallel(const NodeInfo& n, int64_t items,
@@ -120,7 +120,6 @@ class Planner {
   void set_rows(const NodeInfo& n, RowWork* work) const;
   int64_t row_items(const RowWork& work) const;
   Axis resize_axis(const ResizeInfo& r, int from, int to);
-  const int16_t* clipped(const int32_t* from, size_t count);
   bool is_narrow(const NodeInfo& n) const;
   std::vector<int64_t> valid_key(const NodeInfo& n) const;
   size_t valid_bytes(const NodeInfo& n) const;
@@ -148,7 +147,8 @@ class Planner {
   std::map<std::vector<int>, std::vector<Repack*>> repacks_of_;  // by value, resolution and strides
   std::vector<Repack*> repack_of_;  // of each node, or null where it reads its input directly
   struct Valid {
-    const int16_t *base = nullptr, *odd = nullptr;
+    const int16_t* base = nullptr;
+    const int8_t* odd = nullptr;
     const int32_t* valid32 = nullptr;
   };
   std::map<std::vector<int64_t>, Valid> valid_;

@@ -11,7 +11,6 @@ namespace signbit {
 // Positions are processed in tiles of 64 or 128, so every plane's body is a multiple of 64 positions.
 constexpr int kTile = 64;
 constexpr int kMaxTile = 128;  // of binary convolutions
-constexpr int kSmallTile = 16; // of maps that have no more positions
 constexpr int kMaxSteps = 12;
 // Output channels of a work item of a convolution. Both are multiples of 4: a nibble plane, and an 8-bit quad, is
 // written by one call alone, and in order.
@@ -39,17 +38,32 @@ enum class StepKind : int32_t {
   kThreshold = 8, kSign = 9, kQuant8 = 10, kMul = 11, kClip = 12, kSigmoid = 13,
 };
 
-// A step of an epilogue with its arrays resolved to addresses. Integer limits come twice: as int32, and
-// clipped to int16 for sums that fit (see the session's planner).
+// The same, told apart by what they work on.
+enum class StepCode : int32_t {
+  kAffine = 1, kAdd = 2, kRPReLU = 3, kPReLU = 4, kQuant4Shift = 5, kQuant4Ladder = 6, kStore = 7,
+  kThreshold = 8, kSign = 9, kQuant8 = 10, kMul = 11, kClip = 12, kSigmoid = 13, kAddI4 = 14, kStoreI4 = 15,
+};
+constexpr bool is_integer(StepCode c) {
+  return c == StepCode::kQuant4Shift || c == StepCode::kQuant4Ladder || c == StepCode::kThreshold || c == StepCode::kAddI4 ||
+         c == StepCode::kStoreI4;
+}
+// The codes of an epilogue's steps in one number, four bits each from the first on.
+template <StepCode... kCodes>
+constexpr uint64_t chain_of() {
+  uint64_t chain = 0;
+  int at = 0;
+  ((chain |= uint64_t(kCodes) << 4 * at++), ...);
+  return chain;
+}
+
+// A step of an epilogue with its arrays resolved to addresses.
 struct EpilogueStep {
-  StepKind kind;
+  StepCode code;
   const float* f0;
   const float* f1;
   const float* f2;
   const int32_t* i0;
   const int32_t* i1;
-  const int16_t* s0;
-  const int16_t* s1;
   const uint8_t* flip;
   int32_t shift;
   int32_t zero_point;
@@ -58,7 +72,6 @@ struct EpilogueStep {
   uint8_t* data;      // the value's body: first position behind the margin of plane 0
   size_t plane;       // bytes between planes of this value; 0 where one channel stands for all (add, mul)
   size_t image_step;  // add, mul: positions between the pixels of a value that has one pixel an image, else 0
-  int32_t is_i4;      // store, add: the value is i4 (one byte each), not f32
   uint8_t halo;       // threshold, sign, quant8: byte written outside the image, which is what the map's reader wants there
   uint8_t last_halo;  // the same for the last nibble plane, whose padding channels stay 0
 };
@@ -66,6 +79,7 @@ struct EpilogueStep {
 struct Epilogue {
   int32_t count;
   int32_t channels;          // of the node's result
+  uint64_t chain;            // chain_of the steps
   int32_t batch;
   size_t image;              // positions from one image to the next
   size_t end;                // Geometry::end
@@ -102,7 +116,7 @@ struct Conv {
 // positions, then the odd ones.
 struct BinaryConv : Conv {
   const int16_t* base;       // [body, rounded up to a vector]: -floor(valid / 2); zeros when sums need 32 bits
-  const int16_t* odd;        // [body]: valid % 2; null where valid is even everywhere
+  const int8_t* odd;         // [body]: valid % 2; null where valid is even everywhere
   const int32_t* valid32;    // [body]; null when sums fit 16 bits
   // Where the epilogue is nothing but a threshold of one cut a channel, the bit is (dot / 2 > above) ^ flip; else null.
   const int16_t* above;      // [channels]

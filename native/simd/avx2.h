@@ -28,17 +28,16 @@ static inline Bytes high_fields(Bytes x) { return low_fields(_mm256_srli_epi16(x
 // Keeps the compiler from reassociating sums around it: it would run out of registers.
 static inline void pin(Bytes& x) { asm("" : "+x"(x)); }
 
-// Sums of both 4-bit fields of bytes. The high fields are added with their low neighbours still beside them, in 16-bit
-// lanes: x >> 4 = high + 16 * (low of the next byte) + 256 * (high of the next byte), which fits 16 bits up to 20
-// sums of 12, and what the neighbour added is known from `low`.
+// Sums of both 4-bit fields of bytes, in three instructions: `whole` adds the bytes as they are, modulo 256, `shifted` adds
+// x >> 4 in 16-bit lanes, where each byte's high field stands alone or below its neighbour's low field. No field's sum
+// exceeds a byte, so that `widen` finds them one from the other.
 struct FieldSums {
-  Bytes low, high;
+  Bytes whole, shifted;
 };
-constexpr int kGroupsBeforeWidening = 20;
 static inline void add_fields(FieldSums& f, Bytes x) {
-  const Bytes low = low_fields(x), high = _mm256_srli_epi16(x, 4);
-  asm("vpaddb %1, %0, %0" : "+x"(f.low) : "x"(low));  // in place, which spares the loop copies of registers
-  asm("vpaddw %1, %0, %0" : "+x"(f.high) : "x"(high));
+  const Bytes high = _mm256_srli_epi16(x, 4);
+  asm("vpaddb %1, %0, %0" : "+x"(f.whole) : "x"(x));  // in place, which spares the loop copies of registers
+  asm("vpaddb %1, %0, %0" : "+x"(f.shifted) : "x"(high));
 }
 
 // 16-bit numbers of kBytes positions: those at even positions, and those at odd ones.
@@ -49,9 +48,16 @@ struct Pairs {
 static inline Pairs widen_bytes(Bytes x) {
   return {_mm256_and_si256(x, _mm256_set1_epi16(255)), _mm256_srli_epi16(x, 8)};
 }
+// Modulo 256, in 16-bit lanes: whole = low + 16 * high of either byte; shifted = high of the odd one, and of the even one
+// high + 16 * (low of the odd one).
+static inline Words minus_16_times(Words x, Words y) {
+  return _mm256_and_si256(_mm256_sub_epi16(x, _mm256_slli_epi16(y, 4)), _mm256_set1_epi16(255));
+}
 static inline void widen(const FieldSums& f, Pairs& low, Pairs& high) {
-  low = widen_bytes(f.low);
-  high = widen_bytes(_mm256_sub_epi16(f.high, _mm256_slli_epi16(low.odd, 4)));
+  high.odd = _mm256_srli_epi16(f.shifted, 8);
+  low.odd = minus_16_times(_mm256_srli_epi16(f.whole, 8), high.odd);
+  high.even = minus_16_times(f.shifted, low.odd);
+  low.even = minus_16_times(f.whole, high.even);
 }
 static inline Words load_words(const int16_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
 static inline void store_words(int16_t* p, Words x) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), x); }
@@ -116,6 +122,36 @@ static inline Dots add_outputs(Dots sum, const uint8_t* packed, const Splat& x) 
 static inline void pack_outputs(const int8_t* w, uint8_t* packed) {
   for (int lane = 0; lane < kDots; lane++)
     for (int k = 0; k < 4; k++) packed[k % 2 * 2 * kDots + 2 * lane + k / 2] = uint8_t(w[4 * lane + k]);
+}
+
+}  // namespace SIGNBIT_NS
+}  // namespace signbit
+
+#include "lanes.h"
+
+namespace signbit {
+namespace SIGNBIT_NS {
+
+// Each number to a byte, saturating: masks stay masks.
+static inline Bytes pack_ints(const IntBlock& b) {
+  const __m256i low = _mm256_packs_epi32(__m256i(b.v[0]), __m256i(b.v[1]));
+  const __m256i high = _mm256_packs_epi32(__m256i(b.v[2]), __m256i(b.v[3]));
+  return _mm256_permutevar8x32_epi32(_mm256_packs_epi16(low, high), _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+}
+static inline IntBlock load_int8(const int8_t* p) {
+  IntBlock b;
+  for (int i = 0; i < 4; i++)
+    b.v[i] = Ints(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p + 8 * i))));
+  return b;
+}
+static inline IntBlock in_order(Pairs x) {
+  const __m256i low = _mm256_unpacklo_epi16(x.even, x.odd), high = _mm256_unpackhi_epi16(x.even, x.odd);
+  IntBlock b;
+  b.v[0] = Ints(_mm256_cvtepi16_epi32(_mm256_castsi256_si128(low)));
+  b.v[1] = Ints(_mm256_cvtepi16_epi32(_mm256_castsi256_si128(high)));
+  b.v[2] = Ints(_mm256_cvtepi16_epi32(_mm256_extracti128_si256(low, 1)));
+  b.v[3] = Ints(_mm256_cvtepi16_epi32(_mm256_extracti128_si256(high, 1)));
+  return b;
 }
 
 }  // namespace SIGNBIT_NS

@@ -26,17 +26,16 @@ static inline Bytes high_fields(Bytes x) { return low_fields(_mm512_srli_epi16(x
 // Keeps the compiler from reassociating sums around it: it would run out of registers.
 static inline void pin(Bytes& x) { asm("" : "+v"(x)); }
 
-// Sums of both 4-bit fields of bytes. The high fields are added with their low neighbours still beside them, in 16-bit
-// lanes: x >> 4 = high + 16 * (low of the next byte) + 256 * (high of the next byte), which fits 16 bits up to 20
-// sums of 12, and what the neighbour added is known from `low`.
+// Sums of both 4-bit fields of bytes, in three instructions: `whole` adds the bytes as they are, modulo 256, `shifted` adds
+// x >> 4 in 16-bit lanes, where each byte's high field stands alone or below its neighbour's low field. No field's sum
+// exceeds a byte, so that `widen` finds them one from the other.
 struct FieldSums {
-  Bytes low, high;
+  Bytes whole, shifted;
 };
-constexpr int kGroupsBeforeWidening = 20;
 static inline void add_fields(FieldSums& f, Bytes x) {
-  const Bytes low = low_fields(x), high = _mm512_srli_epi16(x, 4);
-  asm("vpaddb %1, %0, %0" : "+v"(f.low) : "v"(low));  // in place, which spares the loop copies of registers
-  asm("vpaddw %1, %0, %0" : "+v"(f.high) : "v"(high));
+  const Bytes high = _mm512_srli_epi16(x, 4);
+  asm("vpaddb %1, %0, %0" : "+v"(f.whole) : "v"(x));  // in place, which spares the loop copies of registers
+  asm("vpaddb %1, %0, %0" : "+v"(f.shifted) : "v"(high));
 }
 
 // 16-bit numbers of kBytes positions: those at even positions, and those at odd ones.
@@ -47,9 +46,16 @@ struct Pairs {
 static inline Pairs widen_bytes(Bytes x) {
   return {_mm512_and_si512(x, _mm512_set1_epi16(255)), _mm512_srli_epi16(x, 8)};
 }
+// Modulo 256, in 16-bit lanes: whole = low + 16 * high of either byte; shifted = high of the odd one, and of the even one
+// high + 16 * (low of the odd one).
+static inline Words minus_16_times(Words x, Words y) {
+  return _mm512_and_si512(_mm512_sub_epi16(x, _mm512_slli_epi16(y, 4)), _mm512_set1_epi16(255));
+}
 static inline void widen(const FieldSums& f, Pairs& low, Pairs& high) {
-  low = widen_bytes(f.low);
-  high = widen_bytes(_mm512_sub_epi16(f.high, _mm512_slli_epi16(low.odd, 4)));
+  high.odd = _mm512_srli_epi16(f.shifted, 8);
+  low.odd = minus_16_times(_mm512_srli_epi16(f.whole, 8), high.odd);
+  high.even = minus_16_times(f.shifted, low.odd);
+  low.even = minus_16_times(f.whole, high.even);
 }
 static inline Words load_words(const int16_t* p) { return _mm512_loadu_si512(p); }
 static inline void store_words(int16_t* p, Words x) { _mm512_storeu_si512(p, x); }
@@ -101,6 +107,36 @@ static inline Dots add_outputs(Dots sum, const uint8_t* packed, Splat x) {
   return _mm512_dpbusd_epi32(sum, x, _mm512_loadu_si512(packed));
 }
 static inline void pack_outputs(const int8_t* w, uint8_t* packed) { memcpy(packed, w, 4 * kDots); }
+
+}  // namespace SIGNBIT_NS
+}  // namespace signbit
+
+#include "lanes.h"
+
+namespace signbit {
+namespace SIGNBIT_NS {
+
+// Each number to a byte, saturating: masks stay masks.
+static inline Bytes pack_ints(const IntBlock& b) {
+  const __m512i low = _mm512_packs_epi32(__m512i(b.v[0]), __m512i(b.v[1]));
+  const __m512i high = _mm512_packs_epi32(__m512i(b.v[2]), __m512i(b.v[3]));
+  const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+  return _mm512_permutexvar_epi32(order, _mm512_packs_epi16(low, high));
+}
+static inline IntBlock load_int8(const int8_t* p) {
+  IntBlock b;
+  for (int i = 0; i < 4; i++)
+    b.v[i] = Ints(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p + 16 * i))));
+  return b;
+}
+static inline IntBlock in_order(Pairs x) {
+  int16_t words[kBytes];
+  store_in_order(words, x);
+  IntBlock b;
+  for (int i = 0; i < 4; i++)
+    b.v[i] = Ints(_mm512_cvtepi16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(words + 16 * i))));
+  return b;
+}
 
 }  // namespace SIGNBIT_NS
 }  // namespace signbit

@@ -25,14 +25,13 @@ static inline Bytes high_fields(Bytes x) { return vshrq_n_u8(x, 4); }
 // Keeps the compiler from reassociating sums around it: it would run out of registers.
 static inline void pin(Bytes& x) { asm("" : "+w"(x)); }
 
-// Sums of both 4-bit fields of bytes.
+// Sums of both 4-bit fields of bytes: `whole` adds the bytes as they are, modulo 256, and no field's sum exceeds a byte.
 struct FieldSums {
-  Bytes low, high;
+  Bytes whole, high;
 };
-constexpr int kGroupsBeforeWidening = 21;
 static inline void add_fields(FieldSums& f, Bytes x) {
-  f.low = vaddq_u8(f.low, low_fields(x));
-  pin(f.low);
+  f.whole = vaddq_u8(f.whole, x);
+  pin(f.whole);
   f.high = vsraq_n_u8(f.high, x, 4);
   pin(f.high);
 }
@@ -47,7 +46,7 @@ static inline Pairs widen_bytes(Bytes x) {
   return {vreinterpretq_s16_u16(vandq_u16(words, vdupq_n_u16(255))), vreinterpretq_s16_u16(vshrq_n_u16(words, 8))};
 }
 static inline void widen(const FieldSums& f, Pairs& low, Pairs& high) {
-  low = widen_bytes(f.low);
+  low = widen_bytes(vsubq_u8(f.whole, vshlq_n_u8(f.high, 4)));
   high = widen_bytes(f.high);
 }
 static inline Words load_words(const int16_t* p) { return vld1q_s16(p); }
@@ -164,6 +163,36 @@ static inline Dots add_outputs(Dots sum, const uint8_t* packed, const Splat& x) 
 static inline void pack_outputs(const int8_t* w, uint8_t* packed) {
   for (int lane = 0; lane < kDots; lane++)
     for (int k = 0; k < 4; k++) packed[k * kDots + lane] = uint8_t(w[4 * lane + k]);
+}
+
+}  // namespace SIGNBIT_NS
+}  // namespace signbit
+
+#include "lanes.h"
+
+namespace signbit {
+namespace SIGNBIT_NS {
+
+// Each number to a byte, saturating: masks stay masks.
+static inline Bytes pack_ints(const IntBlock& b) {
+  const int16x8_t low = vcombine_s16(vqmovn_s32(int32x4_t(b.v[0])), vqmovn_s32(int32x4_t(b.v[1])));
+  const int16x8_t high = vcombine_s16(vqmovn_s32(int32x4_t(b.v[2])), vqmovn_s32(int32x4_t(b.v[3])));
+  return vreinterpretq_u8_s8(vcombine_s8(vqmovn_s16(low), vqmovn_s16(high)));
+}
+static inline IntBlock widen_words(int16x8_t low, int16x8_t high) {
+  IntBlock b;
+  b.v[0] = Ints(vmovl_s16(vget_low_s16(low)));
+  b.v[1] = Ints(vmovl_high_s16(low));
+  b.v[2] = Ints(vmovl_s16(vget_low_s16(high)));
+  b.v[3] = Ints(vmovl_high_s16(high));
+  return b;
+}
+static inline IntBlock load_int8(const int8_t* p) {
+  const int8x16_t x = vld1q_s8(p);
+  return widen_words(vmovl_s8(vget_low_s8(x)), vmovl_high_s8(x));
+}
+static inline IntBlock in_order(Pairs x) {
+  return widen_words(vzip1q_s16(x.even, x.odd), vzip2q_s16(x.even, x.odd));
 }
 
 }  // namespace SIGNBIT_NS

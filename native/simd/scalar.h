@@ -55,11 +55,10 @@ static inline void pin(const Bytes&) {}
 
 // Sums of both 4-bit fields of bytes.
 struct FieldSums {
-  Bytes low, high;
+  Bytes whole, high;  // the bytes as they are, modulo 256: no field's sum exceeds a byte
 };
-constexpr int kGroupsBeforeWidening = 21;
 static inline void add_fields(FieldSums& f, const Bytes& x) {
-  f.low = add_bytes(f.low, low_fields(x));
+  f.whole = add_bytes(f.whole, x);
   f.high = add_bytes(f.high, high_fields(x));
 }
 
@@ -79,7 +78,9 @@ static inline Pairs widen_bytes(const Bytes& x) {
   return r;
 }
 static inline void widen(const FieldSums& f, Pairs& low, Pairs& high) {
-  low = widen_bytes(f.low);
+  Bytes alone;
+  for (int i = 0; i < kBytes; i++) alone.b[i] = uint8_t(f.whole.b[i] - 16 * f.high.b[i]);
+  low = widen_bytes(alone);
   high = widen_bytes(f.high);
 }
 static inline Words load_words(const int16_t* p) {
@@ -180,6 +181,34 @@ static inline Dots add_outputs(const Dots& sum, const uint8_t* packed, const Spl
   return r;
 }
 static inline void pack_outputs(const int8_t* w, uint8_t* packed) { memcpy(packed, w, 4 * kDots); }
+
+}  // namespace SIGNBIT_NS
+}  // namespace signbit
+
+#include "lanes.h"
+
+namespace signbit {
+namespace SIGNBIT_NS {
+
+// Each number to a byte, saturating: masks stay masks.
+static inline Bytes pack_ints(const IntBlock& b) {
+  Bytes r;
+  for (int i = 0; i < kBytes; i++) {
+    const int32_t x = b.v[i / kInts][i % kInts];
+    r.b[i] = uint8_t(int8_t(x < -128 ? -128 : x > 127 ? 127 : x));
+  }
+  return r;
+}
+static inline IntBlock load_int8(const int8_t* p) {
+  IntBlock b;
+  for (int i = 0; i < kBytes; i++) b.v[i / kInts][i % kInts] = p[i];
+  return b;
+}
+static inline IntBlock in_order(const Pairs& x) {
+  IntBlock b;
+  for (int i = 0; i < kBytes; i++) b.v[i / kInts][i % kInts] = (i % 2 ? x.odd : x.even).w[i / 2];
+  return b;
+}
 
 }  // namespace SIGNBIT_NS
 }  // namespace signbit

@@ -3,8 +3,7 @@
 // Four input channels of a pixel are one byte 0..15 of a nibble plane. Two output channels share one look-up:
 // entry x of table w0 | w1 << 4 is matches(w0, x) | matches(w1, x) << 4, so weights stay at one bit each and
 // index the table directly. Bounds: a field counts at most 4 matches a look-up, so three look-ups (12 <= 15) are
-// added before the fields are split, and kGroupsBeforeWidening such groups (at most 21: 252 <= 255) before bytes
-// widen to 16 bits. A byte outside the image has its top bit set and looks up 0. Groups of three run over taps and
+// added before the fields are split, and 21 such groups (252 <= 255) before bytes widen to 16 bits. A byte outside the image has its top bit set and looks up 0. Groups of three run over taps and
 // channels alike, through a list of offsets, so that no group is left short but the very last.
 //
 // Where a group of the convolution begins or ends within a nibble, the other groups' bits are cleared as they are
@@ -19,6 +18,7 @@
 namespace signbit {
 namespace SIGNBIT_NS {
 
+constexpr int kGroupsBeforeWidening = 21;
 constexpr int kPairs = kBinaryChannels / 2;
 constexpr int kBinaryTile = kMaxTile;
 
@@ -71,7 +71,7 @@ static inline __attribute__((always_inline)) void count_matches(const ConvSegmen
   size_t step = 0;
   for (int left = s.steps; left > 0;) {
     for (int i = 0; i < V; i++)
-      for (int j = 0; j < NP; j++) fields[i][j].low = fields[i][j].high = zero_bytes();
+      for (int j = 0; j < NP; j++) fields[i][j] = {zero_bytes(), zero_bytes()};
     const int whole = left / 3 < kGroupsBeforeWidening ? left / 3 : kGroupsBeforeWidening;
     left -= 3 * whole;
     for (int group = whole; group > 0; group--) {
@@ -166,25 +166,21 @@ static inline void write_nibbles(const BinaryConv& c, const Epilogue& e, const C
   }
 }
 
-// Dot products of N positions in their order, through the epilogue.
-template <int N>
-static void finish(const BinaryConv& c, const Epilogue& e, int channel, size_t p, const int16_t* sums) {
-  alignas(64) int16_t v[N];
-  if (c.valid32) {
-    for (int i = 0; i < N; i += kBytes) store_in_order(v + i, load_pairs(sums + i));
-    const int32_t* valid = c.valid32 + p;
-    int32_t wide[N];
-    for (int i = 0; i < N; i++) wide[i] = 2 * int32_t(uint16_t(v[i])) - valid[i];
-    run_epilogue<N, int32_t>(e, channel, p, wide);
-    return;
+// Dot products of a vector of positions.
+static inline IntBlock dots(const BinaryConv& c, size_t p, const int16_t* sums) {
+  const Pairs half = load_pairs(sums);
+  IntBlock v = in_order(half);
+  if (c.valid32) {  // matches of up to 16 bits, counted from 0
+    const IntBlock valid = load_ints(c.valid32 + p);
+    for (int j = 0; j < 4; j++) v.v[j] = 2 * (v.v[j] & 0xFFFF) - valid.v[j];
+  } else {
+    for (int j = 0; j < 4; j++) v.v[j] *= 2;
+    if (c.odd) {
+      const IntBlock odd = load_int8(c.odd + p);
+      for (int j = 0; j < 4; j++) v.v[j] -= odd.v[j];
+    }
   }
-  for (int i = 0; i < N; i += kBytes) {
-    const Pairs half = load_pairs(sums + i);
-    store_in_order(v + i, add_pairs(half, half));
-  }
-  if (c.odd)
-    for (int i = 0; i < N; i++) v[i] = int16_t(v[i] - c.odd[p + size_t(i)]);
-  run_epilogue<N, int16_t>(e, channel, p, v);
+  return v;
 }
 
 static void run_tile(const BinaryConv& c, const Epilogue& e, const ConvSegment& s, size_t position) {
@@ -197,17 +193,10 @@ static void run_tile(const BinaryConv& c, const Epilogue& e, const ConvSegment& 
   else
     count<false>(s, s.input + position, base, out, vectors);
   if (c.above) return write_nibbles(c, e, s, position, out, vectors);
-  constexpr int kHalf = kMaxTile / 2, kQuarter = kHalf > kBytes ? kMaxTile / 4 : kBytes;
-  for (int j = 0; j < s.channels; j++) {
-    const int channel = s.channel + j, n = vectors * kBytes;
-    int done = 0;
-    if (n == kMaxTile) {
-      finish<kMaxTile>(c, e, channel, position, out[j]);
-      continue;
-    }
-    for (; n - done >= kHalf; done += kHalf) finish<kHalf>(c, e, channel, position + size_t(done), out[j] + done);
-    for (; n - done > 0; done += kQuarter) finish<kQuarter>(c, e, channel, position + size_t(done), out[j] + done);
-  }
+  for (int j = 0; j < s.channels; j++)
+    run_epilogue(e, s.channel + j, position, vectors, [&](int i) __attribute__((always_inline)) {
+      return dots(c, position + size_t(i) * kBytes, out[j] + i * kBytes);
+    });
 }
 
 void binary_conv(const BinaryConv& c, const Epilogue& e, int64_t begin, int64_t end) {

@@ -41,8 +41,8 @@ void binary_outputs_conv(const OutputsConv& c, const Epilogue& e, int64_t begin,
     alignas(64) int16_t matches[kTile][kOutputs];
     const uint8_t* w = c.weights + size_t(block) * size_t(c.steps) * kBytes;
     for (int32_t i = 0; i < c.pixels; i++) count_outputs(c, w, c.input + c.pixel[i], matches[i]);
-    finish_outputs<int16_t>(c, e, int32_t(block) * kOutputs, kOutputs, [&](int32_t i, int32_t channel) {
-      return int16_t(2 * matches[i][channel] - c.subtract[i]);
+    finish_outputs(c, e, int32_t(block) * kOutputs, kOutputs, [&](int32_t i, int32_t channel) {
+      return 2 * matches[i][channel] - c.subtract[i];
     });
   }
 }

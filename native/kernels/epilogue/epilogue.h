@@ -1,9 +1,9 @@
-// An epilogue: the steps that a tile of one channel's sums walks through before it is stored.
+// An epilogue: the steps that one channel's sums walk through before they are stored.
 //
-// A tile is N consecutive positions of one channel. The running value is int16 (sums of binary
-// convolutions that fit), int32 (all other sums) or float32; each step is a plain loop over the tile, which the
-// compiler turns into the instruction set's vectors. Positions outside the image carry junk and are
-// overwritten where it matters: bits and 8-bit maps are read by filter taps, so they get their halo byte.
+// Steps work on blocks of kBytes consecutive positions of a channel. The running value is int32 (sums), from some step on
+// float32. The chains of steps that networks have most are compiled as one, and keep a block in registers; any other
+// epilogue runs step by step over a tile. Positions outside the image carry junk and are overwritten where it matters:
+// bits and 8-bit maps are read by filter taps, so they get their halo byte.
 #pragma once
 
 #include "../kernels.h"
@@ -11,120 +11,81 @@
 namespace signbit {
 namespace SIGNBIT_NS {
 
-// Round to nearest even for |x| < 2^22, without a call into libm.
-static inline float round_half_even(float x) { return (x + 12582912.0f) - 12582912.0f; }
+template <typename, typename>
+constexpr bool is_same = false;
+template <typename T>
+constexpr bool is_same<T, T> = true;
 
 static inline uint8_t* plane_of(const EpilogueStep& s, int channel) {
   return s.data + size_t(channel) * s.plane;
 }
 
 // Bits of four channels share a byte. The first channel of a nibble writes it, the others add their bit, and
-// the last one puts the halo byte where there is no pixel.
-template <int N>
-static inline void write_bits(const Epilogue& e, const EpilogueStep& s, int channel, size_t p,
-                              const uint8_t* bits) {
-  uint8_t* __restrict dst = s.data + size_t(channel / 4) * s.plane + p;
+// the last one puts the halo byte where there is no pixel. `mask`: 0xFF where the bit is 1.
+static inline void write_bits(const Epilogue& e, const EpilogueStep& s, int channel, size_t p, Bytes mask) {
+  uint8_t* dst = s.data + size_t(channel / 4) * s.plane + p;
   const int k = channel % 4;
-  const bool last = channel + 1 == e.channels;
-  if (k == 0) {
-    for (int i = 0; i < N; i++) dst[i] = bits[i];
-  } else {
-    for (int i = 0; i < N; i++) dst[i] = uint8_t(dst[i] | (bits[i] << k));
-  }
-  if (k == 3 || last) {
-    const uint8_t* outside = e.outside + p;
+  Bytes bits = and_bytes(mask, all_bytes(uint8_t(1 << k)));
+  if (k) bits = or_bytes(bits, load_bytes(dst));
+  if (k == 3 || channel + 1 == e.channels) {
     const uint8_t halo = channel / 4 == (e.channels - 1) / 4 ? s.last_halo : s.halo;
-    for (int i = 0; i < N; i++) dst[i] = uint8_t((dst[i] & ~outside[i]) | (halo & outside[i]));
+    bits = select_bytes(load_bytes(e.outside + p), all_bytes(halo), bits);
   }
+  store_bytes(dst, bits);
 }
 
-template <int N, typename Int>
-static inline void threshold_bits(const Int* v, Int low, Int high, uint8_t flip, uint8_t* bits) {
-  for (int i = 0; i < N; i++) bits[i] = uint8_t(((v[i] >= low) & (v[i] <= high)) ^ flip);
-}
-
-template <int N, typename Int>
-static inline void quant4_shift(Int* v, int32_t multiplier, int32_t offset, int32_t shift) {
-  for (int i = 0; i < N; i++) {
-    int32_t q = (int32_t(v[i]) * multiplier + offset) >> shift;
-    q = q < -8 ? -8 : q;
-    q = q > 7 ? 7 : q;
-    v[i] = Int(q);
-  }
-}
-
-template <int N, typename Int>
-static inline void quant4_ladder(Int* v, const Int* cuts, uint8_t flip) {
-  Int q[N];
-  const Int sign = flip ? Int(-1) : Int(1);
-  for (int i = 0; i < N; i++) v[i] = Int(v[i] * sign);
-  for (int i = 0; i < N; i++) q[i] = -8;
-  for (int k = 0; k < 15; k++) {
-    const Int cut = cuts[k];
-    for (int i = 0; i < N; i++) q[i] = Int(q[i] + (v[i] >= cut));
-  }
-  for (int i = 0; i < N; i++) v[i] = q[i];
-}
-
-template <int N, typename T>
-static inline void to_float(const T* v, float* f) {
-  for (int i = 0; i < N; i++) f[i] = float(v[i]);
-}
-
-template <int N>
-static inline void quant8(const Epilogue& e, const EpilogueStep& s, int channel, size_t p,
-                          const float* f) {
-  uint8_t* dst = s.data + size_t(channel / 4) * s.plane + 4 * p + channel % 4;
-  const uint8_t* outside = e.outside + p;
+// Four channels share a dword, and are written in turn like bits.
+static inline void write_quads(const Epilogue& e, const EpilogueStep& s, int channel, size_t p, const FloatBlock& f) {
+  int32_t* dst = reinterpret_cast<int32_t*>(s.data + size_t(channel / 4) * s.plane) + p;
+  const int k = channel % 4;
   const float zero = float(s.zero_point);
-  uint8_t q[N];
-  for (int i = 0; i < N; i++) {
-    float x = f[i] * s.inv_scale;
-    x = x < -1000.0f ? -1000.0f : x;  // false for NaN, which the next line but one turns into 0
-    x = x > 1000.0f ? 1000.0f : x;
-    x = x == x ? x : 0.0f;
+  const IntBlock outside = load_int8(reinterpret_cast<const int8_t*>(e.outside + p));
+  IntBlock quads;
+  if (k) quads = load_ints(dst);
+  for (int i = 0; i < 4; i++) {
+    Floats x = f.v[i] * s.inv_scale;
+    x = below_becomes(x, all_floats(-1000.0f));  // not NaN, which the next line but one turns into 0
+    x = above_becomes(x, all_floats(1000.0f));
+    x = x == x ? x : all_floats(0.0f);
     x = round_half_even(x) + zero;
-    x = x < 0.0f ? 0.0f : x;
-    x = x > 255.0f ? 255.0f : x;
-    q[i] = uint8_t(int32_t(x));
+    x = below_becomes(x, all_floats(0.0f));
+    x = above_becomes(x, all_floats(255.0f));
+    const Ints q = ((truncated(x) & ~outside.v[i]) | (int32_t(s.halo) & outside.v[i])) << (8 * k);
+    quads.v[i] = k ? quads.v[i] | q : q;
   }
-  for (int i = 0; i < N; i++) q[i] = uint8_t((q[i] & ~outside[i]) | (s.halo & outside[i]));
-  for (int i = 0; i < N; i++) dst[4 * i] = q[i];
+  store_ints(dst, quads);
 }
 
-// A tile of a value that has one pixel an image, which stands for the whole image. A tile may span several images, and end
+// Pixels of a value that has one an image, which stands for the whole image. A block may span several images, and end
 // behind the last one. Not inline, as `sigmoid`: the steps that every network has stay small and keep their registers.
-template <int N>
 static __attribute__((noinline)) void repeat_pixels(const Epilogue& e, const EpilogueStep& s, const float* plane, size_t p,
                                                     float* tile) {
   const size_t last = size_t(e.batch) - 1;
   size_t image = p / e.image, end = (image + 1) * e.image - p;
-  for (size_t i = 0; i < N; image++, end += e.image) {
+  for (size_t i = 0; i < kBytes; image++, end += e.image) {
     const float x = plane[(image < last ? image : last) * s.image_step];
-    for (const size_t stop = end < N ? end : N; i < stop; i++) tile[i] = x;
+    for (const size_t stop = end < kBytes ? end : kBytes; i < stop; i++) tile[i] = x;
   }
 }
 
-// What a step reads; `tile` is room for it.
-template <int N>
-static inline const float* operand(const Epilogue& e, const EpilogueStep& s, int channel, size_t p, float* tile) {
+// What a step reads.
+static inline FloatBlock operand(const Epilogue& e, const EpilogueStep& s, int channel, size_t p) {
   const float* plane = reinterpret_cast<const float*>(plane_of(s, channel));
-  if (!s.image_step) return plane + p;
-  repeat_pixels<N>(e, s, plane, p, tile);
-  return tile;
+  if (!s.image_step) return load_floats(plane + p);
+  float tile[kBytes];
+  repeat_pixels(e, s, plane, p, tile);
+  return load_floats(tile);
 }
 
 // 1 / (1 + exp(-v)) as docs/numerics.md spells it.
-template <int N>
-static __attribute__((noinline)) void sigmoid(float* f) {
-  for (int i = 0; i < N; i++) {
-    const float v = f[i];
-    float a = v < 0.0f ? -v : v;
-    a = a > 87.0f ? 87.0f : a;
-    const float k = round_half_even(a * -1.44269504f);
-    float r = -a - k * 0.693359375f;
+static __attribute__((noinline)) void sigmoid(FloatBlock* f) {
+  for (int i = 0; i < 4; i++) {
+    const Floats v = f->v[i];
+    const Floats a = above_becomes(v < 0.0f ? -v : v, all_floats(87.0f));
+    const Floats k = round_half_even(a * -1.44269504f);
+    Floats r = -a - k * 0.693359375f;
     r = r - k * -2.12194440e-4f;
-    float p = 1.9875691500e-4f;
+    Floats p = all_floats(1.9875691500e-4f);
     p = p * r + 1.3981999507e-3f;
     p = p * r + 8.3334519073e-3f;
     p = p * r + 4.1665795894e-2f;
@@ -132,129 +93,172 @@ static __attribute__((noinline)) void sigmoid(float* f) {
     p = p * r + 5.0000001201e-1f;
     p = p * (r * r) + r + 1.0f;
     // 2^k; NaN, for which p is NaN already, must not become an integer
-    const int32_t exponent = (int32_t(k == k ? k : 0.0f) + 127) << 23;
-    float power;
-    __builtin_memcpy(&power, &exponent, 4);
-    const float x = p * power;
-    f[i] = (v >= 0.0f ? 1.0f : x) / (1.0f + x);
+    const Ints exponent = (truncated(k == k ? k : all_floats(0.0f)) + 127) << 23;
+    const Floats x = p * Floats(exponent);
+    f->v[i] = (v >= 0.0f ? all_floats(1.0f) : x) / (1.0f + x);
   }
 }
 
-// The part of an epilogue whose running value is float32, from step `i` on.
-template <int N>
-static inline void run_float_steps(const Epilogue& e, int i, int channel, size_t p, float* f) {
+// What a step does to a block of real values.
+template <StepCode kCode>
+static inline void apply(const Epilogue& e, const EpilogueStep& s, int channel, size_t p, FloatBlock& f) {
+  if (kCode == StepCode::kAffine) {
+    const float a = s.f0[channel], b = s.f1[channel];
+    for (int j = 0; j < 4; j++) f.v[j] = f.v[j] * a + b;
+  } else if (kCode == StepCode::kAdd) {
+    const FloatBlock x = operand(e, s, channel, p);
+    for (int j = 0; j < 4; j++) f.v[j] += x.v[j];
+  } else if (kCode == StepCode::kMul) {
+    const FloatBlock x = operand(e, s, channel, p);
+    for (int j = 0; j < 4; j++) f.v[j] *= x.v[j];
+  } else if (kCode == StepCode::kClip) {
+    for (int j = 0; j < 4; j++)
+      f.v[j] = above_becomes(below_becomes(f.v[j], all_floats(s.minimum)), all_floats(s.maximum));
+  } else if (kCode == StepCode::kSigmoid) {
+    sigmoid(&f);
+  } else if (kCode == StepCode::kRPReLU) {
+    const float in = s.f0[channel], slope = s.f1[channel], out = s.f2[channel];
+    for (int j = 0; j < 4; j++) {
+      const Floats u = f.v[j] + in;
+      f.v[j] = (u >= 0.0f ? u : u * slope) + out;
+    }
+  } else if (kCode == StepCode::kPReLU) {
+    const float slope = s.f0[channel];
+    for (int j = 0; j < 4; j++) f.v[j] = f.v[j] >= 0.0f ? f.v[j] : f.v[j] * slope;
+  } else if (kCode == StepCode::kStore) {
+    store_floats(reinterpret_cast<float*>(plane_of(s, channel)) + p, f);
+  } else if (kCode == StepCode::kSign) {
+    const float cut = s.f0[channel];
+    IntBlock bits;
+    for (int j = 0; j < 4; j++) bits.v[j] = f.v[j] >= cut;
+    write_bits(e, s, channel, p, pack_ints(bits));
+  } else if (kCode == StepCode::kQuant8) {
+    write_quads(e, s, channel, p, f);
+  }
+}
+
+// What a step does to a block of integers.
+template <StepCode kCode>
+static inline void apply(const Epilogue& e, const EpilogueStep& s, int channel, size_t p, IntBlock& v) {
+  if (kCode == StepCode::kQuant4Shift) {
+    const int32_t multiplier = s.i0[channel], offset = s.i1[channel];
+    for (int j = 0; j < 4; j++) {
+      Ints q = (v.v[j] * multiplier + offset) >> s.shift;
+      q = q < -8 ? all_ints(-8) : q;
+      v.v[j] = q > 7 ? all_ints(7) : q;
+    }
+  } else if (kCode == StepCode::kQuant4Ladder) {
+    const int32_t* cuts = s.i0 + size_t(channel) * 15;
+    for (int j = 0; j < 4; j++) {
+      const Ints u = s.flip[channel] ? -v.v[j] : v.v[j];
+      Ints q = all_ints(-8);
+      for (int k = 0; k < 15; k++) q -= u >= cuts[k];  // a comparison that holds is -1
+      v.v[j] = q;
+    }
+  } else if (kCode == StepCode::kThreshold) {
+    const int32_t low = s.i0[channel], high = s.i1[channel], flip = -int32_t(s.flip[channel]);
+    IntBlock bits;
+    for (int j = 0; j < 4; j++) bits.v[j] = ((v.v[j] >= low) & (v.v[j] <= high)) ^ flip;
+    write_bits(e, s, channel, p, pack_ints(bits));
+  } else if (kCode == StepCode::kAddI4) {
+    const IntBlock y = load_int8(reinterpret_cast<const int8_t*>(plane_of(s, channel) + p));
+    for (int j = 0; j < 4; j++) v.v[j] += y.v[j];
+  } else if (kCode == StepCode::kStoreI4) {
+    store_bytes(plane_of(s, channel) + p, pack_ints(v));
+  }
+}
+
+// The steps from `I` on, one behind the other.
+template <int I>
+static inline void chain(const Epilogue&, int, size_t, const FloatBlock&) {}
+template <int I, StepCode kCode, StepCode... kRest>
+static inline void chain(const Epilogue& e, int channel, size_t p, FloatBlock f) {
+  apply<kCode>(e, e.steps[I], channel, p, f);
+  chain<I + 1, kRest...>(e, channel, p, f);
+}
+template <int I>
+static inline void chain(const Epilogue&, int, size_t, const IntBlock&) {}
+template <int I, StepCode kCode, StepCode... kRest>
+static inline void chain(const Epilogue& e, int channel, size_t p, IntBlock v) {
+  if constexpr (is_integer(kCode)) {
+    apply<kCode>(e, e.steps[I], channel, p, v);
+    chain<I + 1, kRest...>(e, channel, p, v);
+  } else {
+    chain<I, kCode, kRest...>(e, channel, p, to_floats(v));
+  }
+}
+
+// Where an epilogue's steps are these, runs them on `blocks` blocks from position p on and returns true.
+template <StepCode... kCodes, typename Load>
+static inline bool run_chain(const Epilogue& e, int channel, size_t p, int blocks, Load load) {
+  if (e.chain != chain_of<kCodes...>()) return false;
+  for (int i = 0; i < blocks; i++) chain<0, kCodes...>(e, channel, p + size_t(i) * kBytes, load(i));
+  return true;
+}
+
+template <StepCode kCode, typename Block>
+static __attribute__((noinline)) void apply_all(const Epilogue& e, const EpilogueStep& s, int channel, size_t p, int blocks,
+                                                Block* tile) {
+  for (int i = 0; i < blocks; i++) apply<kCode>(e, s, channel, p + size_t(i) * kBytes, tile[i]);
+}
+
+// Step by step, from step `i` on.
+static void run_steps(const Epilogue& e, int i, int channel, size_t p, int blocks, FloatBlock* tile) {
   for (; i < e.count; i++) {
     const EpilogueStep& s = e.steps[i];
-    switch (s.kind) {
-      case StepKind::kAffine: {
-        const float a = s.f0[channel], b = s.f1[channel];
-        for (int j = 0; j < N; j++) f[j] = f[j] * a + b;
-        break;
-      }
-      case StepKind::kAdd: {
-        float tile[N];
-        const float* __restrict x = operand<N>(e, s, channel, p, tile);
-        for (int j = 0; j < N; j++) f[j] += x[j];
-        break;
-      }
-      case StepKind::kMul: {
-        float tile[N];
-        const float* __restrict x = operand<N>(e, s, channel, p, tile);
-        for (int j = 0; j < N; j++) f[j] *= x[j];
-        break;
-      }
-      case StepKind::kClip:
-        for (int j = 0; j < N; j++) {
-          const float v = f[j] < s.minimum ? s.minimum : f[j];
-          f[j] = v > s.maximum ? s.maximum : v;
-        }
-        break;
-      case StepKind::kSigmoid:
-        sigmoid<N>(f);
-        break;
-      case StepKind::kRPReLU: {
-        const float in = s.f0[channel], slope = s.f1[channel], out = s.f2[channel];
-        for (int j = 0; j < N; j++) {
-          const float u = f[j] + in;
-          const float n = u * slope;
-          f[j] = (u >= 0.0f ? u : n) + out;
-        }
-        break;
-      }
-      case StepKind::kPReLU: {
-        const float slope = s.f0[channel];
-        for (int j = 0; j < N; j++) {
-          const float n = f[j] * slope;
-          f[j] = f[j] >= 0.0f ? f[j] : n;
-        }
-        break;
-      }
-      case StepKind::kStore: {
-        float* __restrict dst = reinterpret_cast<float*>(plane_of(s, channel)) + p;
-        for (int j = 0; j < N; j++) dst[j] = f[j];
-        break;
-      }
-      case StepKind::kSign: {
-        uint8_t bits[N];
-        const float cut = s.f0[channel];
-        for (int j = 0; j < N; j++) bits[j] = uint8_t(f[j] >= cut);
-        write_bits<N>(e, s, channel, p, bits);
-        break;
-      }
-      case StepKind::kQuant8:
-        quant8<N>(e, s, channel, p, f);
-        break;
-      default:
-        return;  // integer steps cannot follow a float one: the reader refuses such a file
+    switch (s.code) {
+      case StepCode::kAffine: apply_all<StepCode::kAffine>(e, s, channel, p, blocks, tile); break;
+      case StepCode::kAdd: apply_all<StepCode::kAdd>(e, s, channel, p, blocks, tile); break;
+      case StepCode::kMul: apply_all<StepCode::kMul>(e, s, channel, p, blocks, tile); break;
+      case StepCode::kClip: apply_all<StepCode::kClip>(e, s, channel, p, blocks, tile); break;
+      case StepCode::kSigmoid: apply_all<StepCode::kSigmoid>(e, s, channel, p, blocks, tile); break;
+      case StepCode::kRPReLU: apply_all<StepCode::kRPReLU>(e, s, channel, p, blocks, tile); break;
+      case StepCode::kPReLU: apply_all<StepCode::kPReLU>(e, s, channel, p, blocks, tile); break;
+      case StepCode::kStore: apply_all<StepCode::kStore>(e, s, channel, p, blocks, tile); break;
+      case StepCode::kSign: apply_all<StepCode::kSign>(e, s, channel, p, blocks, tile); break;
+      case StepCode::kQuant8: apply_all<StepCode::kQuant8>(e, s, channel, p, blocks, tile); break;
+      default: return;  // integer steps cannot follow a float one: the reader refuses such a file
     }
   }
 }
-
-
-static inline bool stays_integer(const EpilogueStep& s) {
-  switch (s.kind) {
-    case StepKind::kQuant4Shift:
-    case StepKind::kQuant4Ladder:
-    case StepKind::kThreshold:
-      return true;
-    case StepKind::kAdd:
-    case StepKind::kStore:
-      return s.is_i4;
-    default:
-      return false;
-  }
-}
-
-// Run the whole epilogue on a tile of integer sums, int16_t or int32_t.
-template <int N, typename Int>
-static inline void run_epilogue(const Epilogue& e, int channel, size_t p, Int* v) {
-  constexpr bool kNarrow = sizeof(Int) == 2;
-  for (int i = 0; i < e.count; i++) {
+static void run_steps(const Epilogue& e, int i, int channel, size_t p, int blocks, IntBlock* tile) {
+  for (; i < e.count; i++) {
     const EpilogueStep& s = e.steps[i];
-    if (!stays_integer(s)) {
-      float f[N];
-      to_float<N>(v, f);
-      run_float_steps<N>(e, i, channel, p, f);
-      return;
-    }
-    const Int* low = kNarrow ? reinterpret_cast<const Int*>(s.s0) : reinterpret_cast<const Int*>(s.i0);
-    const Int* high = kNarrow ? reinterpret_cast<const Int*>(s.s1) : reinterpret_cast<const Int*>(s.i1);
-    if (s.kind == StepKind::kQuant4Shift) {
-      quant4_shift<N>(v, s.i0[channel], s.i1[channel], s.shift);
-    } else if (s.kind == StepKind::kQuant4Ladder) {
-      quant4_ladder<N>(v, low + size_t(channel) * 15, s.flip[channel]);
-    } else if (s.kind == StepKind::kThreshold) {
-      uint8_t bits[N];
-      threshold_bits<N>(v, low[channel], high[channel], s.flip[channel], bits);
-      write_bits<N>(e, s, channel, p, bits);
-    } else {
-      int8_t* x = reinterpret_cast<int8_t*>(plane_of(s, channel)) + p;
-      if (s.kind == StepKind::kAdd)
-        for (int j = 0; j < N; j++) v[j] = Int(v[j] + x[j]);
-      else
-        for (int j = 0; j < N; j++) x[j] = int8_t(v[j]);
+    switch (s.code) {
+      case StepCode::kQuant4Shift: apply_all<StepCode::kQuant4Shift>(e, s, channel, p, blocks, tile); break;
+      case StepCode::kQuant4Ladder: apply_all<StepCode::kQuant4Ladder>(e, s, channel, p, blocks, tile); break;
+      case StepCode::kThreshold: apply_all<StepCode::kThreshold>(e, s, channel, p, blocks, tile); break;
+      case StepCode::kAddI4: apply_all<StepCode::kAddI4>(e, s, channel, p, blocks, tile); break;
+      case StepCode::kStoreI4: apply_all<StepCode::kStoreI4>(e, s, channel, p, blocks, tile); break;
+      default: {
+        FloatBlock real[kMaxTile / kBytes];
+        for (int j = 0; j < blocks; j++) real[j] = to_floats(tile[j]);
+        return run_steps(e, i, channel, p, blocks, real);
+      }
     }
   }
+}
+
+// Run the whole epilogue on `blocks` blocks, kMaxTile positions at most, of a channel from position p on. `load(i)` gives
+// block i: integer sums or real values.
+template <typename Load>
+static inline void run_epilogue(const Epilogue& e, int channel, size_t p, int blocks, Load load) {
+  typedef decltype(load(0)) Block;
+  using C = StepCode;
+  if constexpr (is_same<Block, IntBlock>) {
+    if (run_chain<C::kAffine, C::kAdd, C::kRPReLU, C::kSign, C::kStore>(e, channel, p, blocks, load)) return;
+    if (run_chain<C::kAffine, C::kAdd, C::kRPReLU, C::kStore>(e, channel, p, blocks, load)) return;
+    if (run_chain<C::kQuant4Shift, C::kStoreI4>(e, channel, p, blocks, load)) return;
+    if (run_chain<C::kQuant4Shift, C::kAddI4, C::kThreshold>(e, channel, p, blocks, load)) return;
+    if (run_chain<C::kThreshold>(e, channel, p, blocks, load)) return;
+    if (run_chain<C::kThreshold, C::kAffine, C::kStore>(e, channel, p, blocks, load)) return;
+    if (run_chain<C::kAffine, C::kStore>(e, channel, p, blocks, load)) return;
+  } else {
+    if (run_chain<C::kQuant8>(e, channel, p, blocks, load)) return;
+  }
+  Block tile[kMaxTile / kBytes];
+  for (int i = 0; i < blocks; i++) tile[i] = load(i);
+  run_steps(e, 0, channel, p, blocks, tile);
 }
 
 }  // namespace SIGNBIT_NS

@@ -6,24 +6,18 @@
 namespace signbit {
 namespace SIGNBIT_NS {
 
-template <int N, typename Int, typename Value>
-static inline void finish_tile(const OutputsConv& c, const Epilogue& e, int32_t first, int32_t count, Value value) {
-  alignas(64) Int tile[N];
-  for (int32_t j = 0; j < count; j++) {
-    memset(tile, 0, sizeof tile);
-    for (int32_t i = 0; i < c.pixels; i++) tile[c.pixel[i]] = value(i, j);
-    run_epilogue<N, Int>(e, first + j, 0, tile);
-  }
-}
-
 // `value(pixel, channel behind the first)` for the channels [first, first + count) that there are.
-template <typename Int, typename Value>
+template <typename Value>
 static inline void finish_outputs(const OutputsConv& c, const Epilogue& e, int32_t first, int32_t count, Value value) {
+  alignas(64) int32_t tile[kTile];
+  memset(tile, 0, sizeof tile);
   count = c.channels - first < count ? c.channels - first : count;
-  if (e.end <= kSmallTile)
-    finish_tile<kSmallTile, Int>(c, e, first, count, value);
-  else
-    finish_tile<kTile, Int>(c, e, first, count, value);
+  for (int32_t j = 0; j < count; j++) {
+    for (int32_t i = 0; i < c.pixels; i++) tile[c.pixel[i]] = value(i, j);
+    run_epilogue(e, first + j, 0, int((e.end + kBytes - 1) / kBytes), [&](int i) __attribute__((always_inline)) {
+      return load_ints(tile + i * kBytes);
+    });
+  }
 }
 
 }  // namespace SIGNBIT_NS

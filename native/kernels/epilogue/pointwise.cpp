@@ -6,43 +6,33 @@
 namespace signbit {
 namespace SIGNBIT_NS {
 
-// Items: (block of 4 channels) * tiles + tile; `load(channel, position, tile)` fetches a channel's tile.
-template <int N, typename Load>
-static inline void run_tiles(size_t body, const Epilogue& e, int64_t begin, int64_t end, Load load) {
+// Items: (block of 4 channels) * tiles + tile; `load(channel, position)` fetches a block of a channel.
+template <typename Load>
+static inline void run_items(size_t body, const Epilogue& e, int64_t begin, int64_t end, Load load) {
   const int64_t tiles = int64_t(body / kTile);
   for (int64_t item = begin; item < end; item++) {
     const int first = int(item / tiles) * 4;
-    const size_t p = size_t(item % tiles) * kTile;
+    const size_t p = size_t(item % tiles) * kTile, left = e.end - p < kTile ? e.end - p : kTile;
     const int last = first + 4 < e.channels ? first + 4 : e.channels;
-    for (int channel = first; channel < last; channel++) {
-      float f[N];
-      load(channel, p, f, N);
-      run_float_steps<N>(e, 0, channel, p, f);
-    }
+    for (int channel = first; channel < last; channel++)
+      run_epilogue(e, channel, p, int((left + kBytes - 1) / kBytes),
+                   [&](int i) __attribute__((always_inline)) { return load(channel, p + size_t(i) * kBytes); });
   }
-}
-
-template <typename Load>
-static inline void run_items(size_t body, const Epilogue& e, int64_t begin, int64_t end, Load load) {
-  if (e.end <= kSmallTile)
-    run_tiles<kSmallTile>(body, e, begin, end, load);
-  else
-    run_tiles<kTile>(body, e, begin, end, load);
 }
 
 void pointwise(const uint8_t* src, size_t src_plane, size_t body, const Epilogue& e, int64_t begin,
                int64_t end) {
-  run_items(body, e, begin, end, [=](int channel, size_t p, float* f, int count) {
-    memcpy(f, src + size_t(channel) * src_plane + 4 * p, size_t(count) * sizeof(float));
+  run_items(body, e, begin, end, [=](int channel, size_t p) __attribute__((always_inline)) {
+    return load_floats(reinterpret_cast<const float*>(src + size_t(channel) * src_plane) + p);
   });
 }
 
 void pointwise_b1(const uint8_t* src, size_t src_plane, size_t body, const Epilogue& e, int64_t begin,
                   int64_t end) {
-  run_items(body, e, begin, end, [=](int channel, size_t p, float* f, int count) {
-    const uint8_t* bits = src + size_t(channel / 4) * src_plane + p;
-    const int shift = channel % 4;
-    for (int i = 0; i < count; i++) f[i] = float(2 * ((bits[i] >> shift) & 1) - 1);
+  run_items(body, e, begin, end, [=](int channel, size_t p) __attribute__((always_inline)) {
+    IntBlock b = load_int8(reinterpret_cast<const int8_t*>(src + size_t(channel / 4) * src_plane + p));
+    for (int j = 0; j < 4; j++) b.v[j] = 2 * ((b.v[j] >> (channel % 4)) & 1) - 1;
+    return to_floats(b);
   });
 }
 

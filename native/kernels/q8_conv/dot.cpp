@@ -247,8 +247,11 @@ void q8_conv(const Q8Conv& c, const Epilogue& e, int64_t begin, int64_t end) {
     for (int j = 0; j < s.channels; j++) {
       const int channel = s.channel + j;
       const int32_t correction = c.correction[channel] - excess[j];
-      for (int i = 0; i < kTile; i++) sums[j][i] -= correction;
-      run_epilogue<kTile, int32_t>(e, channel, position, sums[j]);
+      run_epilogue(e, channel, position, kTile / kBytes, [&](int i) __attribute__((always_inline)) {
+        IntBlock v = load_ints(sums[j] + i * kBytes);
+        for (int k = 0; k < 4; k++) v.v[k] -= correction;
+        return v;
+      });
     }
   }
 }

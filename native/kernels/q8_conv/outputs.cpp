@@ -25,7 +25,7 @@ void q8_outputs_conv(const OutputsConv& c, const Epilogue& e, int64_t begin, int
       for (int v = 0; v < kVectors; v++) store_dots(sums[i] + v * kDots, sum[v]);
     }
     const int32_t first = int32_t(block) * kOutputs;
-    finish_outputs<int32_t>(c, e, first, kOutputs, [&](int32_t i, int32_t channel) {
+    finish_outputs(c, e, first, kOutputs, [&](int32_t i, int32_t channel) {
       return sums[i][channel] - c.subtract[first + channel];
     });
   }

@@ -1,0 +1,61 @@
+// Real numbers and 32-bit integers of kBytes positions, as vectors of the compiler's: +, *, comparisons and ?: work on
+// them as on numbers. What an instruction set packs and unpacks its own way stands in its own header.
+#pragma once
+
+#include <stdint.h>
+#include <string.h>
+
+namespace signbit {
+namespace SIGNBIT_NS {
+
+typedef float Floats __attribute__((vector_size(kBytes)));
+typedef int32_t Ints __attribute__((vector_size(kBytes)));
+constexpr int kInts = kBytes / 4;
+// kBytes positions of each, in order.
+struct FloatBlock {
+  Floats v[4];
+};
+struct IntBlock {
+  Ints v[4];
+};
+
+static inline Floats all_floats(float x) { return x - (Floats){}; }  // x - 0 is x, also for -0.0
+static inline Ints all_ints(int32_t x) { return x - (Ints){}; }
+
+// The same at any address. Not memcpy, which GCC cuts into pieces that are too small to be forwarded to later loads.
+typedef float FloatsAnywhere __attribute__((vector_size(kBytes), aligned(4), may_alias));
+typedef int32_t IntsAnywhere __attribute__((vector_size(kBytes), aligned(4), may_alias));
+
+static inline FloatBlock load_floats(const float* p) {
+  FloatBlock b;
+  for (int i = 0; i < 4; i++) b.v[i] = *reinterpret_cast<const FloatsAnywhere*>(p + i * kInts);
+  return b;
+}
+static inline void store_floats(float* p, const FloatBlock& b) {
+  for (int i = 0; i < 4; i++) *reinterpret_cast<FloatsAnywhere*>(p + i * kInts) = b.v[i];
+}
+static inline IntBlock load_ints(const int32_t* p) {
+  IntBlock b;
+  for (int i = 0; i < 4; i++) b.v[i] = *reinterpret_cast<const IntsAnywhere*>(p + i * kInts);
+  return b;
+}
+static inline void store_ints(int32_t* p, const IntBlock& b) {
+  for (int i = 0; i < 4; i++) *reinterpret_cast<IntsAnywhere*>(p + i * kInts) = b.v[i];
+}
+
+static inline FloatBlock to_floats(const IntBlock& x) {
+  FloatBlock b;
+  for (int i = 0; i < 4; i++) b.v[i] = __builtin_convertvector(x.v[i], Floats);
+  return b;
+}
+// Whole numbers that fit.
+static inline Ints truncated(Floats x) { return __builtin_convertvector(x, Ints); }
+
+// One rounding each: the compiler may not fuse them (-ffp-contract=off).
+static inline Floats below_becomes(Floats x, Floats limit) { return x < limit ? limit : x; }
+static inline Floats above_becomes(Floats x, Floats limit) { return x > limit ? limit : x; }
+// Round to nearest even for |x| < 2^22.
+static inline Floats round_half_even(Floats x) { return (x + 12582912.0f) - 12582912.0f; }
+
+}  // namespace SIGNBIT_NS
+}  // namespace signbit
