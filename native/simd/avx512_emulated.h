@@ -67,3 +67,11 @@ static inline __mmask32 cmplt_epi16_mask(const __m512i& x, const __m512i& y) {
 #define _mm512_cmpgt_epi16_mask emulated::cmpgt_epi16_mask
 #undef _mm512_cmplt_epi16_mask
 #define _mm512_cmplt_epi16_mask emulated::cmplt_epi16_mask
+
+// SIMDe 0.7.4 has these, but their aliases count the parameters wrongly.
+#undef _mm512_madd_epi16
+#define _mm512_madd_epi16 simde_mm512_madd_epi16
+#undef _mm512_mask_cmpge_epi16_mask
+#define _mm512_mask_cmpge_epi16_mask simde_mm512_mask_cmpge_epi16_mask
+#undef _mm512_mask_cmple_epi16_mask
+#define _mm512_mask_cmple_epi16_mask simde_mm512_mask_cmple_epi16_mask
