@@ -6,8 +6,8 @@ STAMP := $(VENV)/.installed
 NATIVE := build/editable
 LIBRARY := src/signbit/runtime/libsignbit.so
 
-.PHONY: demo test test-all test-native test-arm test-x86-baseline test-asan test-tsan test-mutations test-stress fuzz corpus lint \
-  bench docs native clean
+.PHONY: demo test test-all test-native test-arm test-x86-baseline test-avx512-emulated test-asan test-tsan test-mutations \
+  test-stress fuzz corpus lint bench docs native clean
 
 demo: $(LIBRARY)
 	$(BIN)/signbit demo
@@ -16,7 +16,7 @@ demo: $(LIBRARY)
 test: test-native
 	$(BIN)/python -m pytest -n 2 -m "not slow"
 
-test-all: test-native test-arm test-x86-baseline test-asan test-mutations test-stress test-tsan
+test-all: test-native test-arm test-x86-baseline test-avx512-emulated test-asan test-mutations test-stress test-tsan
 	$(NATIVE)/native/tests/test_convolution 10000
 	$(BIN)/python -m pytest -n 2
 
@@ -65,6 +65,14 @@ endef
 # The engine and its tests once more, alone, in build/NAME with other options.
 configure = $(BIN)/cmake -S native -B build/$(1) -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/$(BIN)/ninja \
   -DSIGNBIT_BUILD_TESTS=ON -DBUILD_SHARED_LIBS=OFF $(2) && $(BIN)/cmake --build build/$(1)
+
+# The avx512 kernels where no CPU has AVX-512, which QEMU does not emulate: their intrinsics in portable code
+# (native/simd/avx512_emulated.h). That tests the kernels' logic, not what a CPU makes of the instructions.
+test-avx512-emulated: $(LIBRARY)
+	$(call configure,avx512-emulated,-DSIGNBIT_EMULATE_AVX512=ON \
+	  -DSIGNBIT_TEST_SETS=avx512$(comma)avx2$(comma)scalar -DSIGNBIT_TEST_CASES=100)
+	$(BIN)/ctest --test-dir build/avx512-emulated --output-on-failure
+	$(call run_emulated,avx512-emulated,,avx512)
 
 # AddressSanitizer, LeakSanitizer and UBSan over all native tests.
 test-asan: $(STAMP)

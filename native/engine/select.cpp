@@ -29,7 +29,9 @@ bool cpu_has_avx2() {
 }
 
 bool cpu_has_avx512() {
-#if defined(__x86_64__)
+#if defined(SIGNBIT_EMULATE_AVX512)
+  return cpu_has_avx2();  // which the emulation is compiled for
+#elif defined(__x86_64__)
   return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
          __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
          __builtin_cpu_supports("avx512vnni");

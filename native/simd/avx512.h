@@ -1,7 +1,11 @@
 // AVX-512 (F, BW, VL, DQ, VNNI): 64 byte lanes.
 #pragma once
 
+#if defined(SIGNBIT_EMULATE_AVX512)
+#include "avx512_emulated.h"
+#else
 #include <immintrin.h>
+#endif
 #include <stdint.h>
 #include <string.h>
 

@@ -1,4 +1,5 @@
-"""Whole networks on CPUs that this machine is not: `make test-arm` and `make test-x86-baseline`.
+"""Whole networks on CPUs that this machine is not: `make test-arm`, `make test-x86-baseline` and
+`make test-avx512-emulated`.
 
 They set SIGNBIT_RUN_FILE, the command that starts native/tests/run_file.cpp on an emulated CPU, and
 SIGNBIT_RUN_SETS, the instruction sets to run there. What it prints must be the reference's bytes.
@@ -23,7 +24,8 @@ SETS = os.environ.get("SIGNBIT_RUN_SETS", "").split(",")
 COMMITTED = Path(__file__).parents[2] / "results" / "cifar10-quick" / "model.signbit"
 
 pytestmark = pytest.mark.skipif(
-    not COMMAND, reason="no emulated CPU: run `make test-arm` or `make test-x86-baseline`"
+    not COMMAND,
+    reason="no emulated CPU: run `make test-arm`, `test-x86-baseline` or `test-avx512-emulated`",
 )
 
 

@@ -1,0 +1,77 @@
+// The AVX-512 intrinsics in portable code, so that the avx512 kernels' logic runs on CPUs without AVX-512: SIMDe's,
+// and below what SIMDe 0.7.4 lacks. For tests alone (SIGNBIT_EMULATE_AVX512).
+//
+// An intrinsic that neither has ends the build with "target specific option mismatch": write it here, lane by lane
+// from its description, and name it as the others are.
+#pragma once
+
+#define SIMDE_ENABLE_NATIVE_ALIASES
+#include <simde/x86/avx512.h>
+#include <stdint.h>
+#include <string.h>
+
+namespace signbit {
+namespace SIGNBIT_NS {
+namespace emulated {
+
+// A register's lanes, of type T.
+template <typename T>
+struct Lanes {
+  static constexpr int kCount = 64 / sizeof(T);
+  T lane[kCount];
+  Lanes() = default;
+  explicit Lanes(const __m512i& x) { memcpy(lane, &x, sizeof lane); }
+  __m512i whole() const {
+    __m512i x;
+    memcpy(&x, lane, sizeof lane);
+    return x;
+  }
+};
+
+// A mask register: bit i says whether `holds` for lane i of x and y.
+template <typename T, typename Holds>
+static inline uint64_t compare(const __m512i& x, const __m512i& y, Holds holds) {
+  const Lanes<T> a(x), b(y);
+  uint64_t mask = 0;
+  for (int i = 0; i < Lanes<T>::kCount; i++) mask |= uint64_t(holds(a.lane[i], b.lane[i])) << i;
+  return mask;
+}
+
+static inline __m512i cvtepu8_epi16(const __m256i& x) {
+  uint8_t bytes[32];
+  memcpy(bytes, &x, sizeof bytes);
+  Lanes<uint16_t> r;
+  for (int i = 0; i < r.kCount; i++) r.lane[i] = bytes[i];
+  return r.whole();
+}
+static inline __mmask32 cmpeq_epi16_mask(const __m512i& x, const __m512i& y) {
+  return __mmask32(compare<int16_t>(x, y, [](int16_t a, int16_t b) { return a == b; }));
+}
+static inline __mmask32 cmpgt_epi16_mask(const __m512i& x, const __m512i& y) {
+  return __mmask32(compare<int16_t>(x, y, [](int16_t a, int16_t b) { return a > b; }));
+}
+static inline __mmask32 cmplt_epi16_mask(const __m512i& x, const __m512i& y) {
+  return __mmask32(compare<int16_t>(x, y, [](int16_t a, int16_t b) { return a < b; }));
+}
+
+}  // namespace emulated
+}  // namespace SIGNBIT_NS
+}  // namespace signbit
+
+// A later SIMDe may have them too.
+#undef _mm512_cvtepu8_epi16
+#define _mm512_cvtepu8_epi16 emulated::cvtepu8_epi16
+#undef _mm512_cmpeq_epi16_mask
+#define _mm512_cmpeq_epi16_mask emulated::cmpeq_epi16_mask
+#undef _mm512_cmpgt_epi16_mask
+#define _mm512_cmpgt_epi16_mask emulated::cmpgt_epi16_mask
+#undef _mm512_cmplt_epi16_mask
+#define _mm512_cmplt_epi16_mask emulated::cmplt_epi16_mask
+
+// SIMDe 0.7.4 has these, but their aliases count the parameters wrongly.
+#undef _mm512_madd_epi16
+#define _mm512_madd_epi16 simde_mm512_madd_epi16
+#undef _mm512_mask_cmpge_epi16_mask
+#define _mm512_mask_cmpge_epi16_mask simde_mm512_mask_cmpge_epi16_mask
+#undef _mm512_mask_cmple_epi16_mask
+#define _mm512_mask_cmple_epi16_mask simde_mm512_mask_cmple_epi16_mask
