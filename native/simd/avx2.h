@@ -28,6 +28,9 @@ static inline Bytes high_fields(Bytes x) { return low_fields(_mm256_srli_epi16(x
 // Keeps the compiler from reassociating sums around it: it would run out of registers.
 static inline void pin(Bytes& x) { asm("" : "+x"(x)); }
 
+// In one register, which spares a loop copies between registers.
+static inline void add_in_place(Bytes& x, Bytes y) { asm("vpaddb %1, %0, %0" : "+x"(x) : "x"(y)); }
+
 // Sums of both 4-bit fields of bytes, in three instructions: `whole` adds the bytes as they are, modulo 256, `shifted` adds
 // x >> 4 in 16-bit lanes, where each byte's high field stands alone or below its neighbour's low field. No field's sum
 // exceeds a byte, so that `widen` finds them one from the other.
@@ -36,8 +39,8 @@ struct FieldSums {
 };
 static inline void add_fields(FieldSums& f, Bytes x) {
   const Bytes high = _mm256_srli_epi16(x, 4);
-  asm("vpaddb %1, %0, %0" : "+x"(f.whole) : "x"(x));  // in place, which spares the loop copies of registers
-  asm("vpaddb %1, %0, %0" : "+x"(f.shifted) : "x"(high));
+  add_in_place(f.whole, x);
+  add_in_place(f.shifted, high);
 }
 
 // 16-bit numbers of kBytes positions: those at even positions, and those at odd ones.

@@ -28,7 +28,14 @@ static inline Bytes and_bytes(Bytes x, Bytes y) { return _mm512_and_si512(x, y);
 static inline Bytes low_fields(Bytes x) { return _mm512_and_si512(x, _mm512_set1_epi8(15)); }
 static inline Bytes high_fields(Bytes x) { return low_fields(_mm512_srli_epi16(x, 4)); }
 // Keeps the compiler from reassociating sums around it: it would run out of registers.
+// And an addition in one register, which spares a loop copies between registers.
+#if defined(SIGNBIT_EMULATE_AVX512)
+static inline void pin(Bytes&) {}
+static inline void add_in_place(Bytes& x, Bytes y) { x = _mm512_add_epi8(x, y); }
+#else
 static inline void pin(Bytes& x) { asm("" : "+v"(x)); }
+static inline void add_in_place(Bytes& x, Bytes y) { asm("vpaddb %1, %0, %0" : "+v"(x) : "v"(y)); }
+#endif
 
 // Sums of both 4-bit fields of bytes, in three instructions: `whole` adds the bytes as they are, modulo 256, `shifted` adds
 // x >> 4 in 16-bit lanes, where each byte's high field stands alone or below its neighbour's low field. No field's sum
@@ -38,8 +45,8 @@ struct FieldSums {
 };
 static inline void add_fields(FieldSums& f, Bytes x) {
   const Bytes high = _mm512_srli_epi16(x, 4);
-  asm("vpaddb %1, %0, %0" : "+v"(f.whole) : "v"(x));  // in place, which spares the loop copies of registers
-  asm("vpaddb %1, %0, %0" : "+v"(f.shifted) : "v"(high));
+  add_in_place(f.whole, x);
+  add_in_place(f.shifted, high);
 }
 
 // 16-bit numbers of kBytes positions: those at even positions, and those at odd ones.

@@ -203,7 +203,7 @@ static __attribute__((noinline)) void apply_all(const Epilogue& e, const Epilogu
 }
 
 // Step by step, from step `i` on.
-static void run_steps(const Epilogue& e, int i, int channel, size_t p, int blocks, FloatBlock* tile) {
+static inline void run_steps(const Epilogue& e, int i, int channel, size_t p, int blocks, FloatBlock* tile) {
   for (; i < e.count; i++) {
     const EpilogueStep& s = e.steps[i];
     switch (s.code) {
@@ -221,7 +221,7 @@ static void run_steps(const Epilogue& e, int i, int channel, size_t p, int block
     }
   }
 }
-static void run_steps(const Epilogue& e, int i, int channel, size_t p, int blocks, IntBlock* tile) {
+static inline void run_steps(const Epilogue& e, int i, int channel, size_t p, int blocks, IntBlock* tile) {
   for (; i < e.count; i++) {
     const EpilogueStep& s = e.steps[i];
     switch (s.code) {
