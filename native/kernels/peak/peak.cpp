@@ -10,27 +10,29 @@
 namespace signbit {
 namespace SIGNBIT_NS {
 
-// Sums that do not wait for each other, as many as the convolutions have.
+// Sums that do not wait for each other: enough for every instruction to be started without delay, few enough for the
+// registers.
 #if defined(SIGNBIT_BUILD_AVX512) || defined(SIGNBIT_BUILD_NEON) || defined(SIGNBIT_BUILD_NEON_DOT)
 constexpr int kLookUpChains = 8;
 #else
 constexpr int kLookUpChains = 4;
 #endif
 #if defined(SIGNBIT_BUILD_AVX512) || defined(SIGNBIT_BUILD_NEON_DOT)
-constexpr int kDotVectors = 4;
+constexpr int kDotChains = 16;
 #else
-constexpr int kDotVectors = 2;
+constexpr int kDotChains = 8;
 #endif
 #if defined(SIGNBIT_BUILD_NEON_DOT)
 constexpr uint8_t kOne = 129;  // a load takes 128 away
 #else
 constexpr uint8_t kOne = 1;
 #endif
-constexpr int kGroup = 3;  // look-ups before the fields are split
 constexpr int kCopyVectors = 4;
 
-// For the compiler x may be anything from here on, so that nothing computed from it is moved out of a loop or shared.
-static inline void forget(Bytes& x) {
+// For the compiler x may be anything from here on, and stays in its register: what is computed from it is neither moved
+// out of a loop nor shared nor left away.
+template <typename Vector>
+static inline void forget(Vector& x) {
 #if defined(SIGNBIT_BUILD_AVX512) || defined(SIGNBIT_BUILD_AVX2)
   asm volatile("" : "+v"(x));
 #elif defined(SIGNBIT_BUILD_NEON) || defined(SIGNBIT_BUILD_NEON_DOT)
@@ -39,67 +41,135 @@ static inline void forget(Bytes& x) {
   asm volatile("" : "+m"(x));
 #endif
 }
+#if defined(SIGNBIT_BUILD_AVX2)
+static inline void forget(Quads& x) {
+  forget(x.even);
+  forget(x.odd);
+}
+#elif defined(SIGNBIT_BUILD_NEON)
+static inline void forget(Quads& x) {
+  for (int k = 0; k < 4; k++) forget(x.channel[k]);
+}
+static inline void forget(Dots& x) {
+  forget(x.low);
+  forget(x.high);
+}
+#endif
 
-// The same of what a pointer points to.
-static inline void forget(const uint8_t*& p) { asm volatile("" : "+r"(p) : : "memory"); }
+// N sums. Not an array, which compilers leave in memory where its elements are operands of asm.
+template <typename Sum, int N>
+struct Chains {
+  Sum sum;
+  Chains<Sum, N - 1> others;
+};
+template <typename Sum>
+struct Chains<Sum, 0> {};
 
-// Two output channels and four input channels a byte of a look-up.
-int64_t peak_look_up_macs() { return int64_t(kLookUpChains) * kGroup * 2 * 4 * kBytes; }
+// Matches of the even and of the odd output channels.
+struct Matches {
+  Bytes low, high;
+};
+struct Products {
+  Dots dots;
+};
+
+template <int N>
+static inline __attribute__((always_inline)) void clear(Chains<Matches, N>& c) {
+  if constexpr (N > 0) {
+    c.sum.low = c.sum.high = zero_bytes();
+    clear(c.others);
+  }
+}
+
+// A group of look-ups for each chain.
+template <int N>
+static inline __attribute__((always_inline)) void look_up_groups(Chains<Matches, N>& c, const Bytes& table, Bytes& x,
+                                                                 Bytes& y, Bytes& z) {
+  if constexpr (N > 0) {
+    forget(x);
+    forget(y);
+    forget(z);
+    const Bytes sum = add_bytes(add_bytes(look_up(table, x), look_up(table, y)), look_up(table, z));
+    c.sum.low = add_bytes(c.sum.low, low_fields(sum));
+    c.sum.high = add_bytes(c.sum.high, high_fields(sum));
+    forget(c.sum.low);
+    forget(c.sum.high);
+    look_up_groups(c.others, table, x, y, z);
+  }
+}
+
+template <int N>
+static inline int64_t total(const Chains<Matches, N>& c) {
+  int64_t found = 0;
+  if constexpr (N > 0) {
+    uint16_t counts[kBytes];
+    memset(counts, 0, sizeof counts);
+    add_widened(counts, c.sum.low);
+    add_widened(counts, c.sum.high);
+    for (int i = 0; i < kBytes; i++) found += counts[i];
+    found += total(c.others);
+  }
+  return found;
+}
+
+// Three look-ups of two output channels and four input channels a byte.
+int64_t peak_look_up_macs() { return int64_t(kLookUpChains) * 3 * 2 * 4 * kBytes; }
 
 int64_t peak_look_ups(int64_t rounds) {
   alignas(64) uint8_t all[kBytes];
   memset(all, 15, sizeof all);
   const Bytes table = load_table(kPairTable.entry[255]);
-  Bytes x[kGroup], low[kLookUpChains], high[kLookUpChains];
-  for (int k = 0; k < kGroup; k++) x[k] = load_bytes(all);
-  for (int j = 0; j < kLookUpChains; j++) low[j] = high[j] = zero_bytes();
-  for (int64_t i = 0; i < rounds; i++)
-    for (int j = 0; j < kLookUpChains; j++) {
-      for (int k = 0; k < kGroup; k++) forget(x[k]);
-      const Bytes sum = add_bytes(add_bytes(look_up(table, x[0]), look_up(table, x[1])), look_up(table, x[2]));
-      low[j] = add_bytes(low[j], low_fields(sum));
-      high[j] = add_bytes(high[j], high_fields(sum));
-    }
-  uint16_t counts[kBytes];
-  memset(counts, 0, sizeof counts);
-  for (int j = 0; j < kLookUpChains; j++) {
-    add_widened(counts, low[j]);
-    add_widened(counts, high[j]);
-  }
-  int64_t total = 0;
-  for (int i = 0; i < kBytes; i++) total += counts[i];
-  return total;
+  Bytes x = load_bytes(all), y = x, z = x;
+  Chains<Matches, kLookUpChains> c;
+  clear(c);
+  for (int64_t i = 0; i < rounds; i++) look_up_groups(c, table, x, y, z);
+  return total(c);
 }
 
-int64_t peak_dot_macs() { return int64_t(kDotVectors) * kQ8Channels * 4 * kDots; }
+template <int N>
+static inline __attribute__((always_inline)) void clear(Chains<Products, N>& c) {
+  if constexpr (N > 0) {
+    c.sum.dots = zero_dots();
+    clear(c.others);
+  }
+}
+
+template <int N>
+static inline __attribute__((always_inline)) void add_products(Chains<Products, N>& c, Quads& x, const uint8_t* weights) {
+  if constexpr (N > 0) {
+    forget(x);
+    c.sum.dots = add_dots(c.sum.dots, x, weights);
+    forget(c.sum.dots);
+    add_products(c.others, x, weights);
+  }
+}
+
+template <int N>
+static inline int64_t total(const Chains<Products, N>& c) {
+  int64_t found = 0;
+  if constexpr (N > 0) {
+    int32_t sums[kDots];
+    store_dots(sums, c.sum.dots);
+    for (int i = 0; i < kDots; i++) found += sums[i];
+    found += total(c.others);
+  }
+  return found;
+}
+
+int64_t peak_dot_macs() { return int64_t(kDotChains) * 4 * kDots; }
 
 int64_t peak_dots(int64_t rounds) {
-  alignas(64) uint8_t ones[kDotVectors * 4 * kDots];
-  alignas(64) uint8_t weights[kQ8Channels * kQuadBytes];
+  alignas(64) uint8_t ones[4 * kDots], weights[kQuadBytes];
   const int8_t quad[4] = {1, 1, 1, 1};
   memset(ones, kOne, sizeof ones);
-  for (int j = 0; j < kQ8Channels; j++) pack_quad(quad, weights + j * kQuadBytes);
-  const uint8_t *seen = ones, *w = weights;
-  forget(seen);
-  Quads x[kDotVectors];
-  Dots sum[kDotVectors][kQ8Channels];
-  for (int v = 0; v < kDotVectors; v++) {
-    x[v] = load_quads(seen + 4 * v * kDots);
-    for (int j = 0; j < kQ8Channels; j++) sum[v][j] = zero_dots();
-  }
-  for (int64_t i = 0; i < rounds; i++) {
-    forget(w);
-    for (int j = 0; j < kQ8Channels; j++)
-      for (int v = 0; v < kDotVectors; v++) sum[v][j] = add_dots(sum[v][j], x[v], w + j * kQuadBytes);
-  }
-  int64_t total = 0;
-  for (int v = 0; v < kDotVectors; v++)
-    for (int j = 0; j < kQ8Channels; j++) {
-      int32_t sums[kDots];
-      store_dots(sums, sum[v][j]);
-      for (int i = 0; i < kDots; i++) total += sums[i];
-    }
-  return total;
+  pack_quad(quad, weights);
+  const uint8_t* w = weights;
+  asm volatile("" : "+r"(w) : : "memory");  // or products of 1 become sums
+  Quads x = load_quads(ones);
+  Chains<Products, kDotChains> c;
+  clear(c);
+  for (int64_t i = 0; i < rounds; i++) add_products(c, x, w);
+  return total(c);
 }
 
 void peak_copy(uint8_t* to, const uint8_t* from, size_t bytes) {
@@ -108,7 +178,7 @@ void peak_copy(uint8_t* to, const uint8_t* from, size_t bytes) {
       const Bytes x = load_bytes(from + i + size_t(k) * kBytes);
       memcpy(to + i + size_t(k) * kBytes, &x, sizeof x);
     }
-    forget(from);  // or the compiler makes a call of memcpy of the loop
+    asm volatile("" : : : "memory");  // or the compiler makes a call of memcpy of the loop
   }
 }
 
