@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,12 +14,28 @@ from signbit.plots.figure import BLUE, GREY, ORANGE, finish, new_figure
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_KINDS = (  # counter, peak, words, colour
-    ("macs_b1", "look_up_gmacs", "paired look-ups", "binary", BLUE),
-    ("macs_q8", "dot_gmacs", "8-bit dot products", "8-bit", ORANGE),
-)
+_KINDS = {  # counter: peak, its words, what its steps are called, colour
+    "macs_b1": ("look_up_gmacs", "paired look-ups", "binary", BLUE),
+    "macs_q8": ("dot_gmacs", "8-bit dot products", "8-bit", ORANGE),
+}
 _SLOPES = (("copy_l2_gbs", "L2", "--"), ("copy_memory_gbs", "memory", ":"))
-_NEAR = math.log10(1.25)  # steps of one kind and this near to each other share a label
+_MARKERS = "os^Dv<>phP"  # a family of layers each; any more share the last one
+_NEAR = 7.0  # points: layers of a family this near to each other share a label
+_LABEL_SIZE = 6.5  # points
+
+
+@dataclass(frozen=True)
+class _Point:
+    """A step: its layer's name, split into that of its family and its own numbers; MACs a byte;
+    GMAC/s."""
+
+    kind: str
+    name: str
+    family: str
+    number: str
+    x: float
+    y: float
+    ms: float
 
 
 def plot_roofline(
@@ -31,6 +48,9 @@ def plot_roofline(
 ) -> bytes:
     """Draw the speed of every step with multiply-accumulates over its intensity, below the roofs.
 
+    Layers whose names differ only in numbers are a family with a marker of its own; beside each
+    stand its numbers.
+
     Args:
         steps: rows of ``Session.profile``: ``name``, ``ms``, ``bytes``, ``macs_b1``, ``macs_q8``.
         peaks: what ``signbit.runtime.measure_peaks`` returns.
@@ -39,55 +59,59 @@ def plot_roofline(
         threads: of the session; the roofs are that many times one core's.
 
     Returns:
-        The PNG's bytes. Both axes are logarithmic; a point's area stands for its share of the time
-        of the points, a vertical line joins it with its roof. Steps without multiply-accumulates
-        are counted below.
+        The PNG's bytes. Both axes are logarithmic; a marker's area grows with its step's time. Of
+        steps without multiply-accumulates the legend says how many there are.
 
     Raises:
         ValueError: no step has multiply-accumulates.
     """
-    drawn = [
-        (step, kind)
-        for step in steps
-        for kind in _KINDS
-        if step[kind[0]] and step["bytes"] and step["ms"]
-    ]
-    if not drawn:
+    points = list(_points(steps))
+    if not points:
         raise ValueError("no step with multiply-accumulates to draw")
-    figure = new_figure(9.5, 6)
+    figure = new_figure(11, 5.6)
     axes = figure.subplots()
-    total = sum(step["ms"] for step, _ in drawn)
-    points = []
-    for step, (macs, peak, _, words, colour) in drawn:
-        x, y = step[macs] / step["bytes"], step[macs] / step["ms"] / 1e6
-        points.append((x, y, words, step))
-        axes.vlines(x, y, peaks[peak] * threads, color=colour, alpha=0.18, linewidth=0.8)
-        axes.scatter(
-            x, y, s=18 + 900 * step["ms"] / total,
-            color=colour, alpha=0.65, edgecolors="white", linewidths=0.6, zorder=3,
-        )  # fmt: skip
     axes.set_xscale("log")
     axes.set_yscale("log")
-    left = min(x for x, *_ in points) / 3
-    right = max(x for x, *_ in points) * 6
-    top = max(peaks["look_up_gmacs"], peaks["dot_gmacs"]) * threads
-    bottom = min(y for _, y, *_ in points) / 2.5
-    axes.set_xlim(left, right)
-    axes.set_ylim(bottom, top * 2.2)
-    _draw_roofs(axes, peaks, threads)
-    _draw_labels(axes, points)
+    axes.set_xlim(min(p.x for p in points) / 3, max(p.x for p in points) * 4)
+    top = max(peaks[peak] for peak, *_ in _KINDS.values()) * threads
+    axes.set_ylim(min(p.y for p in points) / 2.5, max(top, *(p.y for p in points)) * 2)
     axes.set_xlabel("MACs a byte of maps and weights")
     axes.set_ylabel("GMAC/s")
-    axes.grid(which="major", alpha=0.2)
-    for words, colour in dict((kind[3], kind[4]) for _, kind in drawn).items():
-        axes.scatter([], [], s=45, color=colour, alpha=0.65, label=f"{words} step")
-    rest = [step for step in steps if not (step["macs_b1"] or step["macs_q8"])]
-    axes.scatter(
-        [], [], s=0, label=f"{len(rest)} steps without MACs: {sum(s['ms'] for s in rest):.2f} ms"
-    )
-    axes.legend(frameon=False, fontsize=8, loc="lower right", title="area: share of the time")
-    axes.set_title(title or f"{len(drawn)} steps", fontsize=10)
+    axes.grid(alpha=0.2)
+    axes.set_title(title or f"{len(points)} steps", fontsize=10)
+    total = sum(p.ms for p in points)
+    families = list(dict.fromkeys((p.kind, p.family) for p in points))
+    handles = []
+    for i, (kind, family) in enumerate(families):
+        members = [p for p in points if (p.kind, p.family) == (kind, family)]
+        _, _, words, colour = _KINDS[kind]
+        named = f"{family} ({len(members)})" if len(members) > 1 else members[0].name
+        style = {"color": colour, "alpha": 0.7, "edgecolors": "white", "linewidths": 0.6}
+        style["marker"] = _MARKERS[min(i, len(_MARKERS) - 1)]
+        sizes = [20 + 500 * p.ms / total for p in members]
+        axes.scatter([p.x for p in members], [p.y for p in members], s=sizes, zorder=3, **style)
+        label = f"{named}, {words}: {sum(p.ms for p in members):.2f} ms"
+        handles.append(axes.scatter([], [], s=40, label=label, **style))
+    rest = [step for step in steps if not any(step[macs] for macs in _KINDS)]
+    if rest:
+        label = f"{len(rest)} steps without MACs: {sum(step['ms'] for step in rest):.2f} ms"
+        handles.append(axes.scatter([], [], s=0, label=label))
+    figure.legend(handles=handles, loc="outside right upper", frameon=False, fontsize=8)
+    figure.draw_without_rendering()  # from here on it is known where points lie
+    _draw_roofs(axes, peaks, threads)
+    _draw_labels(axes, points)
     return finish(figure, path)
+
+
+def _points(steps: Iterable[Mapping[str, Any]]) -> Iterable[_Point]:
+    for step in steps:
+        for macs in _KINDS:
+            if step[macs] and step["bytes"] and step["ms"]:
+                parts = str(step["name"]).split(".")
+                family = ".".join("#" if part.isdigit() else part for part in parts)
+                number = ".".join(part for part in parts if part.isdigit())
+                intensity, speed = step[macs] / step["bytes"], step[macs] / step["ms"] / 1e6
+                yield _Point(macs, ".".join(parts), family, number, intensity, speed, step["ms"])
 
 
 def _draw_roofs(axes: Axes, peaks: Mapping[str, Any], threads: int) -> None:
@@ -95,7 +119,7 @@ def _draw_roofs(axes: Axes, peaks: Mapping[str, Any], threads: int) -> None:
     left, right = axes.get_xlim()
     bottom, _ = axes.get_ylim()
     top = 0.0
-    for _, peak, words, _, colour in _KINDS:
+    for peak, words, _, colour in _KINDS.values():
         roof = peaks[peak] * threads
         top = max(top, roof)
         axes.hlines(roof, left, right, color=colour, linewidth=1.6)
@@ -109,49 +133,65 @@ def _draw_roofs(axes: Axes, peaks: Mapping[str, Any], threads: int) -> None:
         if start >= end:
             continue
         axes.plot((start, end), (start * speed, end * speed), style, color=GREY, linewidth=1.2)
-        x = math.sqrt(start * end)
+        x = start ** (2 / 3) * end ** (1 / 3)
+        ends = axes.transData.transform([(start, start * speed), (end, end * speed)])
+        width, height = ends[1] - ends[0]
         axes.annotate(
-            f"{words}: {speed:.0f} GB/s", (x, x * speed), (-3, 3), textcoords="offset points",
+            f"{words}: {speed:.0f} GB/s", (x, x * speed), (-3, 4), textcoords="offset points",
             ha="center", va="bottom", color=GREY, fontsize=8,
-            rotation=45, rotation_mode="anchor", transform_rotates_text=True,
+            rotation=math.degrees(math.atan2(height, width)), rotation_mode="anchor",
         )  # fmt: skip
 
 
-def _draw_labels(axes: Axes, points: Sequence[tuple[float, float, str, Mapping]]) -> None:
-    """A label for each group of points that lie together."""
-    groups: list[list[tuple[float, float, str, Mapping]]] = []
-    for point in sorted(points, key=lambda p: (p[2], p[0])):
-        for group in groups:
-            x, y, words, _ = group[0]
-            if words == point[2] and max(
-                abs(math.log10(point[0] / x)), abs(math.log10(point[1] / y))
-            ) < _NEAR:
-                group.append(point)
+def _draw_labels(axes: Axes, points: Sequence[_Point]) -> None:
+    """The numbers of layers beside their markers, in the nearest free place; none where all are
+    taken."""
+    scale = 72 / axes.figure.dpi
+
+    def place(x: float, y: float) -> tuple[float, float]:
+        pixels = axes.transData.transform((x, y))
+        return float(pixels[0]) * scale, float(pixels[1]) * scale
+
+    alone = {family for family, count in Counter(p.family for p in points).items() if count == 1}
+    groups: list[tuple[float, float, list[_Point]]] = []
+    for p in points:
+        if p.family in alone:  # the legend names it
+            continue
+        x, y = place(p.x, p.y)
+        for gx, gy, members in groups:
+            first = members[0]
+            same = (first.kind, first.family) == (p.kind, p.family)
+            if same and math.hypot(x - gx, y - gy) < _NEAR:
+                members.append(p)
                 break
         else:
-            groups.append([point])
-    for group in groups:
-        x = math.exp(sum(math.log(p[0]) for p in group) / len(group))
-        y = min(p[1] for p in group)
-        axes.annotate(
-            _label([str(p[3]["name"]) for p in group]), (x, y), (0, -9),
-            textcoords="offset points", ha="center", va="top", fontsize=7,
-        )  # fmt: skip
+            groups.append((x, y, [p]))
+    taken = [(x - 4, y - 4, x + 4, y + 4) for x, y in (place(p.x, p.y) for p in points)]
+    for x, y, members in groups:
+        text = ", ".join(dict.fromkeys(p.number for p in members))
+        width, height = 0.56 * _LABEL_SIZE * len(text), 1.1 * _LABEL_SIZE
+        for dx, dy in _offsets(width, height):
+            box = (x + dx, y + dy, x + dx + width, y + dy + height)
+            if not any(_overlap(box, other) for other in taken):
+                taken.append(box)
+                axes.annotate(
+                    text, (members[0].x, members[0].y), (dx, dy), textcoords="offset points",
+                    fontsize=_LABEL_SIZE, va="bottom", annotation_clip=False,
+                    arrowprops={"arrowstyle": "-", "lw": 0.4, "color": GREY, "alpha": 0.6},
+                )  # fmt: skip
+                break
 
 
-def _label(names: Sequence[str]) -> str:
-    """Names that differ in numbers alone become one: stages.0-3.conv1, and how many there are."""
-    shapes: dict[str, list[str]] = {}
-    for name in dict.fromkeys(names):
-        shapes.setdefault(re.sub(r"\d+", "#", name), []).append(name)
-    lines = []
-    for alike in shapes.values():
-        parts = [re.split(r"(\d+)", name) for name in alike]
-        text = "".join(
-            column[0]
-            if len(set(column)) == 1
-            else f"{min(map(int, column))}-{max(map(int, column))}"
-            for column in map(list, zip(*parts, strict=True))
+def _offsets(width: float, height: float) -> Iterable[tuple[float, float]]:
+    """Where a label may start, from its point: near places first, below before above."""
+    for far in range(8, 80, 8):
+        yield from (
+            (-width / 2, -far - height),
+            (-width / 2, far),
+            (far, -far),
+            (-far - width, -far),
         )
-        lines.append(f"{text} ({len(alike)})" if len(alike) > 1 else text)
-    return "\n".join(lines)
+
+
+def _overlap(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
