@@ -15,8 +15,8 @@ namespace signbit {
 namespace {
 
 constexpr int kRepeats = 15, kLeastRepeats = 4;
-constexpr double kSeconds = 2e-3;    // of a repeat: long for the clock, short for the scheduler
-constexpr double kTogether = 0.06;   // of all repeats but the least
+constexpr double kSeconds = 2e-3;   // of a repeat: long for the clock, short for the scheduler
+constexpr double kTogether = 0.02;  // of all repeats but the least
 constexpr size_t kLeastMemory = size_t(64) << 20, kMostMemory = size_t(256) << 20;
 
 // Seconds of one round at best. A peak is a maximum: whatever else the machine does only ever slows a repeat down.

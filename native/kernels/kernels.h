@@ -246,7 +246,7 @@ struct KernelTable {
   void (*peak_copy)(uint8_t* to, const uint8_t* from, size_t bytes);
 };
 constexpr int kPeakBlock = 256;
-constexpr int kPeakExactRounds = 21;
+constexpr int kPeakExactRounds = 16;
 
 // matches(w0, x) | matches(w1, x) << 4 for two 4-bit weights w0 | w1 << 4 and a 4-bit activation x.
 struct PairTable {

@@ -29,8 +29,8 @@ constexpr uint8_t kOne = 1;
 #endif
 constexpr int kCopyVectors = 4;
 
-// For the compiler x may be anything from here on, and stays in its register: what is computed from it is neither moved
-// out of a loop nor shared nor left away.
+// For the compiler x may be anything from here on: what is computed from it is neither moved out of a loop nor shared.
+// (`pin` allows both.)
 template <typename Vector>
 static inline void forget(Vector& x) {
 #if defined(SIGNBIT_BUILD_AVX512) || defined(SIGNBIT_BUILD_AVX2)
@@ -56,7 +56,7 @@ static inline void forget(Dots& x) {
 }
 #endif
 
-// N sums. Not an array, which compilers leave in memory where its elements are operands of asm.
+// N sums. Not an array, which GCC leaves in memory where its elements are operands of asm.
 template <typename Sum, int N>
 struct Chains {
   Sum sum;
@@ -65,16 +65,14 @@ struct Chains {
 template <typename Sum>
 struct Chains<Sum, 0> {};
 
-// Matches of the even and of the odd output channels.
-struct Matches {
-  Bytes low, high;
-};
+static_assert(kGroupsBeforeWidening >= kPeakExactRounds, "a round is one group of look-ups a chain");
+
 struct Products {
   Dots dots;
 };
 
 template <int N>
-static inline __attribute__((always_inline)) void clear(Chains<Matches, N>& c) {
+static inline __attribute__((always_inline)) void clear(Chains<FieldSums, N>& c) {
   if constexpr (N > 0) {
     c.sum.low = c.sum.high = zero_bytes();
     clear(c.others);
@@ -83,30 +81,27 @@ static inline __attribute__((always_inline)) void clear(Chains<Matches, N>& c) {
 
 // A group of look-ups for each chain.
 template <int N>
-static inline __attribute__((always_inline)) void look_up_groups(Chains<Matches, N>& c, const Bytes& table, Bytes& x,
+static inline __attribute__((always_inline)) void look_up_groups(Chains<FieldSums, N>& c, const Bytes& table, Bytes& x,
                                                                  Bytes& y, Bytes& z) {
   if constexpr (N > 0) {
     forget(x);
     forget(y);
     forget(z);
-    const Bytes sum = add_bytes(add_bytes(look_up(table, x), look_up(table, y)), look_up(table, z));
-    c.sum.low = add_bytes(c.sum.low, low_fields(sum));
-    c.sum.high = add_bytes(c.sum.high, high_fields(sum));
-    forget(c.sum.low);
-    forget(c.sum.high);
+    add_fields(c.sum, add_bytes(add_bytes(look_up(table, x), look_up(table, y)), look_up(table, z)));
     look_up_groups(c.others, table, x, y, z);
   }
 }
 
 template <int N>
-static inline int64_t total(const Chains<Matches, N>& c) {
+static inline int64_t total(const Chains<FieldSums, N>& c) {
   int64_t found = 0;
   if constexpr (N > 0) {
-    uint16_t counts[kBytes];
-    memset(counts, 0, sizeof counts);
-    add_widened(counts, c.sum.low);
-    add_widened(counts, c.sum.high);
-    for (int i = 0; i < kBytes; i++) found += counts[i];
+    Pairs low, high;
+    widen(c.sum, low, high);
+    int16_t counts[2 * kBytes];
+    store_in_order(counts, low);
+    store_in_order(counts + kBytes, high);
+    for (int i = 0; i < 2 * kBytes; i++) found += counts[i];
     found += total(c.others);
   }
   return found;
@@ -120,7 +115,7 @@ int64_t peak_look_ups(int64_t rounds) {
   memset(all, 15, sizeof all);
   const Bytes table = load_table(kPairTable.entry[255]);
   Bytes x = load_bytes(all), y = x, z = x;
-  Chains<Matches, kLookUpChains> c;
+  Chains<FieldSums, kLookUpChains> c;
   clear(c);
   for (int64_t i = 0; i < rounds; i++) look_up_groups(c, table, x, y, z);
   return total(c);
@@ -175,8 +170,8 @@ int64_t peak_dots(int64_t rounds) {
 void peak_copy(uint8_t* to, const uint8_t* from, size_t bytes) {
   for (size_t i = 0; i < bytes; i += kCopyVectors * kBytes) {
     for (int k = 0; k < kCopyVectors; k++) {
-      const Bytes x = load_bytes(from + i + size_t(k) * kBytes);
-      memcpy(to + i + size_t(k) * kBytes, &x, sizeof x);
+      const size_t at = i + size_t(k) * kBytes;
+      store_bytes(to + at, load_bytes(from + at));
     }
     asm volatile("" : : : "memory");  // or the compiler makes a call of memcpy of the loop
   }
