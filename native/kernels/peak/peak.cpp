@@ -41,12 +41,7 @@ static inline void forget(Vector& x) {
   asm volatile("" : "+m"(x));
 #endif
 }
-#if defined(SIGNBIT_BUILD_AVX2)
-static inline void forget(Quads& x) {
-  forget(x.even);
-  forget(x.odd);
-}
-#elif defined(SIGNBIT_BUILD_NEON)
+#if defined(SIGNBIT_BUILD_NEON)
 static inline void forget(Quads& x) {
   for (int k = 0; k < 4; k++) forget(x.channel[k]);
 }
@@ -129,11 +124,26 @@ static inline __attribute__((always_inline)) void clear(Chains<Products, N>& c) 
   }
 }
 
+#if defined(SIGNBIT_DOT_RUNS)
+constexpr int kDotSteps = kMaxRun;  // the longest runs are the fastest
+#else
+constexpr int kDotSteps = 1;
+#endif
+
 template <int N>
 static inline __attribute__((always_inline)) void add_products(Chains<Products, N>& c, Quads& x, const uint8_t* weights) {
   if constexpr (N > 0) {
     forget(x);
+#if defined(SIGNBIT_DOT_RUNS)
+    RunSums run = multiply(x, weights);
+    for (int k = 1; k < kDotSteps; k++) {
+      forget(x);
+      run = add_words(run, multiply(x, weights));
+    }
+    c.sum.dots = add_run(c.sum.dots, run);
+#else
     c.sum.dots = add_dots(c.sum.dots, x, weights);
+#endif
     forget(c.sum.dots);
     add_products(c.others, x, weights);
   }
@@ -151,7 +161,7 @@ static inline int64_t total(const Chains<Products, N>& c) {
   return found;
 }
 
-int64_t peak_dot_macs() { return int64_t(kDotChains) * 4 * kDots; }
+int64_t peak_dot_macs() { return int64_t(kDotChains) * kDotSteps * 4 * kDots; }
 
 int64_t peak_dots(int64_t rounds) {
   alignas(64) uint8_t ones[4 * kDots], weights[kQuadBytes];
