@@ -164,11 +164,14 @@ static inline int64_t total(const Chains<Products, N>& c) {
 int64_t peak_dot_macs() { return int64_t(kDotChains) * kDotSteps * 4 * kDots; }
 
 int64_t peak_dots(int64_t rounds) {
-  alignas(64) uint8_t ones[4 * kDots], weights[kQuadBytes];
-  const int8_t quad[4] = {1, 1, 1, 1};
+  alignas(64) uint8_t ones[4 * kDots], packed[2 * kQ8Channels * kQuadBytes];
+  int8_t weights[4 * kQ8Channels];
+  int32_t order[2];
+  Q8Runs runs;
   memset(ones, kOne, sizeof ones);
-  pack_quad(quad, weights);
-  const uint8_t* w = weights;
+  memset(weights, 1, sizeof weights);
+  pack_q8(weights, 1, packed, order, &runs);
+  const uint8_t* w = packed;
   asm volatile("" : "+r"(w) : : "memory");  // or products of 1 become sums
   Quads x = load_quads(ones);
   Chains<Products, kDotChains> c;
