@@ -9,6 +9,7 @@
 
 #include "error.h"
 #include "facts.h"
+#include "peak.h"
 #include "program.h"
 #include "select.h"
 #include "session.h"
@@ -93,6 +94,14 @@ const char* signbit_instruction_sets(void) {
     return joined;
   }();
   return names.c_str();
+}
+
+signbit_status signbit_measure_peak(const char* isa, const char* what, double* value, char* error, size_t error_size) {
+  return guarded(error, error_size, [&] {
+    require(what && value, "what and value must not be null");
+    *value = 0;
+    *value = measure_peak(*select_kernels(isa ? isa : ""), what);
+  });
 }
 
 signbit_status signbit_model_open(const char* path, signbit_model** model, char* error, size_t error_size) {

@@ -1,9 +1,8 @@
 // Convolutions: repacked inputs, valid taps, weights in the order of the kernels.
-#include <unistd.h>
-
 #include <algorithm>
 #include <cstring>
 
+#include "cache.h"
 #include "planner.h"
 #include "select.h"
 
@@ -198,18 +197,9 @@ int64_t position(const std::vector<int32_t>& phases, int phase) {
   return std::lower_bound(phases.begin(), phases.end(), phase) - phases.begin();
 }
 
-// Bytes of a core's second-level cache, a usual size where the system does not say.
-size_t cache_bytes() {
-  long bytes = 0;
-#if defined(_SC_LEVEL2_CACHE_SIZE)
-  bytes = sysconf(_SC_LEVEL2_CACHE_SIZE);
-#endif
-  return bytes > 0 ? size_t(bytes) : size_t(512) << 10;
-}
-
-// What a band of positions may take of that cache, which weights and outputs pass through too.
+// What a band of positions may take of the second-level cache, which weights and outputs pass through too.
 size_t band_bytes() {
-  static const size_t bytes = cache_bytes() / 4;
+  static const size_t bytes = cache_bytes(2) / 4;
   return bytes;
 }
 

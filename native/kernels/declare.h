@@ -66,6 +66,11 @@ void nearest_b1(const Resize&, int64_t begin, int64_t end);
 void bilinear_f32(const Resize&, int64_t begin, int64_t end);
 void pixel_shuffle_f32(const Shuffle&, int64_t begin, int64_t end);
 void pixel_shuffle_b1(const Shuffle&, int64_t begin, int64_t end);
+int64_t peak_look_ups(int64_t rounds);
+int64_t peak_dots(int64_t rounds);
+int64_t peak_look_up_macs();
+int64_t peak_dot_macs();
+void peak_copy(uint8_t* to, const uint8_t* from, size_t bytes);
 
 }  // namespace SIGNBIT_NS
 }  // namespace signbit

@@ -251,7 +251,16 @@ struct KernelTable {
   void (*bilinear_f32)(const Resize&, int64_t begin, int64_t end);
   void (*pixel_shuffle_f32)(const Shuffle&, int64_t begin, int64_t end);
   void (*pixel_shuffle_b1)(const Shuffle&, int64_t begin, int64_t end);
+  // What engine/peak times: rounds of paired look-ups and of 8-bit dot products, the multiply-accumulates of a round, and
+  // a copy of a multiple of kPeakBlock bytes. The rounds return what their counters hold in the end: the
+  // multiply-accumulates done, of look-ups while bytes hold them (kPeakExactRounds).
+  int64_t (*peak_look_ups)(int64_t rounds);
+  int64_t (*peak_dots)(int64_t rounds);
+  int64_t peak_look_up_macs, peak_dot_macs;
+  void (*peak_copy)(uint8_t* to, const uint8_t* from, size_t bytes);
 };
+constexpr int kPeakBlock = 256;
+constexpr int kPeakExactRounds = 16;
 
 // matches(w0, x) | matches(w1, x) << 4 for two 4-bit weights w0 | w1 << 4 and a 4-bit activation x.
 struct PairTable {

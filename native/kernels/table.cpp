@@ -51,6 +51,11 @@ const KernelTable* SIGNBIT_TABLE() {
       bilinear_f32,
       pixel_shuffle_f32,
       pixel_shuffle_b1,
+      peak_look_ups,
+      peak_dots,
+      peak_look_up_macs(),
+      peak_dot_macs(),
+      peak_copy,
   };
   return &table;
 }

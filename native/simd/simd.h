@@ -17,3 +17,12 @@
 #define SIGNBIT_NS scalar
 #include "scalar.h"
 #endif
+
+namespace signbit {
+namespace SIGNBIT_NS {
+
+// FieldSums hold so many bytes whose fields are at most 12: 21 * 12 = 252 <= 255.
+constexpr int kGroupsBeforeWidening = 21;
+
+}  // namespace SIGNBIT_NS
+}  // namespace signbit

@@ -120,6 +120,10 @@ def test_every_verb_has_help(capsys):
         (["run", "{tmp}/none.signbit", "x.png"], "none.signbit"),
         (["run", "{tmp}/file", "x.png"], "file"),
         (["bench", "{tmp}/file"], "file"),
+        (["bench"], "give a .signbit file to time, or --peak"),
+        (["bench", "x.signbit", "--peak"], "takes no file: leave x.signbit away"),
+        (["bench", "--peak", "--isa", "sse9"], '"sse9" is not known'),
+        (["profile", "x.signbit", "--no-peak", "--roofline", "r.png"], "leave --no-peak away"),
     ],
 )
 def test_errors_are_one_line_and_status_2(capsys, tmp_path, arguments, message):
@@ -378,6 +382,20 @@ def test_bench_times_files_that_take_no_pixels(capsys, monkeypatch, fake_engine)
     status, _, _ = call(capsys, "bench", "m.signbit", "--rounds", 2, "--batch", 4)
     assert status == 0
     assert kinds == {("float32", (4, 3, 8, 8))}
+
+
+def test_bench_peak_measures_the_cpu_without_a_file(capsys):
+    status, out, _ = call(capsys, "bench", "--peak", "--isa", "scalar", "--json")
+    report = json.loads(out)
+    assert status == 0
+    assert report["isa"] == "scalar"
+    assert report["cpu"]
+    assert report["look_up_gmacs"] > 0
+    assert report["formulas"].keys() < report.keys()
+    status, out, _ = call(capsys, "bench", "--peak", "--isa", "scalar")
+    assert status == 0
+    for text in (report["cpu"], "scalar", "GMAC/s", "GB/s", "24 MACs", "copy, memory"):
+        assert text in out
 
 
 def test_doctor_reports_what_is_there(capsys, monkeypatch):

@@ -66,18 +66,23 @@ def test_inspect_names_what_is_wrong_with_a_file(capsys, file, tmp_path):
 
 
 def test_profile_has_a_line_a_step(capsys, file, tmp_path):
-    picture = tmp_path / "profile.png"
+    picture, roofline = tmp_path / "profile.png", tmp_path / "roofline.png"
     arguments = ("profile", file, "--rounds", 2, "--isa", "scalar", "--batch", 2)
-    status, out, _ = call(capsys, *arguments, "--json", "--plot", picture)
+    status, out, _ = call(capsys, *arguments, "--json", "--plot", picture, "--roofline", roofline)
     report = json.loads(out)
     assert status == 0
-    assert picture.read_bytes().startswith(b"\x89PNG")
+    for path in (picture, roofline):
+        assert path.read_bytes().startswith(b"\x89PNG")
     assert report["isa"] == "scalar"
     session = load(file, threads=1, isa="scalar")
     assert report["memory"].keys() == session.memory.keys()
     convolutions = [step for step in report["steps"] if step["op"] == "conv_b1"]
     assert all(step["macs_b1"] and step["bytes"] and step["layout"] for step in convolutions)
     assert any(step["op"] == "repack" for step in report["steps"])
+    assert report["peaks"]["isa"] == "scalar"
+    for step in report["steps"]:
+        if step["share_of_peak"] is not None:
+            assert step["share_of_peak"] == pytest.approx(step["floor_ms"] / step["ms"])
 
 
 def test_profile_of_another_size_counts_its_macs(capsys, file):
@@ -95,6 +100,21 @@ def test_profile_prints_repacks_and_totals(capsys, file, monkeypatch):
     assert status == 0
     for text in ("layout", "GMAC/s", "repacks (", "working memory", "conv_b1", "look_up"):
         assert text in out
+    for text in ("of peak", "bound by", "look-ups", "copy"):
+        assert text in out
+
+
+def test_profile_without_peaks(capsys, file, monkeypatch):
+    monkeypatch.setattr(
+        "signbit.runtime.session.measure_peaks", lambda isa: pytest.fail("measured")
+    )
+    _, out, _ = call(capsys, "profile", file, "--rounds", 1, "--no-peak")
+    assert "share" in out
+    assert "peak" not in out
+    _, out, _ = call(capsys, "profile", file, "--rounds", 1, "--no-peak", "--json")
+    report = json.loads(out)
+    assert "peaks" not in report
+    assert "share_of_peak" not in report["steps"][0]
 
 
 @pytest.mark.parametrize("verb", ["inspect", "export-weights"])

@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from signbit.plots import plot_curves, plot_profile, plot_samples, plot_speed, render_report
+from signbit.plots import (
+    plot_curves,
+    plot_profile,
+    plot_roofline,
+    plot_samples,
+    plot_speed,
+    render_report,
+)
 from signbit.plots.figure import finish, new_figure
 
 HISTORY = [
@@ -26,6 +33,16 @@ PROFILE = [
     }
     for i in range(6)
 ]  # fmt: skip
+STEPS = [
+    {"name": name, "ms": ms, "bytes": size, "macs_b1": binary, "macs_q8": eight}
+    for name, ms, size, binary, eight in (
+        ("input", 0.2, 0, 0, 0),
+        ("stem.0", 4.0, 400_000, 0, 100_000_000),
+        *((f"stages.{i}.conv", 0.3, 100_000 << i, 100_000_000, 0) for i in range(4)),
+        ("skipped", 0.0, 1000, 1000, 0),
+    )
+]
+PEAKS = {"look_up_gmacs": 800.0, "dot_gmacs": 80.0, "copy_l2_gbs": 90.0, "copy_memory_gbs": 7.0}
 
 
 def pixels(png):
@@ -82,6 +99,33 @@ def test_speed_has_a_panel_for_every_number_of_threads():
     assert not np.array_equal(other, two)
 
 
+def test_a_profile_marks_the_peak_where_it_is_known():
+    known = [{**PROFILE[0], "floor_ms": 0.05}, {**PROFILE[1], "floor_ms": None}, *PROFILE[2:]]
+    assert plot_profile(known) != plot_profile(PROFILE)
+    assert plot_profile([{**row, "floor_ms": None} for row in PROFILE]) == plot_profile(PROFILE)
+
+
+def test_a_roofline_shows_steps_and_roofs(tmp_path):
+    png = plot_roofline(STEPS, PEAKS, tmp_path / "roof.png", "title")
+    assert (tmp_path / "roof.png").read_bytes() == png
+    assert pixels(png).shape[1] > 800
+    faster = [{**step, "ms": step["ms"] / 2} for step in STEPS]
+    others = {
+        plot_roofline(faster, PEAKS),
+        plot_roofline(STEPS, {**PEAKS, "dot_gmacs": 70.0}),
+        plot_roofline(STEPS, PEAKS, threads=2),
+        plot_roofline(STEPS[:2], PEAKS),  # of one kind alone
+        png,
+    }
+    assert len(others) == 5
+
+
+def test_a_roofline_of_many_steps_in_one_place():
+    crowd = [{**STEPS[2], "name": f"layers.{i}.conv{j}"} for i in range(30) for j in range(12)]
+    assert plot_roofline(crowd, PEAKS)
+    assert plot_roofline([{**STEPS[1], "ms": 1e-6}], PEAKS)  # faster than its roof
+
+
 def test_colour_images_and_short_rows():
     images = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3), np.uint8)
     assert pixels(plot_samples(images, [0, 1, 0], [0, 1, 1], ["a", "b"])).size
@@ -93,6 +137,7 @@ def test_colour_images_and_short_rows():
         (lambda: plot_curves([]), "no epoch"),
         (lambda: plot_profile([]), "no operation"),
         (lambda: plot_speed([]), "no contender"),
+        (lambda: plot_roofline(STEPS[:1], PEAKS), "no step with multiply-accumulates"),
         (lambda: plot_samples(np.zeros((0, 8, 8, 1), np.uint8), [], [], []), "0 images"),
         (lambda: plot_samples(np.zeros((2, 8, 8, 1), np.uint8), [0], [0, 0], ["a"]), "1 labels"),
     ],

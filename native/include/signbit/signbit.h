@@ -124,6 +124,15 @@ SIGNBIT_API void signbit_session_set_checking(signbit_session* session, int32_t 
 SIGNBIT_API void signbit_session_set_profiling(signbit_session* session, int32_t on);
 SIGNBIT_API const char* signbit_session_profile(signbit_session* session);
 
+/* Measure what this CPU can do at best, on the calling thread: best of several repeats of some milliseconds. `isa` as
+ * in the options. `what` and its unit: "look_up" (paired look-ups of binary convolutions, 10^9 multiply-accumulates a
+ * second), "dot" (8-bit dot products, the same), "copy_l1", "copy_l2", "copy_l3", "copy_memory" (10^9 bytes a second,
+ * read and written, by a copy that stays in that cache; "copy_l3" is 0 where the system names none), "l1_bytes",
+ * "l2_bytes", "l3_bytes" (sizes of these caches, usual ones, 0 for the third, where the system does not say).
+ * SIGNBIT_ERROR_ARGUMENT for another `what`, SIGNBIT_ERROR_UNSUPPORTED for an `isa` that cannot be had. */
+SIGNBIT_API signbit_status signbit_measure_peak(const char* isa, const char* what, double* value,
+                                                char* error, size_t error_size);
+
 #ifdef __cplusplus
 }
 #endif

@@ -18,7 +18,6 @@
 namespace signbit {
 namespace SIGNBIT_NS {
 
-constexpr int kGroupsBeforeWidening = 21;
 constexpr int kPairs = kBinaryChannels / 2;
 constexpr int kBinaryTile = kMaxTile;
 

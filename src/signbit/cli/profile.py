@@ -19,12 +19,13 @@ from signbit.cli.console import (
 )
 from signbit.cli.inputs import random_images
 from signbit.cli.networks import parse_size
+from signbit.errors import SignbitError
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-_ESSENTIAL = ("layer", "kernel", "output", "MACs", "ms", "share")
-_NUMBERS = ("bytes", "MACs", "GMAC/s", "ms", "share")
+_ESSENTIAL = ("layer", "kernel", "output", "ms", "share")  # and one more, where 80 columns end
+_NUMBERS = ("bytes", "MACs", "GMAC/s", "ms", "share", "of peak")
 
 
 def profile(
@@ -42,13 +43,27 @@ def profile(
     plot: Annotated[
         Path | None, typer.Option(help="Also draw the times into this PNG file.")
     ] = None,
+    roofline: Annotated[
+        Path | None, typer.Option(help="Also draw the steps below this CPU's roofs into this PNG.")
+    ] = None,
+    peak: Annotated[
+        bool,
+        typer.Option(help="Compare each step with this CPU's peaks; measuring takes a second."),
+    ] = True,
     json: JsonOption = False,
 ) -> None:
-    """Time every step of a compiled network: kernel, layout, bytes, MACs, milliseconds, repacks."""
-    from signbit.runtime import load
+    """Time every step of a compiled network: kernel, layout, bytes, MACs, milliseconds, repacks.
 
+    "share" is a step's part of the whole time, "of peak" how near it came to the least time that
+    this CPU's peaks allow, "bound by" which peak that is (signbit bench --peak).
+    """
+    from signbit.runtime import cpu_name, load, measure_peaks
+
+    if roofline is not None and not peak:
+        raise SignbitError("--roofline needs the peaks: leave --no-peak away")
     session = load(file, threads=threads, isa=isa)
-    steps = session.profile(random_images(session, batch, parse_size(size)), rounds=rounds)
+    images = random_images(session, batch, parse_size(size))
+    steps = session.profile(images, rounds=rounds, peak=peak)
     title = (
         f"{file.name}: {_milliseconds(steps):.3f} ms, batch {batch}, {threads} thread(s), "
         f"{session.isa}"
@@ -58,8 +73,16 @@ def profile(
 
         plot_profile(steps, plot, title)
         stderr().print(f"drawn: {plot}", highlight=False)
+    if roofline is not None:
+        from signbit.plots import plot_roofline
+
+        where = f"{title} on {cpu_name()}"
+        plot_roofline(steps, measure_peaks(session.isa), roofline, where, threads=threads)
+        stderr().print(f"drawn: {roofline}", highlight=False)
     if json:
         facts = {"file": str(file), "isa": session.isa, "threads": threads, "batch": batch}
+        if peak:
+            facts["peaks"] = measure_peaks(session.isa)
         print_json(facts | {"rounds": rounds, "memory": session.memory, "steps": steps})
         return
     _print_steps(steps, title)
@@ -91,13 +114,14 @@ def _print_steps(steps: list[dict[str, Any]], title: str) -> None:
             table.add_row(*(text[name] for name in names))
         return table
 
-    print_fitting(table(texts[0]), table(_ESSENTIAL))
+    last = "of peak" if "of peak" in texts[0] else "MACs"
+    print_fitting(table(texts[0]), table((*_ESSENTIAL, last)))
 
 
 def _texts(step: dict[str, Any], total: float) -> dict[str, str]:
     """Columns of a step, in order; `total` in milliseconds."""
     macs = step["macs_b1"] + step["macs_q8"]
-    return {
+    texts = {
         "layer": step["name"],
         "operation": step["op"],
         "kernel": step["kernel"],
@@ -109,6 +133,11 @@ def _texts(step: dict[str, Any], total: float) -> dict[str, str]:
         "ms": f"{step['ms']:.4f}",
         "share": f"{step['ms'] / total:.1%}" if total else "",
     }
+    if "share_of_peak" in step:
+        share, bound = step["share_of_peak"], step["bound"]
+        texts["of peak"] = "" if share is None else f"{share:.0%}"
+        texts["bound by"] = f"{step['level']} copy" if bound == "memory" else bound or ""
+    return texts
 
 
 def _closing(steps: list[dict[str, Any]], memory: dict[str, int]) -> str:

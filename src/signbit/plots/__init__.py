@@ -3,7 +3,15 @@
 from signbit.plots.curves import plot_curves
 from signbit.plots.profile import plot_profile
 from signbit.plots.report import render_report
+from signbit.plots.roofline import plot_roofline
 from signbit.plots.samples import plot_samples
 from signbit.plots.speed import plot_speed
 
-__all__ = ["plot_curves", "plot_profile", "plot_samples", "plot_speed", "render_report"]
+__all__ = [
+    "plot_curves",
+    "plot_profile",
+    "plot_roofline",
+    "plot_samples",
+    "plot_speed",
+    "render_report",
+]

@@ -20,7 +20,8 @@ def plot_profile(
     """Draw the time of every operation.
 
     Args:
-        profile: rows of ``Session.profile``: ``name``, ``op``, ``ms`` and ``kernel`` are used.
+        profile: rows of ``Session.profile``: ``name``, ``op``, ``ms`` and ``kernel`` are used, and
+            ``floor_ms`` where it is there: the least time at the CPU's peaks, a black mark.
         path: where to save the PNG, if anywhere.
         title: written above.
 
@@ -49,12 +50,17 @@ def plot_profile(
     axes.invert_yaxis()
     axes.set_xlabel("ms")
     axes.grid(axis="x", alpha=0.25)
+    floors = [(row["floor_ms"], y) for y, row in enumerate(profile) if row.get("floor_ms")]
+    marks = []
+    if floors:
+        style = {"marker": "|", "color": "black", "s": 45, "linewidths": 1.4}
+        marks = [axes.scatter(*zip(*floors, strict=True), label="at the CPU's peak", **style)]
     total = sum(totals.values()) or 1.0
     handles = [
         axes.barh(0, 0, color=colours[kernel], label=f"{kernel}  {totals[kernel] / total:.0%}")
         for kernel in kernels
     ]
-    axes.legend(handles=handles, frameon=False, fontsize=7)
+    axes.legend(handles=[*handles, *marks], frameon=False, fontsize=7)
     axes.set_title(title or f"{sum(totals.values()):.3f} ms in {len(profile)} operations")
     return finish(figure, path)
 

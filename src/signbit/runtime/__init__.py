@@ -1,7 +1,18 @@
 """Running compiled networks: a thin wrapper of the C API that needs NumPy and nothing else."""
 
-from signbit.runtime.benchmark import benchmark, doctor_info
+from signbit.runtime.benchmark import benchmark, cpu_name, doctor_info
 from signbit.runtime.library import instruction_sets
+from signbit.runtime.peaks import ceiling, measure_peaks
 from signbit.runtime.session import Session, available_threads, load
 
-__all__ = ["Session", "available_threads", "benchmark", "doctor_info", "instruction_sets", "load"]
+__all__ = [
+    "Session",
+    "available_threads",
+    "benchmark",
+    "ceiling",
+    "cpu_name",
+    "doctor_info",
+    "instruction_sets",
+    "load",
+    "measure_peaks",
+]

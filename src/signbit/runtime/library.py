@@ -5,7 +5,17 @@ from __future__ import annotations
 import ctypes
 import functools
 import os
-from ctypes import POINTER, c_char_p, c_float, c_int32, c_int64, c_size_t, c_uint64, c_void_p
+from ctypes import (
+    POINTER,
+    c_char_p,
+    c_double,
+    c_float,
+    c_int32,
+    c_int64,
+    c_size_t,
+    c_uint64,
+    c_void_p,
+)
 from pathlib import Path
 
 from signbit.errors import FormatError, SessionError, SignbitError
@@ -84,6 +94,7 @@ def library() -> ctypes.CDLL:
         "signbit_session_set_checking": (None, (c_void_p, c_int32)),
         "signbit_session_set_profiling": (None, (c_void_p, c_int32)),
         "signbit_session_profile": (c_char_p, (c_void_p,)),
+        "signbit_measure_peak": (c_int32, (c_char_p, c_char_p, POINTER(c_double), *error_out)),
     }
     for name, (result, arguments) in signatures.items():
         function = getattr(lib, name)

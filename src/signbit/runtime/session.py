@@ -15,6 +15,7 @@ import numpy as np
 
 from signbit.errors import FormatError, SessionError
 from signbit.runtime.library import ERROR_SIZE, SessionOptions, check, library
+from signbit.runtime.peaks import ceiling, measure_peaks
 
 _PIXELS, _REAL = 0, 1
 # More threads than this only wait for each other; machines with more CPUs may use them all.
@@ -303,13 +304,20 @@ class Session:
             outputs = self._session_for(shape).run(x, kind)
         return outputs[0] if len(outputs) == 1 else tuple(outputs)
 
-    def profile(self, x: np.ndarray, rounds: int = 10) -> list[dict[str, Any]]:
+    def profile(self, x: np.ndarray, rounds: int = 10, peak: bool = True) -> list[dict[str, Any]]:
         """Time every step.
+
+        Args:
+            x: an input, as for a run.
+            rounds: runs, after an untimed one.
+            peak: compare each step with what this CPU can do at best, which is measured once a
+                process and takes about a second.
 
         Returns:
             One dict a step: name (the layer's path), op, kernel, isa, shape (of its output), layout
             (how that lies in memory, e.g. "b1 16 planes, halo 1 (outside)"), ms (median over the
-            rounds), bytes (maps and weights touched), macs_b1, macs_q8.
+            rounds), bytes (maps and weights touched), macs_b1, macs_q8; with `peak` also floor_ms,
+            bound, level and share_of_peak, as `signbit.runtime.ceiling` gives them.
 
         Raises:
             SessionError: as a run does; the session is held until all rounds are done.
@@ -331,6 +339,10 @@ class Session:
         steps = samples[-1]
         for i, step in enumerate(steps):
             step["ms"] = float(np.median([sample[i]["ms"] for sample in samples]))
+        if peak:
+            peaks = measure_peaks(self.isa)
+            for step in steps:
+                step.update(ceiling(step, peaks, self.threads))
         return steps
 
     def __repr__(self) -> str:
