@@ -135,8 +135,8 @@ def geometric_mean(values: Sequence[float]) -> float:
     return float(np.exp(np.mean(np.log(values))))
 
 
-def machine_columns(isa: str | None) -> dict[str, object]:
-    """Columns that say where and with what a row was measured; `isa` is what signbit ran on."""
+def machine_columns(isa: str) -> dict[str, object]:
+    """Columns that say where and with what a row was measured; `isa` is what signbit used."""
     return {
         "cpu": cpu_name(),
         "isa": isa,
@@ -285,12 +285,13 @@ def _input_precision(node: Any) -> str:
 
 
 class OnnxRuntime:
-    """A network in ONNX Runtime's CPU provider."""
+    """A network in ONNX Runtime's CPU provider, for batches of one size."""
 
-    def __init__(self, path: Path, threads: int) -> None:
+    def __init__(self, path: Path, threads: int, batch: int = 1) -> None:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
+        options.add_free_dimension_override_by_name("N", batch)
         options.intra_op_num_threads = threads
         self._session = onnxruntime.InferenceSession(
             path, options, providers=["CPUExecutionProvider"]

@@ -301,6 +301,11 @@ def measure_shape(
             "gmacs": round(shape.macs / np.median(times) / 1e3, 2),
             **Quartiles.of(times).columns("us"),
             **Quartiles.of(times / first).columns("ratio"),
+            "threads": max(threads),
+            "rounds": options.rounds,
+            "clock": options.clock,
+            "depths": "-".join(map(str, options.depths)),
+            **machine_columns(next(iter(contenders.values())).long.isa),
         }
         for name, times in us.items()
     ]
@@ -363,14 +368,7 @@ def main() -> None:
         console,
         f"One convolution on {cpu_name()}, {threads[0]} thread(s): times of others in signbit's",
     )
-    columns = {
-        "threads": threads[0],
-        "rounds": options.rounds,
-        "clock": options.clock,
-        "depths": "-".join(map(str, options.depths)),
-        **machine_columns(options.isa),
-    }
-    write_csv(options.output, [row | columns for row in rows])
+    write_csv(options.output, rows)
     console.print(f"wrote {options.output}")
 
 
