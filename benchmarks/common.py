@@ -25,6 +25,7 @@ from signbit.runtime.benchmark import cpu_name
 MEAN = np.array([0.485, 0.456, 0.406], np.float32)
 STD = np.array([0.229, 0.224, 0.225], np.float32)
 PAUSE = 0.05  # seconds
+CLOCKS = {"wall": "perf_counter", "cpu": "process_time"}  # functions of `time`
 
 # How ResNet-18 and the like may be made 8-bit: arguments of `quantize_static` beside those of
 # `quantize`. Which one OpenVINO runs fastest depends on the CPU, and capped at an instruction set
@@ -48,7 +49,7 @@ def add_arguments(parser: ArgumentParser, output: str) -> None:
     )
     parser.add_argument(
         "--clock",
-        choices=("wall", "cpu"),
+        choices=CLOCKS,
         default="wall",
         help="cpu: processor time of the process, for one thread on a machine that others use",
     )
@@ -88,7 +89,7 @@ def interleave(
     """Milliseconds of every run, (rounds,) for each contender; a round times each of them once."""
     if clock == "cpu" and threads > 1:
         raise SystemExit("--clock cpu adds the threads' times up: it is for one thread")
-    now = time.perf_counter if clock == "wall" else time.process_time
+    now = getattr(time, CLOCKS[clock])
     for run in runs.values():
         for _ in range(2):
             run()

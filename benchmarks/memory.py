@@ -1,6 +1,6 @@
 """Memory and start: peak resident memory, time from a file to the first result, imports.
 
-Every measurement is a fresh Python process, the scenarios taking turns, the files in the disk cache.
+Every measurement is a fresh Python process; scenarios take turns, files are in the disk cache.
 
 - peak: the most resident memory of a process that imports the engine, loads the network and runs
   it once, beyond that of a Python with NumPy.
@@ -27,19 +27,24 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.common import (
+    CLOCKS,
     Quartiles,
+    add_arguments,
     calibration_batch,
+    cap_rivals,
     machine_columns,
+    pinned,
     wide_console,
     write_csv,
 )
-from benchmarks.networks import Files, make_files
+from benchmarks.networks import make_files
 from signbit.runtime import instruction_sets
 from signbit.runtime.benchmark import cpu_name
 
 EMPTY = "Python with NumPy"
+VARIANT = "all layers"
 
-# Each sets `importing` and `load`, of which the process keeps the times; {file} is the network.
+# Each defines what is timed: `importing` and `load`.
 SCENARIOS = {
     EMPTY: """
 def importing(): pass
@@ -50,7 +55,7 @@ def importing():
     global runtime
     import signbit.runtime as runtime
 def load(file):
-    return runtime.load(file, threads=1)(x)
+    return runtime.load(file, threads=1, isa={isa!r})(x)
 """,
     "ResNet-18 int8, OpenVINO": """
 def importing():
@@ -58,9 +63,9 @@ def importing():
     import openvino
 def load(file):
     model = openvino.Core().compile_model(
-        file, "CPU", {"INFERENCE_NUM_THREADS": 1, "PERFORMANCE_HINT": "LATENCY"}
+        file, "CPU", {{"INFERENCE_NUM_THREADS": 1, "PERFORMANCE_HINT": "LATENCY"}}
     )
-    return model.create_infer_request().infer({0: x}, share_inputs=True)
+    return model.create_infer_request().infer({{0: x}}, share_inputs=True)
 """,
     "ResNet-18 int8, ONNX Runtime": """
 def importing():
@@ -69,53 +74,75 @@ def importing():
 def load(file):
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
+    options.add_free_dimension_override_by_name("N", 1)
     session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
-    return session.run(None, {"x": x})
+    return session.run(None, {{"x": x}})
 """,
 }
 
 # Not getrusage: its peak is inherited from the process that started this one.
 PROCESS = """
 import sys
-import time
+from time import {clock} as now
 import numpy
 {scenario}
-start = time.perf_counter()
+start = now()
 importing()
-imported = time.perf_counter()
+imported = now()
 x = numpy.zeros((1, 3, {size}, {size}), numpy.float32)
-begin = time.perf_counter()
+begin = now()
 result = load(sys.argv[1])
-end = time.perf_counter()
+end = now()
 peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))
 print("[%f, %f, %s]" % ((imported - start) * 1e3, (end - begin) * 1e3, peak.split()[1]))
 """
 
 
-def run(scenario: str, file: Path, size: int) -> tuple[float, float, float]:
+def run(scenario: str, file: Path, size: int, options: argparse.Namespace) -> list[float]:
     """Milliseconds of the import, milliseconds of load and first result, peak in MB."""
-    code = PROCESS.format(scenario=SCENARIOS[scenario], size=size)
+    code = PROCESS.format(
+        clock=CLOCKS[options.clock],
+        scenario=SCENARIOS[scenario].format(isa=options.isa),
+        size=size,
+    )
     done = subprocess.run(
         [sys.executable, "-c", code, str(file)], check=True, text=True, stdout=subprocess.PIPE
     )
     imported, loaded, peak = json.loads(done.stdout)
-    return imported, loaded, peak * 1024 / 1e6
+    return [imported, loaded, peak * 1024 / 1e6]
 
 
-def measure(files: Files, size: int, rounds: int) -> list[dict[str, Any]]:
+def openvino_file(onnx: Path, size: int) -> Path:
+    """The network in OpenVINO's own format, for one image: what it loads fastest."""
+    import openvino
+
+    model = openvino.Core().read_model(onnx)
+    model.reshape([1, 3, size, size])
+    path = onnx.with_suffix(".xml")
+    openvino.save_model(model, path, compress_to_fp16=False)
+    return path
+
+
+def measure(
+    calibration: np.ndarray, folder: Path, options: argparse.Namespace
+) -> list[dict[str, Any]]:
     """A row a scenario."""
+    size = calibration.shape[-1]
+    files = make_files(calibration, folder, [("bineal18", 1.0)], [VARIANT])
+    int8 = files.int8[VARIANT]
     paths = {
-        EMPTY: files.fp32,
+        EMPTY: int8,
         "bineal18, signbit": files.binary["bineal18"],
-        "ResNet-18 int8, OpenVINO": files.int8["all layers"],
-        "ResNet-18 int8, ONNX Runtime": files.int8["all layers"],
+        "ResNet-18 int8, OpenVINO": openvino_file(int8, size),
+        "ResNet-18 int8, ONNX Runtime": int8,
     }
-    for name in SCENARIOS:  # fills the disk cache
-        run(name, paths[name], size)
-    samples: dict[str, list[tuple[float, float, float]]] = {name: [] for name in SCENARIOS}
-    for _ in range(rounds):
-        for name in SCENARIOS:
-            samples[name].append(run(name, paths[name], size))
+    samples: dict[str, list[list[float]]] = {name: [] for name in SCENARIOS}
+    with pinned(1):
+        for name in SCENARIOS:  # fills the disk cache
+            run(name, paths[name], size, options)
+        for _ in range(options.rounds):
+            for name in SCENARIOS:
+                samples[name].append(run(name, paths[name], size, options))
     values = {name: np.array(sample).T for name, sample in samples.items()}
     empty = float(np.median(values[EMPTY][2]))
     return [
@@ -126,9 +153,9 @@ def measure(files: Files, size: int, rounds: int) -> list[dict[str, Any]]:
             "peak_beyond_empty_mb": round(float(np.median(peak)) - empty, 3),
             **Quartiles.of(loaded).columns("load_ms"),
             **Quartiles.of(imported).columns("import_ms"),
-            "file_bytes": paths[name].stat().st_size,
-            "rounds": rounds,
-            **machine_columns(instruction_sets()[0]),
+            "rounds": options.rounds,
+            "clock": options.clock,
+            **machine_columns(options.isa or instruction_sets()[0]),
         }
         for name, (imported, loaded, peak) in values.items()
     ]
@@ -156,16 +183,16 @@ def show(rows: list[dict[str, Any]], console: Console) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=15, help="processes for each scenario")
+    add_arguments(parser, "results/memory.csv")
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--calibration", type=Path, help="folder or .tar of photographs")
-    parser.add_argument("--output", type=Path, default=Path("results/memory.csv"))
     options = parser.parse_args()
+    cap_rivals(options.isa)
     warnings.filterwarnings("ignore")
     console = wide_console()
     with tempfile.TemporaryDirectory() as folder:
-        files = make_files(calibration_batch(options.calibration, options.size, 8), Path(folder))
-        rows = measure(files, options.size, options.rounds)
+        images = calibration_batch(options.calibration, options.size, 8)
+        rows = measure(images, Path(folder), options)
     show(rows, console)
     write_csv(options.output, rows)
     console.print(f"wrote {options.output}")

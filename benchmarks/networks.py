@@ -17,7 +17,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,9 +79,15 @@ class Files:
     torch: torch.nn.Module
 
 
-def make_files(calibration: np.ndarray, folder: Path) -> Files:
+def make_files(
+    calibration: np.ndarray,
+    folder: Path,
+    networks: Sequence[tuple[str, float]] = BINARY_NETWORKS,
+    variants: Sequence[str] = tuple(INT8_VARIANTS),
+) -> Files:
+    """Compile binary networks (name and width), export ResNet-18 and make it 8-bit."""
     binary = {}
-    for name, width in BINARY_NETWORKS:
+    for name, width in networks:
         torch.manual_seed(0)
         model = signbit.create_model(name, num_classes=1000, width=width)
         images = torch.from_numpy(calibration)
@@ -93,8 +99,8 @@ def make_files(calibration: np.ndarray, folder: Path) -> Files:
     resnet = signbit.create_model("resnet18", num_classes=1000).eval()
     fp32 = export_onnx(resnet, calibration, folder / "fp32.onnx")
     int8 = {
-        name: quantize(fp32, calibration, folder / f"{name}.onnx", **arguments)
-        for name, arguments in INT8_VARIANTS.items()
+        name: quantize(fp32, calibration, folder / f"{name}.onnx", **INT8_VARIANTS[name])
+        for name in variants
     }
     return Files(binary, fp32, int8, resnet)
 
