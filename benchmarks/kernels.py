@@ -57,6 +57,7 @@ from benchmarks.common import (
     write_csv,
 )
 from signbit.nn import BinaryConv2d, Sign
+from signbit.runtime import measure_peaks
 from signbit.runtime.benchmark import cpu_name
 
 SIGNBIT, INT8 = "signbit", "OpenVINO int8"
@@ -217,6 +218,7 @@ class Contender:
     long: Callable[[np.ndarray], object]
     short: Callable[[np.ndarray], object]
     kernel: str
+    peak: float | None = None  # GMAC/s of signbit's look-ups, as many cores as threads
 
 
 def signbit_files(shape: Shape, depths: Sequence[int]) -> list[signbit.CompiledModel]:
@@ -235,7 +237,8 @@ def signbit_contender(
 ) -> Contender:
     sessions = [file.session(threads=threads, isa=isa) for file in files]
     step = max(sessions[0].profile(x, rounds=1), key=lambda step: step["macs_b1"])
-    return Contender(*sessions, f"{step['kernel']} {step['isa']}")
+    peak = measure_peaks(sessions[0].isa)["look_up_gmacs"] * threads
+    return Contender(*sessions, f"{step['kernel']} {step['isa']}", peak)
 
 
 def rivals(
@@ -298,7 +301,8 @@ def measure_shape(
             "shape": str(shape),
             "contender": name,
             "kernel": contenders[name].kernel,
-            "gmacs": round(shape.macs / np.median(times) / 1e3, 2),
+            "gmacs": round(gmacs := shape.macs / float(np.median(times)) / 1e3, 2),
+            "share_of_peak": round(gmacs / peak, 4) if (peak := contenders[name].peak) else "",
             **Quartiles.of(times).columns("us"),
             **Quartiles.of(times / first).columns("ratio"),
             "threads": max(threads),
@@ -311,12 +315,27 @@ def measure_shape(
     ]
 
 
+def mean_rows(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A row a contender: geometric means over the shapes."""
+    columns = ("gmacs", "share_of_peak", "ratio_median")
+    means = []
+    for name in dict.fromkeys(row["contender"] for row in rows):
+        mine = [row for row in rows if row["contender"] == name]
+        of = {
+            column: round(geometric_mean([row[column] for row in mine]), 4)
+            for column in columns
+            if mine[0][column] != ""
+        }
+        means.append({"shape": "geometric mean", "contender": name, **of})
+    return means
+
+
 def show(rows: Sequence[dict[str, Any]], console: Console, title: str) -> None:
     """A line a shape, then what ran."""
     names = list(dict.fromkeys(row["contender"] for row in rows))
     table = Table(title=title)
     table.add_column("layer", no_wrap=True)
-    for column in ("us", "GMAC/s", *names[1:]):
+    for column in ("us", "GMAC/s", "of the peak", *names[1:]):
         table.add_column(column, justify="right")
     for shape in dict.fromkeys(row["shape"] for row in rows):
         first, *others = (row for row in rows if row["shape"] == shape)
@@ -324,18 +343,21 @@ def show(rows: Sequence[dict[str, Any]], console: Console, title: str) -> None:
             shape,
             f"{first['us_median']:.1f}",
             f"{first['gmacs']:.0f}",
+            f"{first['share_of_peak']:.0%}",
             *(
                 str(Quartiles(*(row[f"ratio_{key}"] for key in ("q1", "median", "q3"))))
                 for row in others
             ),
         )
-    means = [
-        geometric_mean([row["ratio_median"] for row in rows if row["contender"] == name])
-        for name in names[1:]
-    ]
-    speed = geometric_mean([row["gmacs"] for row in rows if row["contender"] == names[0]])
     table.add_section()
-    table.add_row("geometric mean", "", f"{speed:.0f}", *(f"{mean:.2f}" for mean in means))
+    first, *others = mean_rows(rows)
+    table.add_row(
+        "geometric mean",
+        "",
+        f"{first['gmacs']:.0f}",
+        f"{first['share_of_peak']:.0%}",
+        *(f"{row['ratio_median']:.2f}" for row in others),
+    )
     console.print(table)
     for name in names:
         kernels = dict.fromkeys(row["kernel"] for row in rows if row["contender"] == name)
@@ -368,7 +390,7 @@ def main() -> None:
         console,
         f"One convolution on {cpu_name()}, {threads[0]} thread(s): times of others in signbit's",
     )
-    write_csv(options.output, rows)
+    write_csv(options.output, [*rows, *mean_rows(rows)])
     console.print(f"wrote {options.output}")
 
 
