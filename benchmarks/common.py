@@ -56,14 +56,18 @@ def add_arguments(parser: ArgumentParser, output: str) -> None:
     parser.add_argument("--output", type=Path, default=Path(output))
 
 
-def cap_rivals(isa: str | None) -> None:
+def prepare_rivals(isa: str | None) -> None:
     """Hold oneDNN (OpenVINO, PyTorch) and PyTorch to AVX2 where signbit is; ONNX Runtime cannot be.
 
-    To be called before either is imported.
+    To be called before either runs anything, and before this thread is pinned: OpenVINO counts the
+    CPUs once, when its plugin is loaded.
     """
+    import openvino
+
     if isa == "avx2":
         os.environ["ONEDNN_MAX_CPU_ISA"] = "AVX2"
         os.environ["ATEN_CPU_CAPABILITY"] = "avx2"
+    openvino.Core().get_property("CPU", "INFERENCE_NUM_THREADS")
 
 
 def thread_counts(text: str) -> list[int]:
@@ -261,6 +265,9 @@ class OpenVINO:
         self.compiled = core.compile_model(
             model, "CPU", {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY"}
         )
+        used = self.compiled.get_property("INFERENCE_NUM_THREADS")
+        if used != threads:
+            raise SystemExit(f"OpenVINO takes {used} threads where {threads} are to be compared")
         self._request = self.compiled.create_infer_request()
 
     def __call__(self, x: np.ndarray) -> object:

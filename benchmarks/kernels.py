@@ -45,12 +45,12 @@ from benchmarks.common import (
     OpenVINO,
     Quartiles,
     add_arguments,
-    cap_rivals,
     export_onnx,
     geometric_mean,
     interleave,
     machine_columns,
     pinned,
+    prepare_rivals,
     quantize,
     thread_counts,
     wide_console,
@@ -290,7 +290,7 @@ def measure_shape(
     with tempfile.TemporaryDirectory() as folder, pinned(max(threads)):
         files = signbit_files(shape, options.depths)
         for count in threads:
-            name = f"{SIGNBIT}, {count} threads" if options.scaling else SIGNBIT
+            name = f"{SIGNBIT}, {count} thread(s)" if options.scaling else SIGNBIT
             contenders[name] = signbit_contender(files, x, count, options.isa)
         if not options.scaling:
             contenders |= rivals(shape, options.depths, x, threads[0], Path(folder))
@@ -374,7 +374,7 @@ def main() -> None:
     parser.add_argument("--depths", default="24,8", help="layers of the two networks")
     parser.add_argument("--only", help="shapes whose name holds this")
     options = parser.parse_args()
-    cap_rivals(options.isa)
+    prepare_rivals(options.isa)
     options.depths = [int(part) for part in options.depths.split(",")]
     threads = thread_counts(options.threads)
     if options.scaling:

@@ -31,9 +31,9 @@ from benchmarks.common import (
     Quartiles,
     add_arguments,
     calibration_batch,
-    cap_rivals,
     machine_columns,
     pinned,
+    prepare_rivals,
     wide_console,
     write_csv,
 )
@@ -187,7 +187,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--calibration", type=Path, help="folder or .tar of photographs")
     options = parser.parse_args()
-    cap_rivals(options.isa)
+    prepare_rivals(options.isa)
     warnings.filterwarnings("ignore")
     console = wide_console()
     with tempfile.TemporaryDirectory() as folder:

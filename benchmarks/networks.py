@@ -35,11 +35,11 @@ from benchmarks.common import (
     Quartiles,
     add_arguments,
     calibration_batch,
-    cap_rivals,
     export_onnx,
     interleave,
     machine_columns,
     pinned,
+    prepare_rivals,
     quantize,
     thread_counts,
     wide_console,
@@ -232,7 +232,7 @@ def main() -> None:
     parser.add_argument("--threads", default="1,all", help="thread counts, separated by commas")
     parser.add_argument("--batch", default="1,8", help="images a run, separated by commas")
     options = parser.parse_args()
-    cap_rivals(options.isa)
+    prepare_rivals(options.isa)
     warnings.filterwarnings("ignore")
 
     console = wide_console()
