@@ -114,8 +114,13 @@ lint: $(STAMP)
 
 bench: $(LIBRARY)
 	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt openvino onnx onnxruntime
-	$(BIN)/python benchmarks/networks.py
-	$(BIN)/python benchmarks/foreign_networks.py
+	$(BIN)/python -m benchmarks.kernels
+	$(BIN)/python -m benchmarks.kernels --isa avx2 --output results/kernels-avx2.csv
+	$(BIN)/python -m benchmarks.kernels --scaling 2 --output results/kernels-threads.csv
+	$(BIN)/python -m benchmarks.networks
+	$(BIN)/python -m benchmarks.networks --isa avx2 --output results/networks-avx2.csv
+	$(BIN)/python -m benchmarks.memory
+	$(BIN)/python -m benchmarks.foreign_networks
 
 docs: $(STAMP)
 	$(BIN)/pip install -q --disable-pip-version-check mkdocs-material

@@ -5,13 +5,12 @@ batch norms, go through `binarize`, `calibrate` and `compile` as they are. What 
 is refused, with the layer and the reason. Prints a table and writes it as CSV.
 
     pip install --no-deps pytorchcv==0.0.74    # its definitions need PyTorch alone
-    python benchmarks/foreign_networks.py [NAME ...]
+    python -m benchmarks.foreign_networks [NAME ...]
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
 import importlib
 import textwrap
 from dataclasses import dataclass, field
@@ -23,6 +22,7 @@ from rich.table import Table
 from torch import Tensor, nn
 
 import signbit
+from benchmarks.common import write_csv
 from signbit.binarization import Binarization
 from signbit.compiler.emit import emit
 from signbit.runtime.benchmark import benchmark, cpu_name
@@ -203,13 +203,7 @@ def main() -> None:
     for found in rows:
         table.add_row(*(textwrap.shorten(str(found[column]), 90) for column in COLUMNS))
     console.print(table)
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    partial = options.output.with_suffix(".csv.partial")
-    with partial.open("w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(COLUMNS))
-        writer.writeheader()
-        writer.writerows(rows)
-    partial.replace(options.output)
+    write_csv(options.output, rows)
     console.print(f"wrote {options.output}")
 
 
