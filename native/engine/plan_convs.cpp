@@ -172,6 +172,61 @@ void Planner::make_cuts(const NodeInfo& n, BinaryConv* conv) {
 
 namespace {
 
+// quant4_shift of the dot products 2 * -most .. 2 * most, on their halves and in 16-bit numbers; false where there are no
+// such numbers. Either is a ladder of 15 cuts, and two ladders are equal where their cuts are.
+bool find_quant4(int64_t multiplier, int64_t offset, int shift, int64_t most, Quant4* found) {
+  const int64_t sign = multiplier < 0 ? -1 : 1, slope = 2 * multiplier * sign;  // of u = sign * half
+  int64_t reached[15], missed[15];  // the least u at which a level is held, the greatest at which it is not
+  bool always[15], never[15];
+  for (int k = 0; k < 15; k++) {
+    const int64_t need = (k - 7) * (int64_t(1) << shift) - offset;
+    int64_t cut = need <= 0 ? -most : most + 1;
+    if (slope) cut = std::clamp<int64_t>(need > 0 ? (need + slope - 1) / slope : -(-need / slope), -most, most + 1);
+    always[k] = cut == -most;
+    never[k] = cut == most + 1;
+    reached[k] = cut;
+    missed[k] = cut - 1;
+  }
+  for (int to = 24; to >= 0; to--) {
+    const int64_t m = shift >= to ? slope >> (shift - to) : slope << (to - shift);
+    if (m > 32767) continue;
+    int64_t least = -(int64_t(1) << 40), greatest = int64_t(1) << 40;
+    for (int k = 0; k < 15; k++) {
+      const int64_t level = (k - 7) * (int64_t(1) << to);
+      if (!never[k]) least = std::max(least, level - reached[k] * m);
+      if (!always[k]) greatest = std::min(greatest, level - 1 - missed[k] * m);
+    }
+    for (int unit = 0; unit <= 14; unit++) {
+      const int64_t o = std::clamp<int64_t>(0, -(-least >> unit), std::max(-(-least >> unit), greatest >> unit));
+      if (o * (int64_t(1) << unit) > greatest || o < -32767 || o > 32767) continue;
+      *found = {int16_t(m * sign), int16_t(o), int16_t(1 << unit), int16_t(to)};
+      return true;
+    }
+  }
+  return false;
+}
+
+}  // namespace
+
+void Planner::make_quant4(const NodeInfo& n, const Epilogue& e, BinaryConv* conv) {
+  const Window& w = n.window;
+  if (conv->valid32 || conv->odd) return;
+  using C = StepCode;
+  if (e.chain != chain_of<C::kQuant4Shift, C::kStoreI4>() && e.chain != chain_of<C::kQuant4Shift, C::kAddI4, C::kThreshold>())
+    return;
+  Quant4* quant4 = keep<Quant4>(size_t(w.out_channels));
+  const EpilogueStep& step = e.steps[0];
+  const int64_t most = (int64_t(w.kernel_h) * w.kernel_w * (w.in_channels / w.groups) + 1) / 2;
+  // The step itself is in 32 bits, which must not overflow on the way.
+  for (int c = 0; c < w.out_channels; c++) {
+    if (2 * most * std::abs(int64_t(step.i0[c])) + std::abs(int64_t(step.i1[c])) > INT32_MAX) return;
+    if (!find_quant4(step.i0[c], step.i1[c], step.shift, most, &quant4[c])) return;
+  }
+  conv->quant4 = quant4;
+}
+
+namespace {
+
 // The input channels that some output channels read: those of their groups.
 struct Reads {
   int first, end;
@@ -451,6 +506,7 @@ void Planner::add_binary_conv(int index) {
   make_valid(n, &c);
   make_cuts(n, &c);
   const Epilogue* e = make_epilogue(n);
+  make_quant4(n, *e, &c);
   PlanStep& step = new_step(n, "conv_b1", segments[0].mask ? "look_up_masked" : "look_up");
   step.macs_b1 = macs(n);
   step.bytes += bytes;

@@ -126,6 +126,7 @@ class Planner {
   int valid_taps(const NodeInfo& n, int y, int x) const;
   void make_valid(const NodeInfo& n, BinaryConv* conv);
   void make_cuts(const NodeInfo& n, BinaryConv* conv);
+  void make_quant4(const NodeInfo& n, const Epilogue& e, BinaryConv* conv);
   // Memory that lives as long as the session, charged before it is allocated.
   template <typename T>
   T* keep(size_t count) {

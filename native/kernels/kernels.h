@@ -110,6 +110,12 @@ struct Conv {
   size_t end;                // positions: one behind the last pixel
 };
 
+// A quant4_shift step on half dot products in 16-bit numbers: clip((half * multiplier + unit * offset) >> shift, -8, 7).
+struct Quant4 {
+  int16_t multiplier, offset, unit;
+  int16_t shift;
+};
+
 // Blocks of kBinaryChannels, a segment for each group in it. Weights of a step: [pairs], two channels a byte.
 // `valid`, of a position, is the number of its taps inside the image, times the channels of a sum: what twice the matches
 // lose to become a dot product. Positions of `base` are ordered by vectors of `binary_vector`: of each the even
@@ -121,6 +127,8 @@ struct BinaryConv : Conv {
   // Where the epilogue is nothing but a threshold of one cut a channel, the bit is (dot / 2 > above) ^ flip; else null.
   const int16_t* above;      // [channels]
   const uint8_t* flip;       // [nibble planes]: a bit a channel
+  // Where the epilogue is a quant4_shift that is stored, or added to another one for a threshold; else null.
+  const Quant4* quant4;      // [channels]
 };
 
 // Steps of a segment that are summed in 16 bits before they widen, where an instruction set does so (pack_q8): so many runs

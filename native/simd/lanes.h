@@ -43,6 +43,8 @@ static inline void store_ints(int32_t* p, const IntBlock& b) {
   for (int i = 0; i < 4; i++) *reinterpret_cast<IntsAnywhere*>(p + i * kInts) = b.v[i];
 }
 
+static inline Floats floats_at(const float* p) { return *reinterpret_cast<const FloatsAnywhere*>(p); }
+
 static inline FloatBlock to_floats(const IntBlock& x) {
   FloatBlock b;
   for (int i = 0; i < 4; i++) b.v[i] = __builtin_convertvector(x.v[i], Floats);

@@ -6,6 +6,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "../kernels/kernels.h"
+
 namespace signbit {
 namespace SIGNBIT_NS {
 
@@ -62,6 +64,22 @@ static inline void store_in_order(int16_t* p, Pairs x) {
 // 0xFF in the byte of each position whose number is greater, else 0.
 static inline Bytes greater(Pairs x, Words than) {
   return vtrn1q_u8(vreinterpretq_u8_u16(vcgtq_s16(x.even, than)), vreinterpretq_u8_u16(vcgtq_s16(x.odd, than)));
+}
+// In order, clipped to -8..7.
+static inline Bytes quantise4(Pairs x, const Quant4& q) {
+  const int32x4_t offset = vdupq_n_s32(q.unit * q.offset), shift = vdupq_n_s32(-q.shift);
+  auto scale = [&](int16x8_t words) {
+    const int32x4_t low = vmlal_n_s16(offset, vget_low_s16(words), q.multiplier);
+    const int32x4_t high = vmlal_high_n_s16(offset, words, q.multiplier);
+    return vqmovn_s16(vcombine_s16(vqmovn_s32(vshlq_s32(low, shift)), vqmovn_s32(vshlq_s32(high, shift))));
+  };
+  const int8x16_t bytes = vcombine_s8(scale(vzip1q_s16(x.even, x.odd)), scale(vzip2q_s16(x.even, x.odd)));
+  return vreinterpretq_u8_s8(vmaxq_s8(vminq_s8(bytes, vdupq_n_s8(7)), vdupq_n_s8(-8)));
+}
+// 0xFF where low < x <= high, as signed numbers.
+static inline Bytes between(Bytes x, int8_t low, int8_t high) {
+  const int8x16_t y = vreinterpretq_s8_u8(x);
+  return vandq_u8(vcgtq_s8(y, vdupq_n_s8(low)), vcleq_s8(y, vdupq_n_s8(high)));
 }
 static inline Bytes all_bytes(uint8_t x) { return vdupq_n_u8(x); }
 static inline Bytes or_bytes(Bytes x, Bytes y) { return vorrq_u8(x, y); }
@@ -194,6 +212,10 @@ static inline IntBlock load_int8(const int8_t* p) {
 static inline IntBlock in_order(Pairs x) {
   return widen_words(vzip1q_s16(x.even, x.odd), vzip2q_s16(x.even, x.odd));
 }
+
+// Of the numbers of both, those at even places, and at odd ones.
+static inline Floats evens(Floats x, Floats y) { return __builtin_shufflevector(x, y, 0, 2, 4, 6); }
+static inline Floats odds(Floats x, Floats y) { return __builtin_shufflevector(x, y, 1, 3, 5, 7); }
 
 }  // namespace SIGNBIT_NS
 }  // namespace signbit

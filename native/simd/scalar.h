@@ -4,6 +4,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "../kernels/kernels.h"
+
 namespace signbit {
 namespace SIGNBIT_NS {
 
@@ -116,6 +118,21 @@ static inline Bytes greater(const Pairs& x, const Words& than) {
   }
   return r;
 }
+// In order, clipped to -8..7.
+static inline Bytes quantise4(const Pairs& x, const Quant4& q) {
+  Bytes r;
+  for (int i = 0; i < kBytes; i++) {
+    const int32_t scaled = ((i % 2 ? x.odd : x.even).w[i / 2] * q.multiplier + q.unit * q.offset) >> q.shift;
+    r.b[i] = uint8_t(int8_t(scaled < -8 ? -8 : scaled > 7 ? 7 : scaled));
+  }
+  return r;
+}
+// 0xFF where low < x <= high, as signed numbers.
+static inline Bytes between(const Bytes& x, int8_t low, int8_t high) {
+  Bytes r;
+  for (int i = 0; i < kBytes; i++) r.b[i] = int8_t(x.b[i]) > low && int8_t(x.b[i]) <= high ? 0xFF : 0;
+  return r;
+}
 static inline Bytes all_bytes(uint8_t x) {
   Bytes r;
   memset(r.b, x, kBytes);
@@ -209,6 +226,10 @@ static inline IntBlock in_order(const Pairs& x) {
   for (int i = 0; i < kBytes; i++) b.v[i / kInts][i % kInts] = (i % 2 ? x.odd : x.even).w[i / 2];
   return b;
 }
+
+// Of the numbers of both, those at even places, and at odd ones.
+static inline Floats evens(Floats x, Floats y) { return __builtin_shufflevector(x, y, 0, 2, 4, 6); }
+static inline Floats odds(Floats x, Floats y) { return __builtin_shufflevector(x, y, 1, 3, 5, 7); }
 
 }  // namespace SIGNBIT_NS
 }  // namespace signbit

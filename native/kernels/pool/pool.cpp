@@ -20,15 +20,75 @@ struct OrBits {
   static inline uint8_t join(uint8_t m, uint8_t x) { return m | x; }
 };
 
-// Across the windows of one row, whose columns `scratch` holds. A stride that the compiler knows makes vectors.
-template <typename Op, int kStride>
+// Down the columns of one to three rows, from `columns` on or, where they are the first, from the start.
+template <typename Op, int kRows, bool kFirst>
+static inline void join_rows(const typename Op::T* const* rows, typename Op::T* __restrict columns, int width) {
+  const typename Op::T *a = rows[0], *b = rows[kRows > 1 ? 1 : 0], *c = rows[kRows > 2 ? 2 : 0];
+  for (int x = 0; x < width; x++) {
+    typename Op::T m = Op::join(kFirst ? Op::start() : columns[x], a[x]);
+    if (kRows > 1) m = Op::join(m, b[x]);
+    if (kRows > 2) m = Op::join(m, c[x]);
+    columns[x] = m;
+  }
+}
+
+template <typename Op, bool kFirst>
+static inline void join_some(const typename Op::T* const* rows, int count, typename Op::T* columns, int width) {
+  if (count == 1) join_rows<Op, 1, kFirst>(rows, columns, width);
+  if (count == 2) join_rows<Op, 2, kFirst>(rows, columns, width);
+  if (count == 3) join_rows<Op, 3, kFirst>(rows, columns, width);
+}
+
+// Across the windows of one row, whose columns `scratch` holds. A kernel and a stride that the compiler knows make vectors.
+template <typename Op, int kKernel, int kStride>
+static inline void join_windows(const typename Op::T* __restrict scratch, typename Op::T* __restrict dst, int width) {
+  for (int x = 0; x < width; x++) {
+    typename Op::T m = Op::start();
+    for (int kx = 0; kx < kKernel; kx++) m = Op::join(m, scratch[x * kStride + kx]);
+    dst[x] = m;
+  }
+}
+
+// GCC does not make vectors of the loop above for real numbers.
+template <int kKernel>
+static inline void join_windows_f32(const float* __restrict scratch, float* __restrict dst, int width) {
+  static_assert(kKernel == 2 || kKernel == 3, "pairs, and one more");
+  const auto join = [](Floats m, Floats x) { return x > m ? x : m; };
+  int x = 0;
+  for (; x + kInts < width; x += kInts) {
+    const float* from = scratch + 2 * x;
+    const Floats first = floats_at(from), second = floats_at(from + kInts);
+    Floats m = join(all_floats(MaxF32::start()), evens(first, second));
+    m = join(m, odds(first, second));
+    if (kKernel == 3) m = join(m, evens(floats_at(from + 2), floats_at(from + 2 + kInts)));
+    *reinterpret_cast<FloatsAnywhere*>(dst + x) = m;
+  }
+  join_windows<MaxF32, kKernel, 2>(scratch + 2 * x, dst + x, width - x);
+}
+
+static inline bool join_pairs(const float* scratch, float* dst, int width, int kernel) {
+  if (kernel == 2) join_windows_f32<2>(scratch, dst, width);
+  if (kernel == 3) join_windows_f32<3>(scratch, dst, width);
+  return kernel == 2 || kernel == 3;
+}
+static inline bool join_pairs(const uint8_t* scratch, uint8_t* dst, int width, int kernel) {
+  if (kernel == 2) join_windows<OrBits, 2, 2>(scratch, dst, width);
+  if (kernel == 3) join_windows<OrBits, 3, 2>(scratch, dst, width);
+  return kernel == 2 || kernel == 3;
+}
+
+template <typename Op>
 static inline void join_columns(const Pool& pool, const typename Op::T* __restrict scratch, typename Op::T* __restrict dst) {
-  const int width = pool.out->width, stride = kStride ? kStride : pool.stride_w;
+  const int width = pool.out->width, stride = pool.stride_w;
   const int kernel = pool.kernel_w, dilation = pool.dilation_w;
+  if (dilation == 1 && stride == 2 && join_pairs(scratch, dst, width, kernel)) return;
   for (int x = 0; x < width; x++) dst[x] = Op::start();
   for (int kx = 0; kx < kernel; kx++) {
     const typename Op::T* __restrict from = scratch + kx * dilation;
-    for (int x = 0; x < width; x++) dst[x] = Op::join(dst[x], from[x * stride]);
+    if (stride == 1)
+      for (int x = 0; x < width; x++) dst[x] = Op::join(dst[x], from[x]);
+    else
+      for (int x = 0; x < width; x++) dst[x] = Op::join(dst[x], from[x * stride]);
   }
 }
 
@@ -39,21 +99,28 @@ static void max_pool_row(const Pool& pool, int plane, int image, int y) {
   const Geometry& in = *pool.in;
   T* __restrict scratch = reinterpret_cast<T*>(pool.scratch);
   const int reach = pool.scratch_width, width = in.width;  // not read again behind each byte that is written
-  for (int x = 0; x < reach; x++) scratch[x] = Op::start();
   T* __restrict columns = scratch + pool.pad_w;
+  const T* rows[3];
+  int count = 0;
+  bool first = true;
+  auto join = [&] {
+    if (first)
+      join_some<Op, true>(rows, count, columns, width);
+    else
+      join_some<Op, false>(rows, count, columns, width);
+    first = first && !count;
+    count = 0;
+  };
   for (int ky = 0; ky < pool.kernel_h; ky++) {
     const int iy = y * pool.stride_h - pool.pad_h + ky * pool.dilation_h;
     if (iy < 0 || iy >= in.height) continue;
-    const T* __restrict row = source_row<T>(pool, size_t(plane), image, iy);
-    for (int x = 0; x < width; x++) columns[x] = Op::join(columns[x], row[x]);
+    rows[count++] = source_row<T>(pool, size_t(plane), image, iy);
+    if (count == 3) join();
   }
-  T* dst = result_row<T>(pool, size_t(plane), image, y);
-  if (pool.stride_w == 1)
-    join_columns<Op, 1>(pool, scratch, dst);
-  else if (pool.stride_w == 2)
-    join_columns<Op, 2>(pool, scratch, dst);
-  else
-    join_columns<Op, 0>(pool, scratch, dst);
+  join();
+  for (int x = 0; x < (first ? reach : pool.pad_w); x++) scratch[x] = Op::start();
+  for (int x = pool.pad_w + width; x < reach; x++) scratch[x] = Op::start();
+  join_columns<Op>(pool, scratch, result_row<T>(pool, size_t(plane), image, y));
 }
 
 void max_pool_f32(const Pool& pool, int64_t begin, int64_t end) {
@@ -78,6 +145,12 @@ static inline void add_tap(float* __restrict row, const float* __restrict from, 
   for (int x = 0; x < count; x++) row[x] += from[x * stride];
 }
 
+// Windows of 2x2 at stride 2, none of which reaches over the image: one pass.
+static void halve_row(const float* __restrict upper, const float* __restrict lower, float* __restrict row, int width) {
+  for (int x = 0; x < width; x++)
+    row[x] = (0.0f + upper[2 * x] + upper[2 * x + 1] + lower[2 * x] + lower[2 * x + 1]) * 0.25f;
+}
+
 void avg_pool_f32(const Pool& pool, int64_t begin, int64_t end) {
   const Geometry& in = *pool.in;
   const int width = pool.out->width, stride = pool.stride_w;
@@ -86,6 +159,11 @@ void avg_pool_f32(const Pool& pool, int64_t begin, int64_t end) {
     const int start = y * pool.stride_h - pool.pad_h;
     const int first = start > 0 ? start : 0;
     const int last = start + pool.kernel_h < in.height ? start + pool.kernel_h : in.height;
+    if (!pool.column_taps && pool.kernel_h == 2 && pool.kernel_w == 2 && stride == 2) {
+      const float* upper = source_row<float>(pool, size_t(plane), image, start);
+      halve_row(upper, upper + in.row_stride, row, width);
+      return;
+    }
     for (int x = 0; x < width; x++) row[x] = 0.0f;
     for (int iy = first; iy < last; iy++)
       for (int kx = 0; kx < pool.kernel_w; kx++) {
