@@ -80,18 +80,6 @@ static inline Bytes greater(Pairs x, Words than) {
   const __m256i even = _mm256_cmpgt_epi16(x.even, than), odd = _mm256_cmpgt_epi16(x.odd, than);
   return _mm256_blendv_epi8(even, odd, _mm256_set1_epi16(int16_t(0xFF00)));
 }
-// In order, clipped to -8..7.
-static inline Bytes quantise4(Pairs x, const Quant4& q) {
-  const __m256i unit = _mm256_set1_epi16(q.unit), factors = _mm256_set1_epi32(uint16_t(q.multiplier) | q.offset * 65536);
-  const __m128i shift = _mm_cvtsi32_si128(q.shift);
-  auto scale = [&](__m256i pairs) { return _mm256_sra_epi32(_mm256_madd_epi16(pairs, factors), shift); };
-  auto scale_words = [&](__m256i words) {
-    return _mm256_packs_epi32(scale(_mm256_unpacklo_epi16(words, unit)), scale(_mm256_unpackhi_epi16(words, unit)));
-  };
-  const __m256i bytes = _mm256_packs_epi16(scale_words(_mm256_unpacklo_epi16(x.even, x.odd)),
-                                           scale_words(_mm256_unpackhi_epi16(x.even, x.odd)));
-  return _mm256_max_epi8(_mm256_min_epi8(bytes, _mm256_set1_epi8(7)), _mm256_set1_epi8(-8));
-}
 // 0xFF where low < x <= high, as signed numbers.
 static inline Bytes between(Bytes x, int8_t low, int8_t high) {
   return _mm256_andnot_si256(_mm256_cmpgt_epi8(x, _mm256_set1_epi8(high)), _mm256_cmpgt_epi8(x, _mm256_set1_epi8(low)));
@@ -175,6 +163,18 @@ static inline IntBlock in_order(Pairs x) {
   return b;
 }
 
+// In order, clipped to -8..7.
+static inline Bytes quantise4(Pairs x, const Quant4& q) {
+  const __m256i unit = _mm256_set1_epi16(q.unit), factors = _mm256_set1_epi32(uint16_t(q.multiplier) | q.offset * 65536);
+  const int shift = q.shift;
+  auto scale = [&](__m256i pairs) { return __m256i(Ints(_mm256_madd_epi16(pairs, factors)) >> shift); };
+  auto scale_words = [&](__m256i words) {
+    return _mm256_packs_epi32(scale(_mm256_unpacklo_epi16(words, unit)), scale(_mm256_unpackhi_epi16(words, unit)));
+  };
+  const __m256i bytes = _mm256_packs_epi16(scale_words(_mm256_unpacklo_epi16(x.even, x.odd)),
+                                           scale_words(_mm256_unpackhi_epi16(x.even, x.odd)));
+  return _mm256_max_epi8(_mm256_min_epi8(bytes, _mm256_set1_epi8(7)), _mm256_set1_epi8(-8));
+}
 // Of the numbers of both, those at even places, and at odd ones.
 static inline Floats evens(Floats x, Floats y) { return __builtin_shufflevector(x, y, 0, 2, 4, 6, 8, 10, 12, 14); }
 static inline Floats odds(Floats x, Floats y) { return __builtin_shufflevector(x, y, 1, 3, 5, 7, 9, 11, 13, 15); }

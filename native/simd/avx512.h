@@ -88,18 +88,6 @@ static inline Bytes greater(Pairs x, Words than) {
   const __m512i odd = _mm512_movm_epi16(_mm512_cmpgt_epi16_mask(x.odd, than));
   return _mm512_ternarylogic_epi32(_mm512_set1_epi16(int16_t(0xFF00)), odd, even, 0xCA);
 }
-// In order, clipped to -8..7.
-static inline Bytes quantise4(Pairs x, const Quant4& q) {
-  const __m512i unit = _mm512_set1_epi16(q.unit), factors = _mm512_set1_epi32(uint16_t(q.multiplier) | q.offset * 65536);
-  const __m128i shift = _mm_cvtsi32_si128(q.shift);
-  auto scale = [&](__m512i pairs) { return _mm512_sra_epi32(_mm512_madd_epi16(pairs, factors), shift); };
-  auto scale_words = [&](__m512i words) {
-    return _mm512_packs_epi32(scale(_mm512_unpacklo_epi16(words, unit)), scale(_mm512_unpackhi_epi16(words, unit)));
-  };
-  const __m512i bytes = _mm512_packs_epi16(scale_words(_mm512_unpacklo_epi16(x.even, x.odd)),
-                                           scale_words(_mm512_unpackhi_epi16(x.even, x.odd)));
-  return _mm512_max_epi8(_mm512_min_epi8(bytes, _mm512_set1_epi8(7)), _mm512_set1_epi8(-8));
-}
 // 0xFF where low < x <= high, as signed numbers.
 static inline Bytes between(Bytes x, int8_t low, int8_t high) {
   const __mmask64 above = _mm512_cmpgt_epi8_mask(x, _mm512_set1_epi8(low));
@@ -169,6 +157,18 @@ static inline IntBlock in_order(Pairs x) {
   return b;
 }
 
+// In order, clipped to -8..7.
+static inline Bytes quantise4(Pairs x, const Quant4& q) {
+  const __m512i unit = _mm512_set1_epi16(q.unit), factors = _mm512_set1_epi32(uint16_t(q.multiplier) | q.offset * 65536);
+  const int shift = q.shift;
+  auto scale = [&](__m512i pairs) { return __m512i(Ints(_mm512_madd_epi16(pairs, factors)) >> shift); };
+  auto scale_words = [&](__m512i words) {
+    return _mm512_packs_epi32(scale(_mm512_unpacklo_epi16(words, unit)), scale(_mm512_unpackhi_epi16(words, unit)));
+  };
+  const __m512i bytes = _mm512_packs_epi16(scale_words(_mm512_unpacklo_epi16(x.even, x.odd)),
+                                           scale_words(_mm512_unpackhi_epi16(x.even, x.odd)));
+  return _mm512_max_epi8(_mm512_min_epi8(bytes, _mm512_set1_epi8(7)), _mm512_set1_epi8(-8));
+}
 // Of the numbers of both, those at even places, and at odd ones.
 static inline Floats evens(Floats x, Floats y) { return __builtin_shufflevector(x, y, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30); }
 static inline Floats odds(Floats x, Floats y) { return __builtin_shufflevector(x, y, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31); }
