@@ -375,6 +375,10 @@ class FileBits {
     return (at(channel, tap, plane) << shift | at(channel, tap, plane - 1) >> (4 - shift)) & 15;
   }
 
+  int quads() const { return quads_; }
+  // [taps][quads] of an even channel, in the low nibble, and the next one, in the high nibble.
+  const uint8_t* pair(int channel) const { return data_ + size_t(channel / 2) * size_t(taps_) * size_t(quads_); }
+
  private:
   int at(int channel, int tap, int quad) const {
     if (quad < 0 || quad >= quads_) return 15;
@@ -490,6 +494,14 @@ void Planner::add_binary_conv(int index) {
   for (ConvSegment& s : segments) {
     s.weights = packed;
     const Reads reads = reads_of(w, s.channel, s.channels);
+    if (s.channel % 2 == 0 && reads.first % 4 == 0 && s.steps == taps * file.quads()) {  // as in the file, a pair at a time
+      for (int j = 0; 2 * j < s.channels; j++) {
+        const uint8_t* pair = file.pair(s.channel + 2 * j);
+        for (int k = 0; k < s.steps; k++) packed[size_t(k) * size_t(s.pairs) + size_t(j)] = pair[k];
+      }
+      packed += size_t(s.steps) * size_t(s.pairs);
+      continue;
+    }
     for (int tap = 0; tap < taps; tap++)
       for (int plane = 0; plane < reads.planes(); plane++)
         for (int j = 0; j < s.pairs; j++) {
