@@ -100,6 +100,8 @@ const Epilogue* Planner::make_epilogue(const NodeInfo& n) {
         break;
     }
     const bool is_i4 = info.value != kNone && program_.values[size_t(info.value)].type == Type::kI4;
+    static_assert(int(StepKind::kSigmoid) == int(StepCode::kSigmoid) && int(StepKind::kSigmoid) < int(StepCode::kAddI4),
+                  "kinds and codes have equal numbers; a chain has four bits a code, which are all used");
     s.code = StepCode(kind);
     if (is_i4) s.code = kind == StepKind::kAdd ? StepCode::kAddI4 : StepCode::kStoreI4;
     e.chain |= uint64_t(s.code) << 4 * i;

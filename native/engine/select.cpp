@@ -66,9 +66,10 @@ std::vector<const KernelTable*> available_kernels() {
   return tables;
 }
 
-// With pixels as lanes a step costs a tile of kTile positions, however few are pixels; with outputs as lanes it costs each
-// pixel. Counted in instructions a step and channel, on 32 lanes: binary 1.5 to 2 for each vector of pixels, against 7 for 64
-// channels and a pixel; 8-bit 2.5 for 8 pixels, against 6 for 8 channels and a pixel.
+// With pixels as lanes a step costs a vector of positions (binary) or a tile of kTile of them (8-bit), however few are pixels;
+// with outputs as lanes it costs each pixel. Counted in instructions a step and channel, on AVX2: binary 1.5 to 2 for each
+// vector of 32 positions, against 7 for 64 channels and a pixel; 8-bit 20 for a tile, against 6 for 8 channels and a pixel.
+// The same limits serve the other instruction sets: both sides grow with the lanes.
 bool lanes_are_outputs(const Geometry& g, bool binary) {
   const int64_t pixels = int64_t(g.batch) * g.height * g.width;
   return g.end <= kTile && pixels <= (binary ? 14 : 24);

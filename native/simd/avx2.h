@@ -33,9 +33,9 @@ static inline void pin(Bytes& x) { asm("" : "+x"(x)); }
 // In one register, which spares a loop copies between registers.
 static inline void add_in_place(Bytes& x, Bytes y) { asm("vpaddb %1, %0, %0" : "+x"(x) : "x"(y)); }
 
-// Sums of both 4-bit fields of bytes, in three instructions: `whole` adds the bytes as they are, modulo 256, `shifted` adds
-// x >> 4 in 16-bit lanes, where each byte's high field stands alone or below its neighbour's low field. No field's sum
-// exceeds a byte, so that `widen` finds them one from the other.
+// Sums of both 4-bit fields of bytes, in three instructions: `whole` adds the bytes as they are, `shifted` adds the
+// bytes of x >> 4, a shift of 16-bit lanes: of a lane's odd byte the high field alone, of its even byte the high field below
+// the odd one's low field. Both modulo 256. No field's sum exceeds a byte, so that `widen` finds them one from the other.
 struct FieldSums {
   Bytes whole, shifted;
 };
@@ -91,7 +91,7 @@ static inline Bytes select_bytes(Bytes mask, Bytes x, Bytes y) { return _mm256_b
 static inline void store_bytes(uint8_t* p, Bytes x) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), x); }
 
 // 8-bit dot products: kDots positions of four bytes each. vpmaddubsw saturates where two products of a sign exceed 16 bits:
-// steps are packed in runs whose sums cannot (pack_runs), and widen once a run.
+// steps are packed in runs whose sums cannot (pack_q8), and widen once a run.
 #define SIGNBIT_DOT_RUNS
 constexpr int kDots = 8;
 constexpr int kQuadBytes = 4;

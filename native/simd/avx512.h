@@ -39,9 +39,9 @@ static inline void pin(Bytes& x) { asm("" : "+v"(x)); }
 static inline void add_in_place(Bytes& x, Bytes y) { asm("vpaddb %1, %0, %0" : "+v"(x) : "v"(y)); }
 #endif
 
-// Sums of both 4-bit fields of bytes, in three instructions: `whole` adds the bytes as they are, modulo 256, `shifted` adds
-// x >> 4 in 16-bit lanes, where each byte's high field stands alone or below its neighbour's low field. No field's sum
-// exceeds a byte, so that `widen` finds them one from the other.
+// Sums of both 4-bit fields of bytes, in three instructions: `whole` adds the bytes as they are, `shifted` adds the
+// bytes of x >> 4, a shift of 16-bit lanes: of a lane's odd byte the high field alone, of its even byte the high field below
+// the odd one's low field. Both modulo 256. No field's sum exceeds a byte, so that `widen` finds them one from the other.
 struct FieldSums {
   Bytes whole, shifted;
 };

@@ -99,8 +99,9 @@ static inline __attribute__((always_inline)) void count_matches(const ConvSegmen
   }
 }
 
-// As many vectors of positions as one pass takes, and of pairs of channels: what the registers hold, with as few loads a
-// look-up as can be. Fewer vectors leave room for more pairs.
+// As many vectors of positions as one pass takes, and of pairs of channels: what the registers hold. A single pair lets its
+// loads of pixels be operands of the look-ups, which spares instructions; several share them. Fewer vectors leave room for
+// more pairs.
 #if defined(SIGNBIT_BUILD_AVX512) || defined(SIGNBIT_BUILD_NEON) || defined(SIGNBIT_BUILD_NEON_DOT)
 constexpr int kVectors = 2;  // 32 registers
 constexpr int pairs_at_once(int) { return 4; }

@@ -37,8 +37,8 @@ static inline Load load_of(const int8_t* quads) {
       if (w > 0) positive += w;
       if (w < 0) negative -= w;
     }
-    load.of[2 * pair] = uint8_t(positive);  // at most 256, which is split before
-    load.of[2 * pair + 1] = uint8_t(negative);
+    load.of[2 * pair] = uint8_t(positive);
+    load.of[2 * pair + 1] = uint8_t(negative);  // 256 fits no byte, but is split before
   }
   return load;
 }
