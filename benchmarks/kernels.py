@@ -27,8 +27,11 @@ goes by float32 maps ("+-1").
 from __future__ import annotations
 
 import argparse
+import os
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,7 +60,7 @@ from benchmarks.common import (
     write_csv,
 )
 from signbit.nn import BinaryConv2d, Sign
-from signbit.runtime import measure_peaks
+from signbit.runtime import measure_peak, measure_peaks
 from signbit.runtime.benchmark import cpu_name
 
 SIGNBIT, INT8 = "signbit", "OpenVINO int8"
@@ -315,6 +318,30 @@ def measure_shape(
     ]
 
 
+def peak_scaling(threads: int, isa: str, rounds: int) -> tuple[Quartiles, Quartiles]:
+    """Look-up peaks of CPUs that all work at once, added up, and what that is of one CPU's alone.
+
+    CPUs that share a core cannot reach `threads` times one, whatever runs on them.
+    """
+    cpus = sorted(os.sched_getaffinity(0))[:threads]
+    start = threading.Barrier(threads)
+
+    def measure(cpu: int, wait: bool) -> float:
+        os.sched_setaffinity(0, {cpu})  # of this thread
+        if wait:
+            start.wait()
+        return measure_peak(isa, "look_up")
+
+    together, times = [], []
+    with ThreadPoolExecutor(threads) as pool:
+        for _ in range(rounds):
+            alone = pool.submit(measure, cpus[0], False).result()
+            all_at_once = sum(pool.map(lambda cpu: measure(cpu, True), cpus))
+            together.append(all_at_once)
+            times.append(all_at_once / alone)
+    return Quartiles.of(np.array(together)), Quartiles.of(np.array(times))
+
+
 def mean_rows(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """A row a contender: geometric means over the shapes."""
     columns = ("gmacs", "share_of_peak", "ratio_median")
@@ -390,7 +417,17 @@ def main() -> None:
         console,
         f"One convolution on {cpu_name()}, {threads[0]} thread(s): times of others in signbit's",
     )
-    write_csv(options.output, [*rows, *mean_rows(rows)])
+    means = mean_rows(rows)
+    if options.scaling:
+        isa = str(rows[0]["isa"])
+        together, times = peak_scaling(max(threads), isa, options.rounds)
+        console.print(
+            f"look-up peaks of {max(threads)} CPUs at once: {together} GMAC/s, {times} times one"
+        )
+        peaks = {"gmacs": round(together.median, 2), **times.columns("ratio")}
+        who = f"{max(threads)} CPUs at once"
+        means.append({"shape": "look-up peak", "contender": who, **peaks})
+    write_csv(options.output, [*rows, *means])
     console.print(f"wrote {options.output}")
 
 

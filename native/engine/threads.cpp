@@ -14,6 +14,7 @@
 namespace signbit {
 namespace {
 
+constexpr int kOpen = 1 << 30;    // workers may join the run; below it, how many are at work
 constexpr int kSpins = 20000;     // some tens of microseconds: longer than the gap between two steps
 constexpr int kChunksAThread = 4; // a late thread leaves at most a quarter of its share to the others
 
@@ -71,8 +72,11 @@ void ThreadPool::worker(int thread) {
     }
     seen = round_.load(std::memory_order_acquire);
     if (stop_) return;
+    int gate = gate_.load(std::memory_order_relaxed);
+    while ((gate & kOpen) && !gate_.compare_exchange_weak(gate, gate + 1, std::memory_order_acquire)) relax();
+    if (!(gate & kOpen)) continue;  // the others have done it all
     take_chunks(thread);
-    busy_.fetch_sub(1, std::memory_order_release);
+    gate_.fetch_sub(1, std::memory_order_release);
   }
 }
 
@@ -85,14 +89,16 @@ void ThreadPool::run(int64_t items, const std::function<void(int64_t, int64_t, i
   chunk_ = std::max<int64_t>(1, items / (int64_t(size()) * kChunksAThread));
   work_ = &work;
   next_.store(0);
-  busy_.store(int(workers_.size()));
+  gate_.store(kOpen, std::memory_order_release);
   {
     std::lock_guard<std::mutex> lock(mutex_);
     round_.fetch_add(1, std::memory_order_release);
   }
   wake_.notify_all();
   take_chunks(0);
-  for (int i = 0; busy_.load(std::memory_order_acquire) > 0; i++) {
+  // Nobody waits for a worker that has not come yet: where others use the machine, its CPU may be taken for a while.
+  gate_.fetch_and(~kOpen, std::memory_order_relaxed);
+  for (int i = 0; gate_.load(std::memory_order_acquire) > 0; i++) {
     if (i < kSpins)
       relax();
     else

@@ -31,7 +31,7 @@ class ThreadPool {
   std::mutex mutex_;
   std::condition_variable wake_;
   std::atomic<uint32_t> round_{0};
-  std::atomic<int> busy_{0};
+  std::atomic<int> gate_{0};  // kOpen, and the workers within a run
   std::atomic<int64_t> next_{0};
   int64_t items_ = 0, chunk_ = 1;
   const std::function<void(int64_t, int64_t, int)>* work_ = nullptr;

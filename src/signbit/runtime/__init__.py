@@ -2,7 +2,7 @@
 
 from signbit.runtime.benchmark import benchmark, cpu_name, doctor_info
 from signbit.runtime.library import instruction_sets
-from signbit.runtime.peaks import ceiling, measure_peaks
+from signbit.runtime.peaks import ceiling, measure_peak, measure_peaks
 from signbit.runtime.session import Session, available_threads, load
 
 __all__ = [
@@ -14,5 +14,6 @@ __all__ = [
     "doctor_info",
     "instruction_sets",
     "load",
+    "measure_peak",
     "measure_peaks",
 ]

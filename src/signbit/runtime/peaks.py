@@ -51,11 +51,16 @@ def _measured(isa: str) -> dict[str, Any]:
     # Several sweeps: what else the machine does may well last as long as one measurement.
     for names in (_SIZES, _SPEEDS, _MEMORY, _SPEEDS, _SPEEDS):
         for key, name in names.items():
-            peaks[key] = max(peaks[key], _measure(isa, name))
+            peaks[key] = max(peaks[key], measure_peak(isa, name))
     return peaks | {key: int(peaks[key]) for key in _SIZES}
 
 
-def _measure(isa: str, name: str) -> float:
+def measure_peak(isa: str, name: str) -> float:
+    """Measure one peak anew, by its name in the C API: `look_up`, `dot`, `copy_l1` ...
+
+    Raises:
+        SessionError: the instruction set or the name is unknown, or cannot be had here.
+    """
     value, error = ctypes.c_double(), ctypes.create_string_buffer(ERROR_SIZE)
     status = library().signbit_measure_peak(
         isa.encode(), name.encode(), ctypes.byref(value), error, ERROR_SIZE
