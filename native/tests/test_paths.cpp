@@ -267,7 +267,8 @@ class Layer {
     });
   }
 
-  // What thresholds have: 0 lower limits, 1 upper limits, 2 either of them, 3 anything.
+  // What thresholds have: 0 lower limits, 1 upper limits, 2 either of them, 3 anything, 4 two limits of which no sum is beyond
+  // the second.
   void drawn_threshold(int cuts) {
     const naive::Conv& v = s_.conv;
     const int taps = v.taps() * v.group();
@@ -280,9 +281,10 @@ class Layer {
         const size_t image = size_t(pick(0, s_.batch - 1)) * size_t(out());
         return ints_[(image + size_t(c)) * pixels + size_t(pick(0, int(pixels) - 1))] + pick(-2, 2);
       };
-      const int kind = cuts == 2 ? pick(0, 1) : cuts == 3 ? pick(0, 2) : cuts;
-      low.push_back(kind == 1 ? one_of<int32_t>({kLeast, kLeast, -32768, -32767}) : cut());
-      high.push_back(kind == 0 ? one_of<int32_t>({kMost, kMost, 32768, 32767}) : cut());
+      const int kind = cuts == 2 || cuts == 4 ? pick(0, 1) : cuts == 3 ? pick(0, 2) : cuts;
+      const bool second = cuts == 4 && pick(0, 1);
+      low.push_back(kind != 1 ? cut() : second ? one_of<int32_t>({-32766, -taps}) : one_of<int32_t>({kLeast, kLeast, -32768, -32767}));
+      high.push_back(kind != 0 ? cut() : second ? one_of<int32_t>({32766, taps}) : one_of<int32_t>({kMost, kMost, 32768, 32767}));
       flip.push_back(uint8_t(pick(0, 1)));
     }
     threshold(low, high, flip);
@@ -388,18 +390,19 @@ void test_depths() {
       }
 }
 
-// Cuts at the largest sums that 16 bits take, and one beyond.
+// Cuts at the largest sums that are counted in 16 bits, at the first ones that are not, and at the largest of a file.
 void test_cuts_of_large_sums() {
-  for (const int width : {7, 40})
-    for (const auto& [channels, taps] : {std::pair{10922, 3}, std::pair{4681, 7}, std::pair{10920, 3}}) {
+  for (const int width : {7, 24})
+    for (const auto& [channels, taps] : {std::pair{10922, 3}, std::pair{4681, 7}, std::pair{8192, 4}, std::pair{21845, 3}}) {
       const int k = channels * taps;
       const Shape s = {{channels, 8, 1, taps, 1, 1, 0, 0, 1, 1, 1, 0}, true, 0, 1, 1, width};
       std::vector<int> weight;
       for (int o = 0; o < 8; o++) weight.insert(weight.end(), size_t(k), o % 2 ? 1 : -1);
       std::vector<int> x(elements(s), 1);
-      if (width > 7) x[size_t(pick(20, 30))] = -1;
+      if (width > 7) x[size_t(pick(8, 16))] = -1;
+      const Layer start(s, x, weight);
       for (const int over : {-1, 0, 1, 2, 3}) {
-        Layer low(s, x, weight), high(s, x, weight);
+        Layer low = start, high = start;
         const std::vector<int32_t> cuts = {-k - 1 + over, k - 1 + over, -k + 1 - over, k + 1 - over, kLeast, kMost, kLeast + 1, kMost - 1};
         low.threshold(cuts, std::vector<int32_t>(8, kMost), {0, 0, 1, 1, 0, 1, 0, 1});
         low.check(1, "lower cuts of large sums");
@@ -525,7 +528,7 @@ void test_drawn(const std::string& name) {
   const std::vector<int> x = draw_input(s), weight = draw_weight(s);
   Layer layer(s, x, weight);
   const std::vector<int> steps = draw_steps();
-  layer.steps(steps, pick(0, 3));
+  layer.steps(steps, pick(0, 4));
   std::string text = name + " steps";
   for (int code : steps) text += " " + std::to_string(code);
   layer.check(threads(), text);
