@@ -267,8 +267,8 @@ class Layer {
     });
   }
 
-  // What thresholds have: 0 lower limits, 1 upper limits, 2 either of them, 3 anything, 4 two limits of which no sum is beyond
-  // the second.
+  // What thresholds have: 0 lower limits, 1 upper limits, 2 either of them, 3 anything; 4 and 5 as 0 and 1, beside a second limit
+  // that no sum is beyond.
   void drawn_threshold(int cuts) {
     const naive::Conv& v = s_.conv;
     const int taps = v.taps() * v.group();
@@ -281,8 +281,8 @@ class Layer {
         const size_t image = size_t(pick(0, s_.batch - 1)) * size_t(out());
         return ints_[(image + size_t(c)) * pixels + size_t(pick(0, int(pixels) - 1))] + pick(-2, 2);
       };
-      const int kind = cuts == 2 || cuts == 4 ? pick(0, 1) : cuts == 3 ? pick(0, 2) : cuts;
-      const bool second = cuts == 4 && pick(0, 1);
+      const int kind = cuts == 2 ? pick(0, 1) : cuts == 3 ? pick(0, 2) : cuts % 4;
+      const bool second = cuts >= 4 && pick(0, 3);
       low.push_back(kind != 1 ? cut() : second ? one_of<int32_t>({-32766, -taps}) : one_of<int32_t>({kLeast, kLeast, -32768, -32767}));
       high.push_back(kind != 0 ? cut() : second ? one_of<int32_t>({32766, taps}) : one_of<int32_t>({kMost, kMost, 32768, 32767}));
       flip.push_back(uint8_t(pick(0, 1)));
@@ -528,7 +528,7 @@ void test_drawn(const std::string& name) {
   const std::vector<int> x = draw_input(s), weight = draw_weight(s);
   Layer layer(s, x, weight);
   const std::vector<int> steps = draw_steps();
-  layer.steps(steps, pick(0, 4));
+  layer.steps(steps, pick(0, 5));
   std::string text = name + " steps";
   for (int code : steps) text += " " + std::to_string(code);
   layer.check(threads(), text);
