@@ -46,7 +46,8 @@ struct Shape {
   std::string text() const {
     const naive::Conv& v = conv;
     std::string t = binary ? "binary" : "8-bit";
-    for (int n : {v.channels, v.out, v.groups, v.kernel_h, v.kernel_w, v.stride_h, v.pad_h, v.pad_w, v.outside, zero_point, batch, height, width})
+    for (int n : {v.channels, v.out, v.groups, v.kernel_h, v.kernel_w, v.stride_h, v.pad_h, v.pad_w, v.outside, zero_point,
+                  batch, height, width})
       t += " " + std::to_string(n);
     return t;
   }
@@ -80,7 +81,8 @@ class Layer {
 
   void threshold(const std::vector<int32_t>& low, const std::vector<int32_t>& high, const std::vector<uint8_t>& flip) {
     const uint32_t b = net_.value(kB1, uint32_t(out()));
-    conv_.steps.push_back({8, b, {}, {net_.add(builder::tensor(1, low)), net_.add(builder::tensor(1, high)), net_.add(builder::tensor(4, flip))}});
+    const uint32_t l = net_.add(builder::tensor(1, low)), h = net_.add(builder::tensor(1, high)), f = net_.add(builder::tensor(4, flip));
+    conv_.steps.push_back({8, b, {}, {l, h, f}});
     conv_.outputs.push_back(b);
     std::vector<int> bits;
     for (size_t i = 0; i < ints_.size(); i++) {
@@ -125,10 +127,14 @@ class Layer {
     for (int& v : w) v = s_.binary ? 2 * pick(0, 1) - 1 : pick(-128, 127);
     return w;
   }
+  uint32_t packed(const naive::Conv& conv, const std::vector<int>& weight, bool binary) {
+    return net_.add(binary ? builder::tensor(4, conv.pack_bits(weight)) : builder::tensor(3, conv.pack_bytes(weight)));
+  }
   builder::NodeDef convolution(const std::vector<int>& weight) {
     const naive::Conv& v = s_.conv;
-    const uint32_t w = s_.binary ? net_.add(builder::tensor(4, v.pack_bits(weight))) : net_.add(builder::tensor(3, v.pack_bytes(weight)));
-    return {s_.binary ? 1u : 2u, "conv" + std::to_string(net_.nodes.size()), {operand_}, {}, v.attrs(s_.binary ? v.outside : s_.zero_point), {w}, {}};
+    const uint32_t w = packed(v, weight, s_.binary);
+    const std::string path = "conv" + std::to_string(net_.nodes.size());
+    return {s_.binary ? 1u : 2u, path, {operand_}, {}, v.attrs(s_.binary ? v.outside : s_.zero_point), {w}, {}};
   }
 
   // A map that a step reads: of another convolution of the same input, or one pixel an image of one channel.
@@ -184,7 +190,7 @@ class Layer {
   }
 
   void step(int code, int cuts) {
-    if (integer_ && (code == 1)) {
+    if (integer_ && code == 1) {
       floats_.assign(ints_.begin(), ints_.end());
       integer_ = false;
     }
@@ -205,7 +211,8 @@ class Layer {
         } else {
           std::vector<float> values;
           y = real_operand(&values);
-          for (size_t i = 0; i < floats_.size(); i++) floats_[i] = code == 2 ? floats_[i] + values[i] : floats_[i] * values[i];
+          for (size_t i = 0; i < floats_.size(); i++)
+            floats_[i] = code == 2 ? floats_[i] + values[i] : floats_[i] * values[i];
         }
         conv_.inputs.push_back(y);
         conv_.steps.push_back({uint32_t(code), y, {}, {}});
@@ -218,7 +225,8 @@ class Layer {
           const float u = floats_[i] + in[c];
           floats_[i] = (u >= 0.0f ? u : u * slope[c]) + shifted[c];
         }
-        conv_.steps.push_back({3, kNoValue, {}, {net_.add(builder::tensor(0, in)), net_.add(builder::tensor(0, slope)), net_.add(builder::tensor(0, shifted))}});
+        conv_.steps.push_back({3, kNoValue, {}, {}});
+        for (const auto& v : {in, slope, shifted}) conv_.steps.back().params.push_back(net_.add(builder::tensor(0, v)));
         break;
       }
       case 4: {
@@ -257,11 +265,15 @@ class Layer {
     // Four bits are read by another convolution's epilogue, which adds them to 0.
     const Map e = map_of(ints_, out());
     readers_.push_back([this, y, e] {
-      const uint32_t z = net_.value(kF32, uint32_t(out())), none = net_.add(builder::tensor(1, std::vector<int32_t>(size_t(out()), 0)));
+      const uint32_t z = net_.value(kF32, uint32_t(out()));
+      const uint32_t none = net_.add(builder::tensor(1, std::vector<int32_t>(size_t(out()), 0)));
       builder::NodeDef node = conv_;
       node.inputs = {operand_, y};
       node.outputs = {z};
-      node.steps = {{5, kNoValue, {0}, {none, none}}, {2, y, {}, {}}, {1, kNoValue, {}, {floats(out(), 1.0f), floats(out(), 0.0f)}}, {7, z, {}, {}}};
+      node.steps = {{5, kNoValue, {0}, {none, none}},
+                    {2, y, {}, {}},
+                    {1, kNoValue, {}, {floats(out(), 1.0f), floats(out(), 0.0f)}},
+                    {7, z, {}, {}}};
       net_.nodes.push_back(node);
       net_.output(z, e);
     });
@@ -277,7 +289,9 @@ class Layer {
     std::vector<uint8_t> flip;
     for (int c = 0; c < out(); c++) {
       auto cut = [&] {
-        if (pick(0, 7) == 0) return one_of<int32_t>({kLeast, kLeast + 1, -32769, -32768, -32767, -32766, -taps - 1, -taps, 0, taps, taps + 1, 32766, 32767, 32768, kMost - 1, kMost});
+        if (pick(0, 7) == 0)
+          return one_of<int32_t>({kLeast, kLeast + 1, -32769, -32768, -32767, -32766, -taps - 1, -taps, 0, taps, taps + 1, 32766,
+                                  32767, 32768, kMost - 1, kMost});
         const size_t image = size_t(pick(0, s_.batch - 1)) * size_t(out());
         return ints_[(image + size_t(c)) * pixels + size_t(pick(0, int(pixels) - 1))] + pick(-2, 2);
       };
@@ -294,7 +308,8 @@ class Layer {
     std::vector<float> cut;
     std::vector<int> bits;
     const size_t pixels = size_t(out_height() * out_width());
-    for (int c = 0; c < out(); c++) cut.push_back(pick(0, 1) ? floats_[size_t(c) * pixels + size_t(pick(0, int(pixels) - 1))] : real());
+    for (int c = 0; c < out(); c++)
+      cut.push_back(pick(0, 1) ? floats_[size_t(c) * pixels + size_t(pick(0, int(pixels) - 1))] : real());
     for (size_t i = 0; i < floats_.size(); i++) bits.push_back(floats_[i] >= cut[channel_of(i)] ? 1 : -1);
     const uint32_t b = net_.value(kB1, uint32_t(out()));
     conv_.steps.push_back({9, b, {}, {net_.add(builder::tensor(0, cut))}});
@@ -308,7 +323,8 @@ class Layer {
     const float scale = 200.0f / most;
     const int zero_point = one_of<int>({0, 255, pick(0, 255)});
     std::vector<int> q;
-    for (float v : floats_) q.push_back(int(std::min(std::max(std::nearbyint(v * scale) + float(zero_point), 0.0f), 255.0f)) - zero_point);
+    for (float v : floats_)
+      q.push_back(int(std::min(std::max(std::nearbyint(v * scale) + float(zero_point), 0.0f), 255.0f)) - zero_point);
     const uint32_t y = net_.value(kU8, uint32_t(out()));
     conv_.steps.push_back({10, y, {bits_of(scale), zero_point}, {}});
     conv_.outputs.push_back(y);
@@ -329,7 +345,7 @@ class Layer {
   void read(const naive::Conv& conv, bool binary, int zero_point, uint32_t value, const std::vector<int>& x) {
     std::vector<int> weight(conv.weights());
     for (int& w : weight) w = binary ? 2 * pick(0, 1) - 1 : conv.groups > 1 ? 1 : pick(-128, 127);
-    const uint32_t w = binary ? net_.add(builder::tensor(4, conv.pack_bits(weight))) : net_.add(builder::tensor(3, conv.pack_bytes(weight)));
+    const uint32_t w = packed(conv, weight, binary);
     const uint32_t y = net_.node(binary ? 1 : 2, {value}, kF32, conv.out, conv.attrs(binary ? conv.outside : zero_point), {w});
     net_.nodes.back().steps = {{1, kNoValue, {}, {floats(conv.out, 1.0f), floats(conv.out, 0.0f)}}, {7, y, {}, {}}};
     net_.output(y, map_of(conv.run(x, weight, s_.batch, out_height(), out_width()), conv.out));
@@ -367,7 +383,8 @@ void test_heavy_weights() {
         for (int o = 0; o < 256; o++)
           for (int i = 0; i < channels; i++) {
             equal.push_back(o - 128);
-            const int both = o < 128 ? 127 + o % 4 : -126 - o % 4, share = both > 0 ? pick(both - 127, 127) : pick(-128, both + 128);
+            const int both = o < 128 ? 127 + o % 4 : -126 - o % 4;
+            const int share = both > 0 ? pick(both - 127, 127) : pick(-128, both + 128);
             pairs.push_back(i % 2 ? both - pairs.back() : share);
           }
         check_sums(s, std::vector<int>(elements(s), 255), equal, "equal weights");
@@ -377,15 +394,17 @@ void test_heavy_weights() {
 
 // Sums of every length around where counts leave a byte, all of whose taps match, or none.
 void test_depths() {
-  for (const int steps : {1, 2, 3, 4, 5, 6, 7, 8, 61, 62, 63, 64, 65, 66, 67, 68, 125, 126, 127, 128, 129, 130, 188, 189, 190, 191, 192})
+  for (const int steps : {1,  2,  3,  4,  5,   6,   7,   8,   61,  62,  63,  64,  65, 66,
+                          67, 68, 125, 126, 127, 128, 129, 130, 188, 189, 190, 191, 192})
     for (const int width : {1, 15, 140})
       for (const int groups : {1, 3}) {
         const int channels = 4 * steps - (groups > 1 ? pick(1, 3) : pick(0, 3));
-        const Shape s = {{channels * groups, groups * pick(1, groups > 1 ? 3 : 9), 1, 1, 1, 1, 0, 0, 1, 1, groups, 0}, true, 0, 1, 1, width};
+        const int out = groups * pick(1, groups > 1 ? 3 : 9);
+        const Shape s = {{channels * groups, out, 1, 1, 1, 1, 0, 0, 1, 1, groups, 0}, true, 0, 1, 1, width};
         std::vector<int> x(elements(s)), weight;
         const int fill = 2 * pick(0, 1) - 1;
         for (int& v : x) v = pick(0, 99) ? fill : -fill;
-        for (int o = 0; o < s.conv.out; o++) weight.insert(weight.end(), size_t(channels), o % 2 ? 1 : -1);
+        for (int o = 0; o < out; o++) weight.insert(weight.end(), size_t(channels), o % 2 ? 1 : -1);
         check_sums(s, x, weight, "depth " + std::to_string(steps));
       }
 }
@@ -403,7 +422,8 @@ void test_cuts_of_large_sums() {
       const Layer start(s, x, weight);
       for (const int over : {-1, 0, 1, 2, 3}) {
         Layer low = start, high = start;
-        const std::vector<int32_t> cuts = {-k - 1 + over, k - 1 + over, -k + 1 - over, k + 1 - over, kLeast, kMost, kLeast + 1, kMost - 1};
+        const std::vector<int32_t> cuts = {-k - 1 + over, k - 1 + over, -k + 1 - over, k + 1 - over,
+                                           kLeast,        kMost,        kLeast + 1,    kMost - 1};
         low.threshold(cuts, std::vector<int32_t>(8, kMost), {0, 0, 1, 1, 0, 1, 0, 1});
         low.check(1, "lower cuts of large sums");
         high.threshold(std::vector<int32_t>(8, kLeast), cuts, {0, 0, 1, 1, 0, 1, 0, 1});
@@ -430,7 +450,8 @@ Shape draw_shape() {
   };
   switch (pick(0, 2)) {
     case 0: {  // few pixels
-      const auto size = one_of<std::pair<int, int>>({{1, 1}, {1, 1}, {1, 3}, {2, 2}, {3, 3}, {1, 14}, {1, 15}, {2, 7}, {4, 6}, {5, 5}});
+      const auto size = one_of<std::pair<int, int>>(
+          {{1, 1}, {1, 1}, {1, 3}, {2, 2}, {3, 3}, {1, 14}, {1, 15}, {2, 7}, {4, 6}, {5, 5}});
       height = size.first;
       width = size.second;
       s.batch = pick(0, 1) ? 1 : pick(2, 6);
