@@ -92,6 +92,9 @@ class Layer {
     read_bits(b, bits);
   }
 
+  // What the reader of bits finds around the image.
+  void surround(int outside) { around_ = outside; }
+
   void check(int threads, const std::string& name) {
     net_.nodes.push_back(conv_);
     for (const auto& add_reader : readers_) add_reader();
@@ -338,7 +341,8 @@ class Layer {
   void read_bits(uint32_t b, const std::vector<int>& bits) {
     readers_.push_back([this, b, bits] {
       net_.output(net_.pointwise(b, out(), {}), map_of(bits, out()));
-      if (pick(0, 1)) read({out(), 3, 3, 3, 1, 1, 1, 1, 1, 1, 1, pick(-1, 1)}, true, 0, b, bits);
+      if (around_ == kAny && pick(0, 1)) return;
+      read({out(), 3, 3, 3, 1, 1, 1, 1, 1, 1, 1, around_ == kAny ? pick(-1, 1) : around_}, true, 0, b, bits);
     });
   }
 
@@ -360,6 +364,8 @@ class Layer {
   std::vector<int> ints_;
   std::vector<float> floats_;
   bool integer_ = true;
+  static constexpr int kAny = 2;
+  int around_ = kAny;
   std::vector<std::function<void()>> readers_;
 };
 
@@ -430,6 +436,23 @@ void test_cuts_of_large_sums() {
         high.check(2, "upper cuts of large sums");
       }
     }
+}
+
+// Bits are written around the image too, and where channels are missing in the last nibble, there only for those that are.
+void test_surroundings() {
+  for (const int width : {3, 70})
+    for (int out = 1; out <= 10; out++)
+      for (const int outside : {-1, 0, 1})
+        for (const std::vector<int>& steps : {std::vector<int>{8}, {8, 1, 7}, {1, 9}}) {
+          const Shape s = {{4, out, 1, 1, 1, 1, 0, 0, 1, 1, 1, 0}, true, 0, 2, 2, width};
+          std::vector<int> x(elements(s)), weight(s.conv.weights());
+          for (int& v : x) v = 2 * pick(0, 1) - 1;
+          for (int& v : weight) v = 2 * pick(0, 1) - 1;
+          Layer layer(s, x, weight);
+          layer.surround(outside);
+          layer.steps(steps, 2);
+          layer.check(threads(), "surroundings " + std::to_string(outside));
+        }
 }
 
 // --- drawn cases ---
@@ -567,6 +590,7 @@ int main(int argc, char** argv) {
     test_heavy_weights();
     test_depths();
     test_cuts_of_large_sums();
+    test_surroundings();
   }
   for (long i = 0; i < count; i++) {
     rng.seed(uint32_t(seed + i));
