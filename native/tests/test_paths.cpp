@@ -290,6 +290,7 @@ class Layer {
     const size_t pixels = size_t(out_height() * out_width());
     std::vector<int32_t> low, high;
     std::vector<uint8_t> flip;
+    const bool second = cuts >= 4, reached = pick(0, 1);
     for (int c = 0; c < out(); c++) {
       auto cut = [&] {
         if (pick(0, 7) == 0)
@@ -299,9 +300,8 @@ class Layer {
         return ints_[(image + size_t(c)) * pixels + size_t(pick(0, int(pixels) - 1))] + pick(-2, 2);
       };
       const int kind = cuts == 2 ? pick(0, 1) : cuts == 3 ? pick(0, 2) : cuts % 4;
-      const bool second = cuts >= 4 && pick(0, 3);
-      low.push_back(kind != 1 ? cut() : second ? one_of<int32_t>({-32766, -taps}) : one_of<int32_t>({kLeast, kLeast, -32768, -32767}));
-      high.push_back(kind != 0 ? cut() : second ? one_of<int32_t>({32766, taps}) : one_of<int32_t>({kMost, kMost, 32768, 32767}));
+      low.push_back(kind != 1 ? cut() : second ? (reached ? -taps : -32766) : one_of<int32_t>({kLeast, kLeast, -32768, -32767}));
+      high.push_back(kind != 0 ? cut() : second ? (reached ? taps : 32766) : one_of<int32_t>({kMost, kMost, 32768, 32767}));
       flip.push_back(uint8_t(pick(0, 1)));
     }
     threshold(low, high, flip);
@@ -450,7 +450,7 @@ void test_surroundings() {
           for (int& v : weight) v = 2 * pick(0, 1) - 1;
           Layer layer(s, x, weight);
           layer.surround(outside);
-          layer.steps(steps, 2);
+          layer.steps(steps, (out + outside + 1) % 6);
           layer.check(threads(), "surroundings " + std::to_string(outside));
         }
 }
