@@ -112,14 +112,18 @@ lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
+# Photographs for the 8-bit ranges, a folder or .tar: make bench CALIBRATION=PATH
+CALIBRATION :=
+CALIBRATED = $(if $(CALIBRATION),--calibration $(CALIBRATION))
 bench: $(LIBRARY)
 	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt openvino onnx onnxruntime
 	$(BIN)/python -m benchmarks.kernels
 	$(BIN)/python -m benchmarks.kernels --isa avx2 --output results/kernels-avx2.csv
 	$(BIN)/python -m benchmarks.kernels --scaling 2 --output results/kernels-threads.csv
-	$(BIN)/python -m benchmarks.networks
-	$(BIN)/python -m benchmarks.networks --isa avx2 --output results/networks-avx2.csv
-	$(BIN)/python -m benchmarks.memory
+	$(BIN)/python -m benchmarks.networks $(CALIBRATED)
+	$(BIN)/python -m benchmarks.networks $(CALIBRATED) --isa avx2 --output results/networks-avx2.csv
+	$(BIN)/python -m benchmarks.memory $(CALIBRATED)
+	$(BIN)/python -m benchmarks.neon_estimates --csv results/neon-estimates.csv
 	$(BIN)/python -m benchmarks.foreign_networks
 
 docs: $(STAMP)

@@ -98,8 +98,10 @@ def interleave(
         for _ in range(2):
             run()
     times: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(rounds):
-        for name, run in runs.items():
+    order = list(runs.items())
+    for turn in range(rounds):
+        # Each begins a round in turn, so that none always follows the same one.
+        for name, run in order[turn % len(order) :] + order[: turn % len(order)]:
             if threads > 1:
                 # The other libraries' threads spin for a while after their work, on cores that
                 # the next contender needs: let them fall asleep.
@@ -307,3 +309,17 @@ class OnnxRuntime:
 
     def __call__(self, x: np.ndarray) -> object:
         return self._session.run(None, {"x": x})
+
+
+class TorchModel:
+    """A model in PyTorch, on so many threads."""
+
+    def __init__(self, model: Any, threads: int) -> None:
+        self._model, self._threads = model, threads
+
+    def __call__(self, x: np.ndarray) -> object:
+        import torch
+
+        torch.set_num_threads(self._threads)
+        with torch.inference_mode():
+            return self._model(torch.from_numpy(x))

@@ -14,6 +14,7 @@ make bits again.
   to every contender, uncounted. (Of stride 1: OpenVINO moves the stride of a 1x1 convolution into
   the layer before it.)
 
+The 8-bit networks' ranges are those of the input that is timed: their time does not depend on them.
 Every round runs each network once; ratios are taken within the round. BinaryConvolution keeps bits
 between layers only where its thresholds give 0 and 1 ("bits"); giving -1 and +1 means the same and
 goes by float32 maps ("+-1").
@@ -47,6 +48,7 @@ from benchmarks.common import (
     OnnxRuntime,
     OpenVINO,
     Quartiles,
+    TorchModel,
     add_arguments,
     export_onnx,
     geometric_mean,
@@ -248,10 +250,11 @@ def rivals(
     shape: Shape, depths: Sequence[int], x: np.ndarray, threads: int, folder: Path
 ) -> Iterator[tuple[str, Contender]]:
     torch.manual_seed(0)
-    fp32, int8 = [], []
+    models, fp32, int8 = [], [], []
     for depth in depths:
         layers = make(shape, depth, max(depths), real_layer, real_layer)
-        file = export_onnx(Module(layers, nn.Identity()).eval(), x, folder / f"fp32-{depth}.onnx")
+        models.append(Module(layers, nn.Identity()).eval())
+        file = export_onnx(models[-1], x, folder / f"fp32-{depth}.onnx")
         fp32.append(file)
         int8.append(quantize(file, x, folder / f"int8-{depth}.onnx"))
 
@@ -261,10 +264,13 @@ def rivals(
 
     yield INT8, openvino(int8, "Convolution")
     for name, low in (("bits", 0.0), ("+-1", -1.0)):
-        models = [binary_graph(shape, depth, max(depths), low) for depth in depths]
-        yield f"OpenVINO binary, {name}", openvino(models, "BinaryConvolution")
+        graphs = [binary_graph(shape, depth, max(depths), low) for depth in depths]
+        yield f"OpenVINO binary, {name}", openvino(graphs, "BinaryConvolution")
     yield "OpenVINO fp32", openvino(fp32, "Convolution")
-    yield "ONNX Runtime int8", Contender(*(OnnxRuntime(file, threads) for file in int8), "MLAS")
+    for name, files in (("int8", int8), ("fp32", fp32)):
+        runtimes = [OnnxRuntime(file, threads) for file in files]
+        yield f"ONNX Runtime {name}", Contender(*runtimes, "MLAS")
+    yield "PyTorch fp32", Contender(*(TorchModel(model, threads) for model in models), "ATen")
 
 
 def marginal(

@@ -9,9 +9,9 @@ branches, and what stands around the loops.
 and issue alone allow. In-order cores (A53, A55) should lie between: LLVM 14 gives all vector
 arithmetic there one latency, 6 and 4 cycles, longer than the cores have for most of it.
 
-    python benchmarks/neon_estimates.py                    # Cortex-A53, A72, A55
-    python benchmarks/neon_estimates.py --x86              # the same loops in AVX2 and AVX-512
-    python benchmarks/neon_estimates.py --csv FILE --loops FOLDER
+    python -m benchmarks.neon_estimates                    # Cortex-A53, A72, A55
+    python -m benchmarks.neon_estimates --x86              # the same loops in AVX2 and AVX-512
+    python -m benchmarks.neon_estimates --csv FILE --loops FOLDER
 
 Needs cmake and make, llvm-mca 13 or later (the first with in-order cores), and for ARM
 g++-aarch64-linux-gnu.

@@ -33,6 +33,7 @@ from benchmarks.common import (
     OnnxRuntime,
     OpenVINO,
     Quartiles,
+    TorchModel,
     add_arguments,
     calibration_batch,
     export_onnx,
@@ -45,7 +46,8 @@ from benchmarks.common import (
     wide_console,
     write_csv,
 )
-from signbit.plots import plot_speed
+from signbit.plots import plot_roofline, plot_speed
+from signbit.runtime import measure_peaks
 from signbit.runtime.benchmark import cpu_name
 
 BASELINE = "ResNet-18 int8, OpenVINO"
@@ -157,13 +159,7 @@ def contenders(
     found["ResNet-18 fp32, ONNX Runtime"] = Contender(
         OnnxRuntime(files.fp32, threads, len(x)), size, "MLAS"
     )
-
-    def run_torch(x: np.ndarray) -> torch.Tensor:
-        torch.set_num_threads(threads)
-        with torch.inference_mode():
-            return files.torch(torch.from_numpy(x))
-
-    found["ResNet-18 fp32, PyTorch"] = Contender(run_torch, size, "ATen")
+    found["ResNet-18 fp32, PyTorch"] = Contender(TorchModel(files.torch, threads), size, "ATen")
     return found
 
 
@@ -224,6 +220,19 @@ def show(rows: list[dict[str, Any]], console: Console) -> None:
         console.print(f"{row['contender']}: {row['kernels']}", highlight=False)
 
 
+def draw_rooflines(files: Files, x: np.ndarray, isa: str | None, folder: Path) -> list[Path]:
+    """Each binary network's steps, one thread, below what this CPU can do."""
+    pictures = []
+    for label, file in files.binary.items():
+        session = signbit.load(file, threads=1, isa=isa)
+        picture = folder / f"roofline-{label.replace(' ', '-')}.png"
+        title = f"{label}, one image of {x.shape[-1]}x{x.shape[-1]} on {cpu_name()}, {session.isa}"
+        steps = session.profile(x, rounds=30)
+        plot_roofline(steps, measure_peaks(session.isa), picture, title)
+        pictures.append(picture)
+    return pictures
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add_arguments(parser, "results/networks.csv")
@@ -247,6 +256,11 @@ def main() -> None:
                 measured = measure(files, x, threads, options, console)
                 show(measured, console)
                 rows += measured
+        with pinned(1):
+            rooflines = draw_rooflines(files, calibration[:1], options.isa, options.output.parent)
+    photographs = str(options.calibration.name if options.calibration else "scikit-learn's two")
+    for row in rows:
+        row["calibration"] = photographs
     write_csv(options.output, rows)
     picture = options.output.with_suffix(".png")
     images = "One image" if batches[0] == 1 else f"{batches[0]} images"
@@ -255,7 +269,7 @@ def main() -> None:
         picture,
         f"{images} of {options.size}x{options.size} on {cpu_name()}",
     )
-    console.print(f"wrote {options.output} and {picture}")
+    console.print(f"wrote {options.output}, {picture}, {', '.join(map(str, rooflines))}")
 
 
 if __name__ == "__main__":

@@ -480,7 +480,7 @@ void Planner::add_q8_outputs(int index) {
 void Planner::add_binary_conv(int index) {
   const NodeInfo& n = node(index);
   const Window& w = n.window;
-  if (w.groups == 1 && is_narrow(n) && lanes_are_outputs(*geometry(size(n.outputs[0])), true)) return add_binary_outputs(index);
+  if (w.groups == 1 && is_narrow(n) && lanes_are_outputs(*s_.kernels_, *geometry(size(n.outputs[0])), w.out_channels, true)) return add_binary_outputs(index);
   std::vector<int32_t> first;
   std::vector<ConvSegment> segments = make_segments(index, kBinaryChannels, true, &first);
   size_t bytes = 0;
@@ -530,7 +530,7 @@ void Planner::add_binary_conv(int index) {
 void Planner::add_q8_conv(int index) {
   const NodeInfo& n = node(index);
   const Window& w = n.window;
-  if (w.groups == 1 && lanes_are_outputs(*geometry(size(n.outputs[0])), false)) return add_q8_outputs(index);
+  if (w.groups == 1 && lanes_are_outputs(*s_.kernels_, *geometry(size(n.outputs[0])), w.out_channels, false)) return add_q8_outputs(index);
   const KernelTable* kernels = s_.kernels_;
   std::vector<int32_t> first;
   std::vector<ConvSegment> segments = make_segments(index, kQ8Channels, false, &first);
@@ -580,7 +580,9 @@ void Planner::add_q8_conv(int index) {
     }
     bytes += packed.size();
     s.weights = keep_copy(packed);
-    if (!in_order) s.offset = keep_copy(offset);
+    if (in_order) continue;
+    bytes += offset.size() * sizeof(int32_t);
+    s.offset = keep_copy(offset);
   }
   Q8Conv c = {};
   finish_conv(index, kTile, segments, first, &c);

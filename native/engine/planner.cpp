@@ -240,8 +240,7 @@ void Planner::place_buffers() {
                                    [&](size_t at, size_t j) { return at < s_.buffers_[j].offset; }),
                   i);
   }
-  // A kernel reads whole vectors: up to one vector past the last plane's end.
-  s_.arena_bytes_ = round_up(total + kMaxTile, 64);
+  s_.arena_bytes_ = round_up(total, 64);
 }
 
 void Planner::allocate() {

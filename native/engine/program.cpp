@@ -528,7 +528,7 @@ class Reader {
     if (node.steps.size() > size_t(kMaxSteps)) fail(name + ": has too many steps");
     const int channels = node.window.out_channels;
     bool integer = node.op != Op::kPointwise;
-    bool quantised = false;
+    bool quantised = false, four_bits = false;
     size_t reads = 1, writes = 0;
     for (size_t i = 0; i < node.steps.size(); i++) {
       const StepInfo& step = node.steps[i];
@@ -565,6 +565,7 @@ class Reader {
         case StepKind::kAdd:
           if (type != (integer ? Type::kI4 : Type::kF32)) fail(where + ": value has a wrong type");
           if (integer && !quantised) fail(where + ": adds i4 to an unquantised sum");
+          four_bits = false;
           break;
         case StepKind::kMul:
           if (integer) fail(where + ": needs a real value");
@@ -581,19 +582,19 @@ class Reader {
           break;
         case StepKind::kStore:
           if (type != (integer ? Type::kI4 : Type::kF32)) fail(where + ": value has a wrong type");
-          if (integer && !quantised) fail(where + ": stores an unquantised sum as i4");
+          if (integer && !four_bits) fail(where + ": stores as i4 what is no 4-bit number: only quant4 gives one");
           break;
         case StepKind::kQuant4Shift:
           for (int t : step.params) expect(t, 1, channels, where);
           in_range(step.attrs[0], 0, 31, where + ": shift");
           if (!integer) fail(where + ": needs an integer value");
-          quantised = true;
+          quantised = four_bits = true;
           break;
         case StepKind::kQuant4Ladder:
           expect(step.params[0], 1, int64_t(channels) * 15, where + ": cuts");
           expect_flip(step.params[1], channels, where + ": flip");
           if (!integer) fail(where + ": needs an integer value");
-          quantised = true;
+          quantised = four_bits = true;
           break;
         case StepKind::kThreshold:
           expect(step.params[0], 1, channels, where + ": low");

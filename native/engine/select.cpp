@@ -66,13 +66,23 @@ std::vector<const KernelTable*> available_kernels() {
   return tables;
 }
 
-// With pixels as lanes a step costs a vector of positions (binary) or a tile of kTile of them (8-bit), however few are pixels;
-// with outputs as lanes it costs each pixel. Counted in instructions a step and channel, on AVX2: binary 1.5 to 2 for each
-// vector of 32 positions, against 7 for 64 channels and a pixel; 8-bit 20 for a tile, against 6 for 8 channels and a pixel.
-// The same limits serve the other instruction sets: both sides grow with the lanes.
-bool lanes_are_outputs(const Geometry& g, bool binary) {
+// A step's cost in instructions, either way, on vectors of this instruction set. With pixels as lanes it is paid for each
+// vector of positions, however few of them are pixels, and each output channel; with outputs as lanes for each pixel and block
+// of channels, however few of them are outputs. The instructions are those of AVX2 (look_up.cpp and dot.cpp, outputs.cpp):
+//   binary: a pair of channels, a vector: 1 look-up, 2/3 addition, 1 split; and to find its table, 3 for up to four vectors.
+//           a block: 7 (a load, two fields, two look-ups, two additions), and 4 to find its table.
+//   8-bit:  a channel, a vector of four bytes a lane: 2.5. A block of four such vectors: 24, and 4 to spread the pixel.
+bool lanes_are_outputs(const KernelTable& kernels, const Geometry& g, int outputs, bool binary) {
+  if (g.end > size_t(kTile)) return false;
+  const auto parts = [](int64_t count, int64_t size) { return (count + size - 1) / size; };
   const int64_t pixels = int64_t(g.batch) * g.height * g.width;
-  return g.end <= kTile && pixels <= (binary ? 14 : 24);
+  if (binary) {
+    const int64_t vectors = parts(int64_t(g.end), kernels.binary_vector), pairs = parts(outputs, kBinaryChannels) * kBinaryChannels / 2;
+    const double lanes_pixels = double(pairs) * (8.0 / 3.0 * double(vectors) + 3.0 * double(parts(vectors, 4)));
+    return double(pixels * parts(outputs, kernels.binary_outputs)) * 11.0 < lanes_pixels;
+  }
+  const int64_t vectors = kTile / (kernels.q8_outputs / 4), channels = parts(outputs, kQ8Channels) * kQ8Channels;
+  return double(pixels * parts(outputs, kernels.q8_outputs)) * 28.0 < double(channels * vectors) * 2.5;
 }
 
 const KernelTable* select_kernels(const std::string& cap) {

@@ -15,7 +15,8 @@ std::vector<const KernelTable*> available_kernels();
 // unknown, or that this CPU or build lacks.
 const KernelTable* select_kernels(const std::string& cap);
 
-// Whether a convolution without groups is faster with output channels as lanes than with pixels, on maps of such a geometry.
-bool lanes_are_outputs(const Geometry& g, bool binary);
+// Whether a convolution without groups is faster with its `outputs` output channels as lanes than with pixels, where its
+// result has such a geometry.
+bool lanes_are_outputs(const KernelTable& kernels, const Geometry& g, int outputs, bool binary);
 
 }  // namespace signbit

@@ -37,21 +37,8 @@ static inline uint64_t compare(const __m512i& x, const __m512i& y, Holds holds) 
   return mask;
 }
 
-static inline __m512i cvtepu8_epi16(const __m256i& x) {
-  uint8_t bytes[32];
-  memcpy(bytes, &x, sizeof bytes);
-  Lanes<uint16_t> r;
-  for (int i = 0; i < r.kCount; i++) r.lane[i] = bytes[i];
-  return r.whole();
-}
-static inline __mmask32 cmpeq_epi16_mask(const __m512i& x, const __m512i& y) {
-  return __mmask32(compare<int16_t>(x, y, [](int16_t a, int16_t b) { return a == b; }));
-}
 static inline __mmask32 cmpgt_epi16_mask(const __m512i& x, const __m512i& y) {
   return __mmask32(compare<int16_t>(x, y, [](int16_t a, int16_t b) { return a > b; }));
-}
-static inline __mmask32 cmplt_epi16_mask(const __m512i& x, const __m512i& y) {
-  return __mmask32(compare<int16_t>(x, y, [](int16_t a, int16_t b) { return a < b; }));
 }
 
 }  // namespace emulated
@@ -59,19 +46,9 @@ static inline __mmask32 cmplt_epi16_mask(const __m512i& x, const __m512i& y) {
 }  // namespace signbit
 
 // A later SIMDe may have them too.
-#undef _mm512_cvtepu8_epi16
-#define _mm512_cvtepu8_epi16 emulated::cvtepu8_epi16
-#undef _mm512_cmpeq_epi16_mask
-#define _mm512_cmpeq_epi16_mask emulated::cmpeq_epi16_mask
 #undef _mm512_cmpgt_epi16_mask
 #define _mm512_cmpgt_epi16_mask emulated::cmpgt_epi16_mask
-#undef _mm512_cmplt_epi16_mask
-#define _mm512_cmplt_epi16_mask emulated::cmplt_epi16_mask
 
-// SIMDe 0.7.4 has these, but their aliases count the parameters wrongly.
+// SIMDe 0.7.4 has it, but its alias counts the parameters wrongly.
 #undef _mm512_madd_epi16
 #define _mm512_madd_epi16 simde_mm512_madd_epi16
-#undef _mm512_mask_cmpge_epi16_mask
-#define _mm512_mask_cmpge_epi16_mask simde_mm512_mask_cmpge_epi16_mask
-#undef _mm512_mask_cmple_epi16_mask
-#define _mm512_mask_cmple_epi16_mask simde_mm512_mask_cmple_epi16_mask

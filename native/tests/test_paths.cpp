@@ -558,7 +558,13 @@ std::vector<int> draw_steps() {
     for (int i = pick(0, 3); i > 0; i--) steps.push_back(8);
     if (pick(0, 1)) {
       steps.push_back(5);
-      for (int i = pick(0, 3); i > 0; i--) steps.push_back(one_of<int>({2, 5, 7, 8}));
+      bool four_bits = true;  // or it may not be stored
+      for (int i = pick(0, 3); i > 0; i--) {
+        const int code = one_of<int>({2, 5, 7, 8});
+        if (code == 7 && !four_bits) steps.push_back(5);
+        four_bits = code == 5 || code == 7 || (code == 8 && four_bits);
+        steps.push_back(code);
+      }
     }
     steps.push_back(1);
     while (steps.size() < 11 && pick(0, 4)) steps.push_back(one_of<int>({1, 2, 3, 4, 7, 9, 10, 11, 12}));

@@ -428,6 +428,7 @@ case("result_wrong_type", lambda f: put(f.values, 1, (V_I4, 4)), "value is not b
 case("flip_neither_0_nor_1", lambda f: put(f.tensors, 4, (U8, b"\0\1\2\1")), "flip: holds 2, not 0 or 1", "flip", threshold)
 case("threshold_wrong_dtype", lambda f: put(f.tensors, 2, f32(0, 0, 0, 0)), "low: wrong dtype", "conv", threshold)
 case("threshold_of_reals", lambda f: put(f.nodes[0].steps, 0, Step(8, 1, params=[2, 3, 4])), "needs an integer value", "bits", threshold)
+case("step_stores_a_sum_as_i4", lambda f: (f.values.extend([(V_I4, 4)] * 2), f.nodes.insert(1, Node(1, b"skip", [1], [5], list(f.nodes[1].attrs), [1], [Step(5, attrs=[0], params=[2, 3]), Step(7, 5)])), f.nodes[2].inputs.append(5), put(f.nodes[2], "outputs", [6, 2]), put(f.nodes[2], "steps", [Step(5, attrs=[0], params=[2, 3]), Step(2, 5), Step(7, 6), *f.nodes[2].steps])), "stores as i4 what is no 4-bit number", "stores another type", threshold)
 case("pool_pad_as_large_as_kernel", lambda f: put(f.nodes[2].attrs, 4, 2), "pad", "pad", threshold)
 case("pool_flip_wrong_length", lambda f: put(f.nodes[2].params, 0, 1), "flip: holds 2 elements, needs 4", "pool", threshold)
 case("pool_to_another_type", lambda f: put(f.values, 3, (V_F32, 4)), "output has a wrong type or channels", "pool", threshold)
