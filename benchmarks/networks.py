@@ -222,6 +222,7 @@ def show(rows: list[dict[str, Any]], console: Console) -> None:
 
 def draw_rooflines(files: Files, x: np.ndarray, isa: str | None, folder: Path) -> list[Path]:
     """Each binary network's steps, one thread, below what this CPU can do."""
+    folder.mkdir(parents=True, exist_ok=True)
     pictures = []
     for label, file in files.binary.items():
         session = signbit.load(file, threads=1, isa=isa)
