@@ -88,9 +88,16 @@ def pinned(threads: int) -> Iterator[None]:
 
 
 def interleave(
-    runs: Mapping[str, Callable[[], object]], rounds: int, threads: int, clock: str
+    runs: Mapping[str, Callable[[], object]],
+    rounds: int,
+    threads: int,
+    clock: str,
+    rivals: bool = True,
 ) -> dict[str, np.ndarray]:
-    """Milliseconds of every run, (rounds,) for each contender; a round times each of them once."""
+    """Milliseconds of every run, (rounds,) for each contender; a round times each of them once.
+
+    `rivals`: other libraries are among them, whose threads need pauses.
+    """
     if clock == "cpu" and threads > 1:
         raise SystemExit("--clock cpu adds the threads' times up: it is for one thread")
     now = getattr(time, CLOCKS[clock])
@@ -102,7 +109,7 @@ def interleave(
     for turn in range(rounds):
         # Each begins a round in turn, so that none always follows the same one.
         for name, run in order[turn % len(order) :] + order[: turn % len(order)]:
-            if threads > 1:
+            if threads > 1 and rivals:
                 # The other libraries' threads spin for a while after their work, on cores that
                 # the next contender needs: let them fall asleep.
                 time.sleep(PAUSE)

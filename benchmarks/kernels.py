@@ -285,7 +285,7 @@ def marginal(
     for name, contender in contenders.items():
         runs[f"{name} long"] = lambda c=contender: c.long(x)
         runs[f"{name} short"] = lambda c=contender: c.short(x)
-    ms = interleave(runs, options.rounds, threads, options.clock)
+    ms = interleave(runs, options.rounds, threads, options.clock, rivals=not options.scaling)
     layers = depths[0] - depths[1]
     return {name: (ms[f"{name} long"] - ms[f"{name} short"]) * 1e3 / layers for name in contenders}
 
