@@ -55,7 +55,7 @@ Net four_bits() {
   for (int32_t i = 0; i < 60; i++) cuts.push_back(2 * (i % 15) - 14);
   const uint32_t ladder = n.add(builder::tensor(1, cuts));
   n.conv(b, 4, {},
-         {{6, kNone, {}, {ladder, flip}}, {2, a, {}, {}}, n.store(s), {8, c, {}, {n.integers(4, -3, 0), n.integers(4, 1, 8), flip}}},
+         {{6, kNone, {}, {ladder, flip}}, n.store(s), {2, a, {}, {}}, {8, c, {}, {n.integers(4, -3, 0), n.integers(4, 1, 8), flip}}},
          {a});
   n.give(n.conv_f32(c, 2, {}));
   return n;
