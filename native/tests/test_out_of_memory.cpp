@@ -22,6 +22,14 @@ void* operator new(size_t size) {
   live.fetch_add(1);
   return p;
 }
+// What a sort takes. Its own would come from elsewhere where a sanitizer has one, and not fail.
+void* operator new(size_t size, const std::nothrow_t&) noexcept {
+  try {
+    return operator new(size);
+  } catch (const std::bad_alloc&) {
+    return nullptr;
+  }
+}
 void operator delete(void* p) noexcept {
   if (p) live.fetch_sub(1);
   std::free(p);
