@@ -35,7 +35,7 @@ class ThreadPool {
   std::atomic<int64_t> next_{0};
   int64_t items_ = 0, chunk_ = 1;
   const std::function<void(int64_t, int64_t, int)>* work_ = nullptr;
-  bool stop_ = false;
+  std::atomic<bool> stop_{false};  // a worker that comes late to a run may look while the pool stops
 };
 
 }  // namespace signbit
