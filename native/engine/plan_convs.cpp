@@ -105,13 +105,16 @@ int inside(int at, int kernel, int stride, int pad, int dilation, int limit) {
 
 }  // namespace
 
-// How many taps are inside the image at a pixel: times the channels, what `2 * matches` loses to become a dot product.
-int Planner::valid_taps(const NodeInfo& n, int y, int x) const {
+// How many taps are inside the image at a pixel, those of its row times those of its column: times the channels, what
+// `2 * matches` loses to become a dot product.
+int Planner::valid_rows(const NodeInfo& n, int y) const {
   const Window& w = n.window;
-  const Size in = size(n.inputs[0]);
-  if (w.pad_value) return w.kernel_h * w.kernel_w;
-  return inside(y, w.kernel_h, w.stride_h, w.pad_h, w.dilation_h, in.height) *
-         inside(x, w.kernel_w, w.stride_w, w.pad_w, w.dilation_w, in.width);
+  return w.pad_value ? w.kernel_h : inside(y, w.kernel_h, w.stride_h, w.pad_h, w.dilation_h, size(n.inputs[0]).height);
+}
+
+int Planner::valid_columns(const NodeInfo& n, int x) const {
+  const Window& w = n.window;
+  return w.pad_value ? w.kernel_w : inside(x, w.kernel_w, w.stride_w, w.pad_w, w.dilation_w, size(n.inputs[0]).width);
 }
 
 void Planner::make_valid(const NodeInfo& n, BinaryConv* conv) {
@@ -125,9 +128,12 @@ void Planner::make_valid(const NodeInfo& n, BinaryConv* conv) {
     int16_t* base = keep<int16_t>(round_up(g.body, vector));
     int8_t* odd = narrow && channels % 2 ? keep<int8_t>(g.body) : nullptr;
     int32_t* valid32 = narrow ? nullptr : keep<int32_t>(g.body);
-    for (int y = 0; y < g.height; y++)
+    std::vector<int> columns;
+    for (int x = 0; x < g.width; x++) columns.push_back(valid_columns(n, x) * channels);
+    for (int y = 0; y < g.height; y++) {
+      const int rows = valid_rows(n, y);
       for (int x = 0; x < g.width; x++) {
-        const int valid = valid_taps(n, y, x) * channels;
+        const int valid = rows * columns[size_t(x)];
         for (int image = 0; image < g.batch; image++) {
           const size_t p = (size_t(image) * size_t(g.image_rows) + size_t(y)) * size_t(g.row_stride) + size_t(x);
           const size_t lane = p % vector;
@@ -138,6 +144,7 @@ void Planner::make_valid(const NodeInfo& n, BinaryConv* conv) {
           if (odd) odd[p] = int8_t(valid % 2);
         }
       }
+    }
     made = {base, odd, valid32};
   }
   conv->base = made.base;
@@ -431,7 +438,7 @@ void Planner::add_binary_outputs(int index) {
   for (int32_t i = 0; i < c.pixels; i++) {
     const Geometry& g = *geometry(size(n.outputs[0]));
     const int at = c.pixel[i] % (g.image_rows * g.row_stride);
-    valid[i] = valid_taps(n, at / g.row_stride, at % g.row_stride) * w.in_channels;
+    valid[i] = valid_rows(n, at / g.row_stride) * valid_columns(n, at % g.row_stride) * w.in_channels;
   }
   c.subtract = valid;
   const Epilogue* e = make_epilogue(n);

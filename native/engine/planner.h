@@ -123,7 +123,8 @@ class Planner {
   bool is_narrow(const NodeInfo& n) const;
   std::vector<int64_t> valid_key(const NodeInfo& n) const;
   size_t valid_bytes(const NodeInfo& n) const;
-  int valid_taps(const NodeInfo& n, int y, int x) const;
+  int valid_rows(const NodeInfo& n, int y) const;
+  int valid_columns(const NodeInfo& n, int x) const;
   void make_valid(const NodeInfo& n, BinaryConv* conv);
   void make_cuts(const NodeInfo& n, BinaryConv* conv);
   void make_quant4(const NodeInfo& n, const Epilogue& e, BinaryConv* conv);
