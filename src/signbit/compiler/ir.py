@@ -128,17 +128,18 @@ LOWERED_OPS: dict[str, OpSpec] = {
     "conv_b1": OpSpec(1, (*_CONV, "pad_value"), ("weight",), epilogue=True),
     # u8 -> sum of (q - zero_point) * w (i32) -> epilogue. weight: int8, (O, I/g, KH, KW).
     "conv_q8": OpSpec(2, (*_CONV, "zero_point"), ("weight",), epilogue=True),
-    # f32 -> f32 or b1 -> b1 (where +1 wins). flip: uint8 (C,), optional: 1 inverts that
+    # The type stays: f32, i16, or b1 (where +1 wins). flip: uint8 (C,), optional: 1 inverts that
     # channel's bits after pooling. ceil_mode: the last window may stand over the edge.
     "max_pool": OpSpec(3, (*_WINDOW, "dilation_h", "dilation_w", "ceil_mode"), ("flip",)),
     # f32 -> f32: window sum row by row from its top left, times float32(1 / taps).
     # count_include_pad: taps in the padding (not those behind it, where ceil_mode leads) count.
+    # i16 -> i16: floor(sum / taps), taps a power of two; no padding and no ceil_mode.
     "avg_pool": OpSpec(4, (*_WINDOW, "ceil_mode", "count_include_pad")),
     # f32 or b1 -> f32 (C, 1, 1): sum in the order of docs/numerics.md, divided by H * W.
     "global_avg_pool": OpSpec(5),
-    # f32, or b1 as -1.0 and +1.0 -> epilogue.
+    # f32 or i16, or b1 as -1.0 and +1.0 -> epilogue.
     "pointwise": OpSpec(6, epilogue=True),
-    # One or more maps of one type (f32 or b1) and one size -> the same type: channel i is channel
+    # One or more maps of one type (f32, i16 or b1) and one size -> the same type: channel i is channel
     # index[i] of all the inputs' channels, one input behind the other. index: int32 (C_out,).
     "channels": OpSpec(7, (), ("index",)),
     # f32, or b1 where mode is 0 -> the same type. mode: 0 nearest, 1 bilinear. The size is that of
@@ -150,6 +151,11 @@ LOWERED_OPS: dict[str, OpSpec] = {
     # f32 -> f32 (C, out_h, out_w): window i of n reaches from floor(i * size / n) to
     # ceil((i + 1) * size / n). take_max: its maximum, else its mean.
     "adaptive_pool": OpSpec(10, ("out_h", "out_w", "take_max")),
+    # u8, i16 or i32 -> sum of (x - zero_point) * w (i32, modulo 2^32) -> epilogue, by adding,
+    # subtracting and shifting alone. weight: int8, (O, I/g, KH, KW). zero_point: 0 but for u8.
+    "conv_shift": OpSpec(11, (*_CONV, "zero_point"), ("weight",), epilogue=True),
+    # i16 -> i32 (C, 1, 1): the sum of the pixels, of which there must be `area`.
+    "global_sum": OpSpec(12, ("area",)),
 }
 
 # Steps of an epilogue. `v` is the running value: int (a convolution's sum) or float32. All arrays
@@ -157,8 +163,9 @@ LOWERED_OPS: dict[str, OpSpec] = {
 STEPS: dict[str, OpSpec] = {
     # v = float32(v) * scale + bias, two roundings. float32 arrays.
     "affine": OpSpec(1, (), ("scale", "bias")),
-    # v = v + value: f32 to f32, or i4 to int. An f32 value may have one channel, or one pixel: it
-    # is then the same for all channels, or for all pixels of an image.
+    # v = v + value: f32 to f32, i4 to int, or i16 to int with saturation to int16. An f32 value may
+    # have one channel, or one pixel: it is then the same for all channels, or for all pixels of an
+    # image.
     "add": OpSpec(2),
     # u = v + shift_in; v = (u >= 0 ? u : slope * u) + shift_out. float32 arrays.
     "rprelu": OpSpec(3, (), ("shift_in", "slope", "shift_out")),
@@ -169,7 +176,7 @@ STEPS: dict[str, OpSpec] = {
     # int: u = flip ? -v : v; v = -8 + number of cuts (ascending, 15 a channel) that are <= u.
     # cuts: int32 (C, 15); flip: uint8.
     "quant4_ladder": OpSpec(6, (), ("cuts", "flip")),
-    # write v to `value`, whose type is f32 or i4.
+    # write v to `value`, whose type is f32, i4, i16 or i32.
     "store": OpSpec(7),
     # int: bit = (low <= v <= high) != flip, write to `value` (b1). int32, int32, uint8 arrays.
     "threshold": OpSpec(8, (), ("low", "high", "flip")),
@@ -183,6 +190,16 @@ STEPS: dict[str, OpSpec] = {
     "clip": OpSpec(12, ("minimum", "maximum")),
     # f32: v = 1 / (1 + exp(-v)) as docs/numerics.md computes it.
     "sigmoid": OpSpec(13),
+    # int: v = sat16(sum of signs_d * shift(v, shifts_d)): `shift` is exact to the left, and rounds
+    # down to the right. int32 arrays (C, digits), shifts -31..15, signs -1, 0 or +1.
+    "shift_sum": OpSpec(14, ("digits",), ("shifts", "signs")),
+    # int: u = sat16(v + shift_in); v = sat16((u >= 0 ? u : sat16(sum of signs_d * shift(u,
+    # shifts_d))) + shift_out). int32 arrays, (C,) and (C, digits).
+    "shift_prelu": OpSpec(15, ("digits",), ("shift_in", "shifts", "signs", "shift_out")),
+    # f32: q = clip(rint(v * inv_scale), -32768, 32767), write to `value` (i16); NaN gives 0.
+    "quant16": OpSpec(16, ("inv_scale",)),
+    # int: v = v + bias, modulo 2^32. int32 array.
+    "bias": OpSpec(17, (), ("bias",)),
 }
 
 # steps that read a value, which stands among the node's inputs
