@@ -8,13 +8,14 @@ from importlib import import_module
 
 _HOMES = {
     "CompiledModel": "signbit.compiler.compiled",
+    "IntegerOptions": "signbit.compiler.passes.integer",
     "compile": "signbit.compiler.compiled",
     "diff": "signbit.compiler.diff",
     "read_graph": "signbit.compiler.emit",
     "summarize": "signbit.compiler.summary",
 }
 
-__all__ = ["CompiledModel", "compile", "diff", "read_graph", "summarize"]
+__all__ = ["CompiledModel", "IntegerOptions", "compile", "diff", "read_graph", "summarize"]
 
 
 def __getattr__(name: str) -> object:

@@ -18,7 +18,7 @@ from torch import Tensor, fx, nn
 
 from signbit.compiler.functions import Call, CallError, read_call
 from signbit.compiler.ir import Graph, Node, Type, Value
-from signbit.compiler.layers import MOVING, Layer, has_hooks, is_leaf, read_layer, resize
+from signbit.compiler.layers import MOVING, REAL, Layer, has_hooks, is_leaf, read_layer, resize
 from signbit.compiler.movement import CONSTANT, MOVES, UNKNOWN, Movement, is_sizeless, reach
 from signbit.compiler.tracing import Extent, Recorder, Tracer, innermost, on_device_of
 from signbit.compiler.vectors import lost_sizes
@@ -63,15 +63,16 @@ class Capture:
     windows: set[Node] = field(default_factory=set)
 
 
-def capture(model: nn.Module, example_input: Tensor) -> Capture:
+def capture(model: nn.Module, example_input: Tensor, real_layers: bool = False) -> Capture:
     """Capture `model`, evaluated on `example_input` [N, C, H, W].
 
-    Raises CompileError naming every layer that the compiler refuses, or the parameter or input
-    that is not finite.
+    With `real_layers`, convolutions and linear layers may have real-valued weights and inputs, for
+    the lowering to integers. Raises CompileError naming every layer that the compiler refuses, or
+    the parameter or input that is not finite.
     """
     check_arguments(model, example_input)
     check_finite(model, example_input)
-    captured = capture_leniently(model, example_input)
+    captured = capture_leniently(model, example_input, real_layers)
     if captured.problems:
         count = len(captured.problems)
         head = (
@@ -81,9 +82,12 @@ def capture(model: nn.Module, example_input: Tensor) -> Capture:
     return captured
 
 
-def capture_leniently(model: nn.Module, example_input: Tensor) -> Capture:
+def capture_leniently(
+    model: nn.Module, example_input: Tensor, real_layers: bool = False
+) -> Capture:
     """Capture as much of `model` as can be, with a list of all that the compiler refuses.
 
+    `real_layers` as for `capture`.
     Raises CompileError only for an example that is not [N, C, H, W], or no module at all.
     """
     check_arguments(model, example_input)
@@ -93,11 +97,13 @@ def capture_leniently(model: nn.Module, example_input: Tensor) -> Capture:
             traced = fx.GraphModule(model, tracer.trace(model))
         except Exception as error:  # whatever a model's own forward raises on symbolic values
             return _capture_by_hooks(model, example_input, tracer.where(model), error)
-        builder = _Builder(traced, model, example_input[:_IMAGES])
+        example = example_input[:_IMAGES]
+        builder = _Builder(traced, model, example, real_layers=real_layers)
         captured = builder.capture()
         if not captured.problems and builder.depends_on_size():
             for shape in _other_shapes(tuple(example_input.shape), builder.reach()):
-                other = _Builder(traced, model, example_input.new_zeros(shape), probing=True)
+                zeros = example_input.new_zeros(shape)
+                other = _Builder(traced, model, zeros, probing=True, real_layers=real_layers)
                 captured.problems += _differences(captured, other.capture())
                 if captured.problems:
                     break
@@ -139,9 +145,15 @@ class _Builder:
     """Turns a traced model into a graph, node by node."""
 
     def __init__(
-        self, traced: fx.GraphModule, model: nn.Module, example: Tensor, probing: bool = False
+        self,
+        traced: fx.GraphModule,
+        model: nn.Module,
+        example: Tensor,
+        probing: bool = False,
+        real_layers: bool = False,
     ):
         self.traced = traced
+        self.real_layers = real_layers
         self.model = model
         self.problems: list[Problem] = []
         self.nodes: list[Node] = []
@@ -259,7 +271,7 @@ class _Builder:
             return
         inputs = self._inputs(fx_node.all_input_nodes, path, module)
         binary = layer.op in ("binary_conv2d", "binary_linear")
-        if binary and inputs and inputs[0].type != Type.B1:
+        if binary and inputs and inputs[0].type != Type.B1 and not self.real_layers:
             layer.refused.append(
                 "its input is real-valued: put signbit.nn.Sign or signbit.nn.RSign before it"
             )
@@ -268,7 +280,8 @@ class _Builder:
                 "it reads [N, C, H, W] and would work along W: put torch.nn.Flatten before it"
             )
         for reason in layer.refused:
-            self._refuse(path, module, reason)
+            if not (self.real_layers and reason.startswith(REAL)):
+                self._refuse(path, module, reason)
         self._append(fx_node, path, layer, inputs)
 
     def _function(self, fx_node: fx.Node) -> None:

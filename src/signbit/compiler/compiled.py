@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,9 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from signbit.compiler import emit
-from signbit.compiler.capture import capture
+from signbit.compiler.capture import Capture, capture
+from signbit.compiler.integer_report import IntegerReport, calibrated_ranges, verify_integers
 from signbit.compiler.ir import Graph
 from signbit.compiler.passes import lower
+from signbit.compiler.passes.integer import IntegerOptions, lower_integers
 from signbit.compiler.verify import Report
 from signbit.compiler.verify import verify as verify_graph
 from signbit.errors import CompileError
@@ -32,11 +34,14 @@ class CompiledModel:
         graph: the program, lowered.
         captured: the graph with one node a layer that it was made from.
         report: what verification found; None if it was not asked for.
+        output_exponents: with integer arithmetic, of each output: real numbers are integers times
+            `2**exponent`; None where outputs are real numbers.
     """
 
     graph: Graph
     captured: Graph
-    report: Report | None = field(default=None)
+    report: Report | IntegerReport | None = field(default=None)
+    output_exponents: list[int] | None = field(default=None)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write a `.signbit` file, whole or not at all; returns its path. Raises OSError."""
@@ -65,8 +70,16 @@ def compile(
     preprocessing: Mapping[str, Sequence[float]] | None = None,
     metadata: Mapping[str, object] | None = None,
     verify: bool = True,
+    arithmetic: str = "float",
+    integer: IntegerOptions | None = None,
+    calibration: Iterable[Tensor] | None = None,
 ) -> CompiledModel:
     """Compile a model of binary and 8-bit layers to a bit-packed program.
+
+    `arithmetic="integer"` makes a program without multiplications of the networks whose real
+    numbers allow it (A&B BNN, arXiv 2403.03739): its maps are 16-bit integers, its outputs 32-bit
+    ones with a power-of-two scale. First and last layer are then real-valued in the model and
+    quantised here.
 
     Args:
         model: any module whose forward `torch.fx` can trace and whose convolutions and linear
@@ -77,6 +90,10 @@ def compile(
             pixels [N, H, W, C], as ((pixel / 255) - mean) / std.
         metadata: goes into the file for people: task, class names, recipe, accuracy.
         verify: check the engine against the graph and the graph against the model.
+        arithmetic: `"float"` or `"integer"`.
+        integer: with `"integer"`, how numbers are brought to integers.
+        calibration: with `"integer"`, batches of images as `example_input`, on which the ranges of
+            all maps are measured; by default the example itself.
 
     Raises:
         CompileError: layers that cannot be compiled, each with its path and what to use instead;
@@ -85,14 +102,37 @@ def compile(
     """
     if isinstance(example_input, Tensor) and example_input.dtype != torch.float32:
         raise CompileError(f"example_input must be float32, got {example_input.dtype}")
-    captured = capture(model, example_input)
+    if arithmetic not in ("float", "integer"):
+        raise CompileError(f'arithmetic must be "float" or "integer", got {arithmetic!r}')
+    in_integers = arithmetic == "integer"
+    if not in_integers and not (integer is None and calibration is None):
+        raise CompileError('integer and calibration are for arithmetic="integer"')
+    captured = capture(model, example_input, real_layers=in_integers)
     graph = captured.graph
     graph.mean, graph.std = _preprocessing(preprocessing, graph.input.channels)
     graph.metadata = dict(metadata or {})
     emit.check_metadata(graph)
+    if in_integers:
+        images = [example_input] if calibration is None else calibration
+        return _compile_integers(captured, example_input, images, integer, verify)
     lowered = lower(graph)
     report = verify_graph(lowered, captured, example_input) if verify else None
     return CompiledModel(lowered, graph, report)
+
+
+def _compile_integers(
+    captured: Capture,
+    example_input: Tensor,
+    images: Iterable[Tensor],
+    options: IntegerOptions | None,
+    verify: bool,
+) -> CompiledModel:
+    ranges = calibrated_ranges(captured, images)
+    integers = lower_integers(captured.graph, ranges, options or IntegerOptions())
+    graph, exponents = integers.graph, integers.output_exponents
+    graph.metadata |= {"arithmetic": "integer", "output_exponents": exponents}
+    report = verify_integers(integers, captured, example_input) if verify else None
+    return CompiledModel(graph, captured.graph, report, exponents)
 
 
 def _preprocessing(

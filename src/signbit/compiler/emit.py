@@ -31,14 +31,14 @@ from signbit.compiler.ir import (
     Type,
     Value,
 )
-from signbit.compiler.passes.check import check
+from signbit.compiler.passes.check import MAX_DIGITS, check
 from signbit.compiler.shapes import infer_shapes
 from signbit.errors import CompileError, FormatError
 
-MAGIC, VERSION, NONE = 0x31474253, 2, 0xFFFFFFFF
+MAGIC, VERSION, NONE = 0x31474253, 3, 0xFFFFFFFF
 _OLDEST = 1
-# what version 1 had: operations and steps up to these codes, and so many attributes of pools
-_OPS_1, _STEPS_1, _POOL_ATTRS_1 = 6, 10, 6
+# what older versions had: operations and steps up to these codes; version 1's attributes of pools
+_OLD_OPS, _OLD_STEPS, _POOL_ATTRS_1 = {1: 6, 2: 10}, {1: 10, 2: 13}, 6
 _POOL_DEFAULTS = {"dilation_h": 1, "dilation_w": 1, "ceil_mode": 0, "count_include_pad": 0}
 _ALIGN = 64
 _HEAD_WORDS = 17
@@ -49,7 +49,7 @@ _NAMES = {0: "F32", 1: "I32", 3: "I8", 4: "U8"}
 _SIZES = {_NAMES[code]: dtype.itemsize for code, dtype in _DTYPES.items()}
 _BLANK = "0" * 64
 _RESERVED = ("format", "version", "sha256", "input_shape", "signbit")
-_WITH_VALUE = (*READING, "store", "threshold", "sign", "quant8")
+_WITH_VALUE = (*READING, "store", "threshold", "sign", "quant8", "quant16")
 _HASH_KEY = b'"sha256":"'
 
 
@@ -459,7 +459,8 @@ class _Reader:
 
     def _value(self, index: int) -> Value:
         kind, channels = self._words(2, f"value {index}")
-        fits = kind in set(Type) and 0 < channels <= _MAX_CHANNELS
+        wide = self.version < 3 and kind in (Type.I32, Type.I16)
+        fits = kind in set(Type) and not wide and 0 < channels <= _MAX_CHANNELS
         _need(fits, f"value {index}: type or channels are impossible")
         return Value(f"v{index}", Type(kind), (channels, 1, 1))
 
@@ -489,7 +490,7 @@ class _Reader:
             raise FormatError(f"{what}: its path is not UTF-8") from None
         what = f"node {index} ({path})"
         op = next((name for name, spec in LOWERED_OPS.items() if spec.code == code), None)
-        known = op is not None and (self.version > 1 or code <= _OPS_1)
+        known = op is not None and code <= _OLD_OPS.get(self.version, code)
         _need(known, f"{what}: opcode {code} is unknown in version {self.version}")
         spec = LOWERED_OPS[op]
         if self.version == 1 and op in ("max_pool", "avg_pool"):
@@ -518,7 +519,7 @@ class _Reader:
     def _step(self, what: str) -> Step:
         code, value, n_attrs, n_params = self._words(4, what)
         kind = next((name for name, spec in STEPS.items() if spec.code == code), None)
-        known = kind is not None and (self.version > 1 or code <= _STEPS_1)
+        known = kind is not None and code <= _OLD_STEPS.get(self.version, code)
         _need(known, f"{what}: step {code} is unknown in version {self.version}")
         spec = STEPS[kind]
         _need((n_attrs, n_params) == (len(spec.attrs), len(spec.params)), f"{what}: wrong {kind}")
@@ -530,6 +531,11 @@ class _Reader:
         if "cuts" in params:
             _need(params["cuts"].size % 15 == 0, f"{what}: cuts are not 15 a channel")
             params["cuts"] = params["cuts"].reshape(-1, 15)
+        for name in {"shifts", "signs"} & set(params):
+            digits = attrs["digits"]
+            fits = 1 <= digits <= MAX_DIGITS and params[name].size % digits == 0
+            _need(fits, f"{what}: {name} are not {digits} a channel")
+            params[name] = params[name].reshape(-1, digits)
         return Step(kind, params, attrs, None if value == NONE else self._value_of(value, what))
 
     def _check_flip(self, flip: np.ndarray, what: str) -> None:

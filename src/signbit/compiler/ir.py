@@ -139,8 +139,9 @@ LOWERED_OPS: dict[str, OpSpec] = {
     "global_avg_pool": OpSpec(5),
     # f32 or i16, or b1 as -1.0 and +1.0 -> epilogue.
     "pointwise": OpSpec(6, epilogue=True),
-    # One or more maps of one type (f32, i16 or b1) and one size -> the same type: channel i is channel
-    # index[i] of all the inputs' channels, one input behind the other. index: int32 (C_out,).
+    # One or more maps of one type (f32, i16 or b1) and one size -> the same type: channel i is
+    # channel index[i] of all the inputs' channels, one input behind the other. index: int32
+    # (C_out,).
     "channels": OpSpec(7, (), ("index",)),
     # f32, or b1 where mode is 0 -> the same type. mode: 0 nearest, 1 bilinear. The size is that of
     # the second input where there is one (of any type, read for its size only), else

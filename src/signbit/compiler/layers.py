@@ -7,6 +7,7 @@ refuses it.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -17,6 +18,7 @@ from torch import nn
 from signbit import nn as snn
 
 OUTSIDE = "use it outside of the model, on the program's outputs"
+REAL = "it computes in real numbers"
 UNCALIBRATED = "its input range is not known: call signbit.calibrate(model, loader), or train first"
 
 
@@ -158,9 +160,21 @@ def _rsign(module: snn.RSign) -> Layer:
     return Layer("sign", params={"bias": array(module.bias)})
 
 
-def _rprelu(module: snn.RPReLU) -> Layer:
+def _rprelu(module: snn.RPReLU | snn.QRPReLU) -> Layer:
     names = ("shift_in", "slope", "shift_out")
     return Layer("rprelu", params={name: array(getattr(module, name)) for name in names})
+
+
+def _rleakyrelu(module: snn.RLeakyReLU) -> Layer:
+    params = {name: array(getattr(module, name)) for name in ("shift_in", "shift_out")}
+    return Layer("rprelu", params=params | {"slope": np.full(module.channels, module.slope)})
+
+
+def _normalized_sign(module: snn.NormalizedSign) -> Layer:
+    # its positive factor changes no sign
+    return Layer(
+        "sign", params={} if module.bias is None else {"bias": array(module.bias) / module.beta}
+    )
 
 
 def _prelu(module: nn.PReLU) -> Layer:
@@ -372,9 +386,16 @@ def _identity(module: nn.Module) -> Layer:
     return Layer("identity")
 
 
-def _conv2d(module: nn.Conv2d) -> Layer:
+def _conv2d(module: nn.Conv2d | snn.ScaledStdConv2d) -> Layer:
     use = "signbit.nn.BinaryConv2d (after a Sign) or signbit.nn.QuantConv2d"
     return _real(module, "conv2d", _conv_attrs(module), use)
+
+
+def _scaled_std_conv2d(module: snn.ScaledStdConv2d) -> Layer:
+    layer = _conv2d(module)
+    # standardised in float64, as the float64 copies of the model do it
+    layer.params["weight"] = array(copy.deepcopy(module).double().effective_weight())
+    return layer
 
 
 def _linear(module: nn.Linear) -> Layer:
@@ -386,7 +407,7 @@ def _real(module: nn.Module, op: str, attrs: dict[str, int], use: str) -> Layer:
     params = {"weight": array(module.weight)}
     if module.bias is not None:
         params["bias"] = array(module.bias)
-    return Layer(op, attrs, params, [f"it computes in real numbers: use {use}"])
+    return Layer(op, attrs, params, [f"{REAL}: use {use}"])
 
 
 _READERS: dict[type[nn.Module], Callable[..., Layer]] = {
@@ -396,7 +417,10 @@ _READERS: dict[type[nn.Module], Callable[..., Layer]] = {
     snn.QuantLinear: _quant_linear,
     snn.Sign: _sign,
     snn.RSign: _rsign,
+    snn.NormalizedSign: _normalized_sign,
     snn.RPReLU: _rprelu,
+    snn.QRPReLU: _rprelu,
+    snn.RLeakyReLU: _rleakyrelu,
     snn.Int4Add: _int4_add,
     nn.BatchNorm1d: _batch_norm,
     nn.BatchNorm2d: _batch_norm,
@@ -429,6 +453,7 @@ _READERS: dict[type[nn.Module], Callable[..., Layer]] = {
     nn.Softmax2d: _softmax,
     nn.LogSoftmax: _softmax,
     nn.Conv2d: _conv2d,
+    snn.ScaledStdConv2d: _scaled_std_conv2d,
     nn.Linear: _linear,
 }
 
@@ -463,7 +488,7 @@ def is_leaf(module: nn.Module) -> bool:
 
 def known_layers() -> str:
     """The names of the layers that can be compiled."""
-    refused = {nn.Conv2d, nn.Linear, nn.Softmax, nn.Softmax2d, nn.LogSoftmax}
+    refused = {nn.Conv2d, snn.ScaledStdConv2d, nn.Linear, nn.Softmax, nn.Softmax2d, nn.LogSoftmax}
     return ", ".join(sorted(kind.__name__ for kind in set(_READERS) - refused))
 
 

@@ -9,7 +9,9 @@ Imports NumPy only.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 import numpy as np
 
@@ -17,6 +19,7 @@ from signbit.compiler.ir import Graph, Node, Step, Type, Value
 from signbit.compiler.shapes import resized, window_size
 
 Real = type[np.floating]
+INT16_MIN, INT16_MAX = -(2**15), 2**15 - 1
 _PARTIAL_SUMS = 16
 
 
@@ -26,6 +29,7 @@ def run(
     collect: bool = False,
     precision: Real = np.float32,
     settle: Callable[[Value, np.ndarray], np.ndarray] | None = None,
+    saturations: dict[str, int] | None = None,
 ) -> list[np.ndarray] | tuple[list[np.ndarray], dict[str, np.ndarray]]:
     """Evaluate a lowered graph.
 
@@ -36,6 +40,8 @@ def run(
         precision: float64 evaluates the functions behind the program; programs mean float32.
         settle: called with every value that a node gives, in the order of execution; what it
             returns takes that value's place.
+        saturations: receives, by the node's path, how many numbers of an integer program were
+            brought back into 16 bits; nodes without any are left out.
 
     Returns:
         The outputs, (N, C) where the graph says flat, else (N, C, H, W).
@@ -44,7 +50,8 @@ def run(
     """
     values = {graph.input: load_input(graph, x, precision)}
     for node in graph.nodes:
-        _OPS[node.op](node, values, precision)
+        with _counting_saturations(node, saturations):
+            _OPS[node.op](node, values, precision)
         if settle is not None:
             values.update({value: settle(value, values[value]) for value in node.outputs})
     outputs = []
@@ -54,6 +61,27 @@ def run(
     if not collect:
         return outputs
     return outputs, {value.name: array for value, array in values.items()}
+
+
+_saturated: ContextVar[Callable[[int], None] | None] = ContextVar("saturated", default=None)
+
+
+@contextmanager
+def _counting_saturations(node: Node, found: dict[str, int] | None) -> Iterator[None]:
+    """While on, what saturates is counted for the node."""
+    if found is None:
+        yield
+        return
+
+    def count(numbers: int) -> None:
+        if numbers:
+            found[node.path] = found.get(node.path, 0) + numbers
+
+    token = _saturated.set(count)
+    try:
+        yield
+    finally:
+        _saturated.reset(token)
 
 
 def load_input(graph: Graph, x: np.ndarray, precision: Real = np.float32) -> np.ndarray:
@@ -94,6 +122,18 @@ def _conv_q8(node: Node, values: dict[Value, np.ndarray], precision: Real) -> No
     _walk(node, sums.astype(np.int64), values, precision)
 
 
+def _conv_shift(node: Node, values: dict[Value, np.ndarray], precision: Real) -> None:
+    # in float64, exact to 2^53: the program means these sums modulo 2^32
+    centred = values[node.inputs[0]].astype(np.float64) - node.attrs["zero_point"]
+    sums = convolve(centred, node.params["weight"].astype(np.float64), node, 0)
+    _walk(node, _wrapped(sums.astype(np.int64)), values, precision)
+
+
+def _wrapped(v: np.ndarray) -> np.ndarray:
+    """Integers modulo 2^32, as int32 has them."""
+    return v.astype(np.int32).astype(np.int64)
+
+
 def convolve(x: np.ndarray, weight: np.ndarray, node: Node, pad_value: int) -> np.ndarray:
     """Cross-correlation [N, O, H', W'] of x [N, I, H, W] with weight [O, I/g, KH, KW], with the
     window, stride, dilation and groups of the node's attributes."""
@@ -132,9 +172,9 @@ def _taps(x: np.ndarray, node: Node, pad_value: float) -> list[np.ndarray]:
 
 def _max_pool(node: Node, values: dict[Value, np.ndarray], precision: Real) -> None:
     x = values[node.inputs[0]]
-    bits = node.outputs[0].type == Type.B1
-    windows = _taps(x, node, 0 if bits else -np.inf)
-    m = np.zeros_like(windows[0]) if bits else np.full_like(windows[0], -np.inf)
+    outside = {Type.B1: 0, Type.I16: INT16_MIN}.get(node.outputs[0].type, -np.inf)
+    windows = _taps(x, node, outside)
+    m = np.full_like(windows[0], outside)
     height, width = node.attrs["kernel_h"], node.attrs["kernel_w"]
     # column by column: of zeros of both signs, the first that is met stays
     for tap in (row * width + column for column in range(width) for row in range(height)):
@@ -146,6 +186,11 @@ def _max_pool(node: Node, values: dict[Value, np.ndarray], precision: Real) -> N
 
 def _avg_pool(node: Node, values: dict[Value, np.ndarray], precision: Real) -> None:
     x, a = values[node.inputs[0]], node.attrs
+    if node.inputs[0].type == Type.I16:
+        total = sum(tap.astype(np.int64) for tap in _taps(x, node, 0))
+        taps = a["kernel_h"] * a["kernel_w"]
+        values[node.outputs[0]] = (total // taps).astype(np.int16)
+        return
     inside = np.ones((1, 1, *x.shape[2:]), bool)
     total = 0
     for tap, sees in zip(_taps(x, node, 0), _taps(inside, node, False), strict=True):
@@ -192,6 +237,11 @@ def _global_avg_pool(node: Node, values: dict[Value, np.ndarray], precision: Rea
     values[node.outputs[0]] = (total / area)[:, :, None, None]
 
 
+def _global_sum(node: Node, values: dict[Value, np.ndarray], precision: Real) -> None:
+    total = values[node.inputs[0]].sum((2, 3), dtype=np.int64, keepdims=True)
+    values[node.outputs[0]] = _wrapped(total).astype(np.int32)
+
+
 def _sum_in_order(x: np.ndarray) -> np.ndarray:
     """Sum of each plane of x [N, C, H, W] in 16 partial sums by column, then pairwise."""
     sums = np.zeros((*x.shape[:2], _PARTIAL_SUMS), x.dtype)
@@ -210,6 +260,8 @@ def _pointwise(node: Node, values: dict[Value, np.ndarray], precision: Real) -> 
     x = values[node.inputs[0]]
     if node.inputs[0].type == Type.B1:
         x = x.astype(precision) * 2 - 1
+    elif node.inputs[0].type == Type.I16:
+        x = x.astype(np.int64)
     _walk(node, x, values, precision)
 
 
@@ -270,9 +322,11 @@ def _pixel_shuffle(node: Node, values: dict[Value, np.ndarray], precision: Real)
 _OPS: dict[str, Callable[[Node, dict[Value, np.ndarray], Real], None]] = {
     "conv_b1": _conv_b1,
     "conv_q8": _conv_q8,
+    "conv_shift": _conv_shift,
     "max_pool": _max_pool,
     "avg_pool": _avg_pool,
     "global_avg_pool": _global_avg_pool,
+    "global_sum": _global_sum,
     "pointwise": _pointwise,
     "channels": _channels_of,
     "resize": _resize,
@@ -295,9 +349,9 @@ def _walk(node: Node, v: np.ndarray, values: dict[Value, np.ndarray], precision:
 
 
 def _channels(step: Step) -> dict[str, np.ndarray]:
-    """The step's arrays, shaped to meet [N, C, H, W] (`cuts` stays [C, 15])."""
+    """The step's arrays [C], shaped to meet [N, C, H, W]; those of two dimensions stay."""
     return {
-        name: array if name == "cuts" else array.reshape(1, -1, 1, 1)
+        name: array if array.ndim == 2 else array.reshape(1, -1, 1, 1)
         for name, array in step.params.items()
     }
 
@@ -307,7 +361,41 @@ def _affine(v, step, p, values, precision):
 
 
 def _add(v, step, p, values, precision):
+    if step.value.type == Type.I16:
+        return _sat16(v + values[step.value])
     return v + values[step.value]
+
+
+def _sat16(v: np.ndarray) -> np.ndarray:
+    """Integers brought into 16 bits."""
+    kept = np.clip(v, INT16_MIN, INT16_MAX)
+    count = _saturated.get()
+    if count is not None:
+        count(int((kept != v).sum()))
+    return kept
+
+
+def _shifted(v: np.ndarray, p: dict[str, np.ndarray]) -> np.ndarray:
+    """The sum of signed shifts of v: exact to the left, rounded down to the right."""
+    total = np.zeros_like(v)
+    for shifts, signs in zip(p["shifts"].T, p["signs"].T, strict=True):
+        shifts, signs = (a.astype(np.int64).reshape(1, -1, 1, 1) for a in (shifts, signs))
+        total += signs * ((v << np.maximum(shifts, 0)) >> np.maximum(-shifts, 0))
+    return total
+
+
+def _shift_sum(v, step, p, values, precision):
+    return _sat16(_shifted(v, p))
+
+
+def _shift_prelu(v, step, p, values, precision):
+    u = _sat16(v + p["shift_in"])
+    negative = _sat16(np.where(u < 0, _shifted(u, p), 0))
+    return _sat16(np.where(u >= 0, u, negative) + p["shift_out"])
+
+
+def _bias(v, step, p, values, precision):
+    return _wrapped(v + p["bias"])
 
 
 def _mul(v, step, p, values, precision):
@@ -366,7 +454,9 @@ def _quant4_ladder(v, step, p, values, precision):
 
 
 def _store(v, step, p):
-    return v.astype(np.int8) if step.value.type == Type.I4 else v
+    if step.value.type == Type.I16:
+        return _sat16(v).astype(np.int16)
+    return v.astype({Type.I4: np.int8, Type.I32: np.int32}.get(step.value.type, v.dtype))
 
 
 def _threshold(v, step, p):
@@ -385,6 +475,12 @@ def _quant8(v, step, p):
     return np.where(np.isnan(q), zero_point, q).astype(np.uint8)
 
 
+def _quant16(v, step, p):
+    real = v.dtype.type
+    q = np.clip(np.rint(v * real(step.attrs["inv_scale"])), real(INT16_MIN), real(INT16_MAX))
+    return np.where(np.isnan(q), 0, q).astype(np.int16)
+
+
 _CHANGES = {
     "affine": _affine,
     "add": _add,
@@ -395,5 +491,14 @@ _CHANGES = {
     "prelu": _prelu,
     "quant4_shift": _quant4_shift,
     "quant4_ladder": _quant4_ladder,
+    "shift_sum": _shift_sum,
+    "shift_prelu": _shift_prelu,
+    "bias": _bias,
 }
-_WRITES = {"store": _store, "threshold": _threshold, "sign": _sign, "quant8": _quant8}
+_WRITES = {
+    "store": _store,
+    "threshold": _threshold,
+    "sign": _sign,
+    "quant8": _quant8,
+    "quant16": _quant16,
+}

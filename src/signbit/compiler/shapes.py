@@ -38,7 +38,7 @@ def following(graph: Graph) -> set[Value]:
     found = {graph.input}
     for node in graph.nodes:
         sources = node.inputs
-        if node.op in ("global_avg_pool", "adaptive_pool"):
+        if node.op in ("global_avg_pool", "global_sum", "adaptive_pool"):
             continue
         if node.op == "resize":
             if node.attrs["out_h"]:
@@ -59,7 +59,7 @@ def check_broadcast(node: Node, kind: str, read: tuple[int, int], spatial: tuple
 def output_channels(node: Node) -> int:
     """Channels of what a lowered node computes."""
     channels = node.inputs[0].channels
-    if node.op in ("conv_b1", "conv_q8"):
+    if node.op in ("conv_b1", "conv_q8", "conv_shift"):
         return node.attrs["out_channels"]
     if node.op == "channels":
         return node.params["index"].size
@@ -86,6 +86,13 @@ def output_size(node: Node) -> tuple[int, int]:
                 )
         size = height, width
     elif node.op == "global_avg_pool":
+        size = 1, 1
+    elif node.op == "global_sum":
+        if height * width != a["area"]:
+            raise CompileError(
+                f"{node.path}: this program averages maps of {a['area']} pixels, not of "
+                f"{height}x{width}: use the image size that it was compiled for"
+            )
         size = 1, 1
     elif node.op == "adaptive_pool":
         size = a["out_h"], a["out_w"]

@@ -137,7 +137,7 @@ def verify(
         model_values = values_of_model(captured, captured.module, example_input)
         _check_finite(captured, model_values)
     outputs, values = reference.run(graph, x, collect=True)
-    report.engine = _check_engine(graph, x, outputs)
+    report.engine = check_engine(graph, x, outputs)
     if model_values is not None:
         _check_model(report, graph, captured, example_input, outputs, values, model_values)
     return report
@@ -157,7 +157,7 @@ def _check_finite(captured: Capture, model_values: dict[str, np.ndarray]) -> Non
             )
 
 
-def _check_engine(graph: Graph, x: np.ndarray, expected: list[np.ndarray]) -> str:
+def check_engine(graph: Graph, x: np.ndarray, expected: list[np.ndarray]) -> str:
     from signbit import runtime
     from signbit.runtime.library import library
 
@@ -189,20 +189,13 @@ def _check_model(
     values: dict[str, np.ndarray],
     model_values: dict[str, np.ndarray],
 ) -> None:
-    wanted = _outputs(captured.model, example)
+    wanted = outputs_of(captured.model, example)
     for value, got, want in zip(graph.outputs, outputs, wanted, strict=True):
         if got.shape != want.shape:
             raise VerifyError(f"{value.name}: the graph gives {got.shape}, not {want.shape}")
-    report.layers = _compare(graph, values, model_values)
+    report.layers = compare_bits(graph, values, model_values)
     report.max_error = max(float(np.abs(a - b).max()) for a, b in zip(outputs, wanted, strict=True))
-    report.equal_predictions = float(
-        np.mean(
-            [
-                (_prediction(a) == _prediction(b)).mean()
-                for a, b in zip(outputs, wanted, strict=True)
-            ]
-        )
-    )
+    report.equal_predictions = equal_predictions(outputs, wanted)
     exact = _check_in_float64(report, graph, captured, example[:_IMAGES])
     alike = ~_images_that_differ(captured, graph, values, model_values, len(example))[:_IMAGES]
     if alike.any():
@@ -223,7 +216,7 @@ def _check_in_float64(
     example = example.detach().cpu().double()
     model, traced = _in_float64(captured)
     with _reading_as_float32():
-        wanted = _outputs(model, example)
+        wanted = outputs_of(model, example)
         settle = _Settle(captured, values_of_model(captured, traced, example))
     outputs = reference.run(exact, example.numpy(), precision=np.float64, settle=settle)
     if sensitive:
@@ -389,7 +382,7 @@ def _in_float64(captured: Capture) -> tuple[torch.nn.Module, torch.nn.Module]:
     return copies[0], copies[1]
 
 
-def _outputs(model: torch.nn.Module, example: torch.Tensor) -> list[np.ndarray]:
+def outputs_of(model: torch.nn.Module, example: torch.Tensor) -> list[np.ndarray]:
     """What the model itself gives, not its traced form."""
     from signbit.compiler.tracing import on_device_of
     from signbit.nn.modes import evaluating
@@ -421,6 +414,12 @@ def _check_rounding(graph: Graph, exact: Graph) -> None:
 def _rounded(attrs: dict[str, int | float]) -> dict[str, int | float]:
     """Attributes as the file holds them."""
     return {k: float(np.float32(v)) if k in FLOAT_ATTRS else v for k, v in attrs.items()}
+
+
+def equal_predictions(found: list[np.ndarray], wanted: list[np.ndarray]) -> float:
+    """Share of images for which two networks' outputs say the same."""
+    pairs = zip(found, wanted, strict=True)
+    return float(np.mean([(_prediction(a) == _prediction(b)).mean() for a, b in pairs]))
 
 
 def _prediction(output: np.ndarray) -> np.ndarray:
@@ -469,7 +468,7 @@ def _images_that_differ(
     return found
 
 
-def _compare(
+def compare_bits(
     graph: Graph, values: dict[str, np.ndarray], model_values: dict[str, np.ndarray]
 ) -> list[LayerBits]:
     return [

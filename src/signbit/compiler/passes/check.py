@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from signbit.compiler.digits import MAX_SHIFT, MIN_SHIFT
 from signbit.compiler.ir import (
     INT32_MAX,
     LOWERED_OPS,
@@ -23,20 +24,31 @@ from signbit.errors import CompileError
 _INPUT_TYPES = {
     "conv_b1": (Type.B1,),
     "conv_q8": (Type.U8,),
-    "max_pool": (Type.F32, Type.B1),
-    "avg_pool": (Type.F32,),
+    "conv_shift": (Type.U8, Type.I16, Type.I32),
+    "max_pool": (Type.F32, Type.I16, Type.B1),
+    "avg_pool": (Type.F32, Type.I16),
     "global_avg_pool": (Type.F32, Type.B1),
-    "pointwise": (Type.F32, Type.B1),
-    "channels": (Type.F32, Type.B1),
+    "global_sum": (Type.I16,),
+    "pointwise": (Type.F32, Type.I16, Type.B1),
+    "channels": (Type.F32, Type.I16, Type.B1),
     "resize": (Type.F32, Type.B1),
     "pixel_shuffle": (Type.F32, Type.B1),
     "adaptive_pool": (Type.F32,),
 }
-_KEEP_TYPE = ("max_pool", "channels", "resize", "pixel_shuffle")
-_WRITTEN = {"threshold": (Type.B1,), "sign": (Type.B1,), "quant8": (Type.U8,)}
-_FROM_INT = ("threshold", "quant4_shift", "quant4_ladder")
+_KEEP_TYPE = ("max_pool", "avg_pool", "channels", "resize", "pixel_shuffle")
+_WRITTEN = {
+    "threshold": (Type.B1,),
+    "sign": (Type.B1,),
+    "quant8": (Type.U8,),
+    "quant16": (Type.I16,),
+}
+_FROM_INT = ("threshold", "quant4_shift", "quant4_ladder", "shift_sum", "shift_prelu", "bias")
 _TO_INT4 = ("quant4_shift", "quant4_ladder")
 _WINDOW = ("kernel", "stride", "pad", "dilation")
+# steps whose arrays are int32, whatever their names
+INTEGER_STEPS = ("shift_sum", "shift_prelu", "bias")
+MAX_DIGITS = 4  # signed powers of two that stand for a factor
+MAX_ADDED = 65_535  # of the constants of a `shift_prelu`
 MAX_K = 65_535  # products of a sum: the engine counts matches in 16 bits
 MAX_WINDOW = 4_096  # a kernel's, stride's, padding's and dilation's pixels in a file
 
@@ -52,8 +64,8 @@ def check(graph: Graph) -> Graph:
             _require(value not in written, node, f"writes {value.name} a second time")
             written.add(value)
     for value in graph.outputs:
-        if value not in written or value.type != Type.F32:
-            raise CompileError(f"{value.name}: an output must be a real-valued result")
+        if value not in written or value.type not in (Type.F32, Type.I32):
+            raise CompileError(f"{value.name}: an output must be real-valued or a 32-bit integer")
     return graph
 
 
@@ -89,6 +101,8 @@ def _check_node(node: Node) -> None:
         _check_epilogue(node, channels, size)
     else:
         kept = source.type if node.op in _KEEP_TYPE else Type.F32
+        if node.op == "global_sum":
+            kept = Type.I32
         _require(not node.epilogue and len(node.outputs) == 1, node, f"{node.op} has no epilogue")
         _require(node.outputs[0].type == kept, node, f"{node.op} cannot write that type")
 
@@ -97,6 +111,19 @@ def _check_types(node: Node, params: dict[str, np.ndarray]) -> None:
     for name, array in params.items():
         real = name not in INTEGERS and array.dtype in (np.float32, np.float64)
         _require(real or array.dtype == INTEGERS.get(name), node, f"{name} is {array.dtype}")
+
+
+def _check_digits(node: Node, step: Step) -> None:
+    """The shifts and signs of a step that adds up shifted numbers."""
+    digits = step.attrs["digits"]
+    _require(1 <= digits <= MAX_DIGITS, node, f"{step.kind} has {digits} digits")
+    shifts, signs = step.params["shifts"], step.params["signs"]
+    fits = shifts.min() >= MIN_SHIFT and shifts.max() <= MAX_SHIFT
+    _require(bool(fits), node, f"{step.kind} shifts by more than {MIN_SHIFT}..{MAX_SHIFT}")
+    _require(bool((np.abs(signs) <= 1).all()), node, f"{step.kind} has a sign that is none")
+    for name in {"shift_in", "shift_out"} & set(step.params):
+        fits = np.abs(step.params[name]).max() <= MAX_ADDED
+        _require(bool(fits), node, f"{step.kind}.{name} is more than {MAX_ADDED}")
 
 
 def _check_conv(node: Node) -> None:
@@ -116,6 +143,8 @@ def _check_conv(node: Node) -> None:
     if node.op == "conv_b1":
         _require(bool((np.abs(weight) == 1).all()), node, "weights must be -1 or +1")
         _require(a["pad_value"] in (-1, 0, 1), node, "pad_value must be -1, 0 or +1")
+    elif node.inputs[0].type != Type.U8:
+        _require(a["zero_point"] == 0, node, "zero_point is for 8-bit maps")
     else:
         _require(0 <= a["zero_point"] <= 255, node, "zero_point must be 0..255")
         low, high = reachable(node)
@@ -134,6 +163,15 @@ def _check_pool(node: Node) -> None:
     fits = flip is None or flip.shape == (node.inputs[0].channels,)
     _require(fits, node, "flip has another length")
     _require(flip is None or node.inputs[0].type == Type.B1, node, "flips real numbers")
+
+
+def _check_avg_pool(node: Node) -> None:
+    _check_pool(node)
+    a = node.attrs
+    if node.inputs[0].type == Type.I16:
+        taps = a["kernel_h"] * a["kernel_w"]
+        fits = taps & (taps - 1) == 0 and not (a["pad_h"] or a["pad_w"] or a["ceil_mode"])
+        _require(fits, node, "averages integers over padding, or a number that is no power of two")
 
 
 def _check_channels(node: Node) -> None:
@@ -176,8 +214,9 @@ def _check_adaptive_pool(node: Node) -> None:
 _CHECKS = {
     "conv_b1": _check_conv,
     "conv_q8": _check_conv,
+    "conv_shift": _check_conv,
     "max_pool": _check_pool,
-    "avg_pool": _check_pool,
+    "avg_pool": _check_avg_pool,
     "channels": _check_channels,
     "resize": _check_resize,
     "pixel_shuffle": _check_pixel_shuffle,
@@ -188,7 +227,11 @@ _CHECKS = {
 def _check_epilogue(node: Node, channels: int, size: tuple[int, int]) -> None:
     steps = len(node.epilogue)
     _require(steps <= MAX_STEPS, node, f"has {steps} steps, more than {MAX_STEPS}")
-    integer, four_bits = node.op != "pointwise", False
+    # what the running value is: a real number, or an integer that may be stored as ...
+    integer = node.op != "pointwise" or node.inputs[0].type == Type.I16
+    stored = {Type.F32} if not integer else {Type.I32}
+    if node.op == "pointwise" and integer:
+        stored = {Type.I16}
     read = [step.value for step in node.epilogue if step.kind in READING]
     _require(node.inputs[1:] == read, node, "its further inputs are not those of its steps")
     written = [s.value for s in node.epilogue if s.value is not None and s.kind not in READING]
@@ -198,9 +241,15 @@ def _check_epilogue(node: Node, channels: int, size: tuple[int, int]) -> None:
         _require(spec is not None, node, f"{step.kind} is not a step of the engine")
         complete = set(step.attrs) == set(spec.attrs) and set(step.params) == set(spec.params)
         _require(complete, node, f"{step.kind} lacks attributes or tensors")
-        _check_types(node, step.params)
+        if step.kind in INTEGER_STEPS:
+            kinds = {array.dtype for array in step.params.values()}
+            _require(kinds == {np.dtype(np.int32)}, node, f"{step.kind} of {kinds}")
+        else:
+            _check_types(node, step.params)
         for name, array in step.params.items():
             rows = (channels, 15) if name == "cuts" else (channels,)
+            if name in ("shifts", "signs"):
+                rows = (channels, step.attrs["digits"])
             _require(array.shape == rows, node, f"{step.kind}.{name} has shape {array.shape}")
         if step.value is not None and step.kind not in READING:
             fits = step.value.shape == (channels, *size)
@@ -209,26 +258,43 @@ def _check_epilogue(node: Node, channels: int, size: tuple[int, int]) -> None:
             _require(integer, node, f"{step.kind} of a real number")
         elif step.kind not in ("affine", "add", "store"):
             _require(not integer, node, f"{step.kind} of an integer")
+        if step.kind in ("shift_sum", "shift_prelu"):
+            _check_digits(node, step)
         if step.kind in READING:
             _check_reading(node, step, integer, (channels, *size))
         elif step.kind == "clip":
             a = step.attrs
             _require(a["minimum"] <= a["maximum"], node, "clips to an empty range")
         elif step.kind == "store":
-            kind = Type.I4 if four_bits else Type.F32
-            _require(integer == four_bits and step.value.type == kind, node, "stores another type")
+            _require(step.value.type in stored, node, "stores another type")
         elif step.kind in _WRITTEN:
             _require(
                 step.value.type in _WRITTEN[step.kind], node, f"{step.kind} writes another type"
             )
         integer = integer and step.kind != "affine"
-        four_bits = step.kind in _TO_INT4 or (four_bits and step.kind in ("store", "threshold"))
+        stored = _stored_types(step, integer, stored)
+
+
+def _stored_types(step: Step, integer: bool, before: set[Type]) -> set[Type]:
+    """As what the running value may be stored behind a step."""
+    if not integer:
+        return {Type.F32}
+    if step.kind in _TO_INT4:
+        return {Type.I4}
+    if step.kind in ("shift_sum", "shift_prelu"):
+        return {Type.I16, Type.I32}
+    if step.kind == "bias":
+        return before | {Type.I32} if Type.I4 not in before else {Type.I32}
+    if step.kind == "add":
+        return {Type.I16, Type.I32} if step.value.type == Type.I16 else {Type.I32}
+    return before
 
 
 def _check_reading(node: Node, step: Step, integer: bool, shape: tuple[int, int, int]) -> None:
     value = step.value
-    kind = Type.I4 if integer else Type.F32
-    _require(value.type == kind, node, f"{step.kind} of different types")
+    kinds = (Type.I4, Type.I16) if integer else (Type.F32,)
+    _require(value.type in kinds, node, f"{step.kind} of different types")
+    _require(step.kind == "add" or not integer, node, "multiplies integers")
     if integer:
         _require(value.shape == shape, node, f"{step.kind} of a value of shape {value.shape}")
     channels = value.channels in (1, shape[0])

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field, replace
 from signbit.compiler.ir import LOWERED_OPS, READING, Graph, Node, Step, Type, Value
 from signbit.compiler.shapes import following
 
-WRITING = ("threshold", "sign", "quant8")
-_CONVOLUTIONS = ("conv_b1", "conv_q8")
+WRITING = ("threshold", "sign", "quant8", "quant16")
+_CONVOLUTIONS = ("conv_b1", "conv_q8", "conv_shift")
 _PLAIN = tuple(op for op, spec in LOWERED_OPS.items() if not spec.epilogue)
 
 

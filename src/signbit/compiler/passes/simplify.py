@@ -36,7 +36,7 @@ def simplify(captured: Graph) -> Graph:
             continue
         inputs = [copy(value) for value in node.inputs]
         node = _on_the_map(node, inputs, copies)
-        if node.op in ("binary_linear", "quant_linear"):
+        if node.op in ("binary_linear", "quant_linear", "linear"):
             node = _as_convolution(node, inputs[0])
         elif node.op == "relu":
             slope = {"slope": np.zeros(inputs[0].channels)}
@@ -82,7 +82,7 @@ def _as_convolution(node: Node, source: Value) -> Node:
     if node.op == "binary_linear":
         attrs["pad_value"] = 0
     weight = node.params["weight"].reshape(-1, channels, height, width)
-    op = node.op.replace("linear", "conv2d")
+    op = "conv2d" if node.op == "linear" else node.op.replace("linear", "conv2d")
     return Node(op, node.path, [], node.outputs, attrs, node.params | {"weight": weight})
 
 

@@ -1,0 +1,575 @@
+"""Lowering to integers: a program of adds, shifts, compares, bit operations and table look-ups.
+
+Every real-valued map becomes a *stream*: int16 with one power-of-two scale, `2**-fraction_bits`,
+for the whole network, so that shortcuts meet without a shift. The real factors of the model become
+sums of signed powers of two, its weights integers of few signed digits, its additive constants
+integers; docs/numerics.md has the arithmetic. Right shifts round down, which loses half a step on
+average: that is carried along as a stream's *bias* and put right in the next constant that is added
+anyway, at no cost.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from signbit.compiler.digits import MAX_SHIFT, integer_weights, signed_powers
+from signbit.compiler.ir import INT32_MAX, INT32_MIN, Graph, Node, Type, Value
+from signbit.compiler.passes.check import check
+from signbit.compiler.passes.dead import remove_dead
+from signbit.compiler.passes.fuse import fuse
+from signbit.compiler.passes.movement import compose_channels
+from signbit.compiler.passes.simplify import simplify
+from signbit.compiler.passes.split import split_epilogues
+from signbit.errors import CompileError
+
+INT16_MAX = 32767
+MOST_FRACTION_BITS = 14
+LEAST_FRACTION_BITS = 4
+SLOPE_EXPONENTS = (-15, 7)  # of 16-bit numbers; below, a slope is 0, above, everything saturates
+_WEIGHT_DIGITS = 4  # as many as an 8-bit weight ever has
+_INPUT_LEVELS = 255
+
+
+@dataclass(frozen=True)
+class IntegerOptions:
+    """How a network is brought to integers.
+
+    Attributes:
+        stem: `"shift"` computes the first convolution by shifts and adds alone; `"multiply"` by
+            8-bit products, which is faster where the CPU has them, and shows in the certificate.
+        stem_digits: signed digits of a stem's weight that are not zero, 1..4, with `"shift"`.
+        scale_digits: signed powers of two that stand for a weight scale, 1..4. 1 snaps it to a
+            power of two; scales trained as such (`scale="power_of_two"`) are met exactly.
+        slope_digits: the same for slopes of PReLUs that are not powers of two.
+        clamp_slopes: bring a slope's exponent into -15..7 instead of refusing it.
+        fraction_bits: of all streams; None takes the most that leave a bit of headroom above the
+            calibrated range.
+    """
+
+    stem: str = "shift"
+    stem_digits: int = 2
+    scale_digits: int = 3
+    slope_digits: int = 3
+    clamp_slopes: bool = False
+    fraction_bits: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.stem not in ("shift", "multiply"):
+            raise CompileError(f'stem must be "shift" or "multiply", got {self.stem!r}')
+        for name in ("stem_digits", "scale_digits", "slope_digits"):
+            if getattr(self, name) not in range(1, 5):
+                raise CompileError(f"{name} must be 1, 2, 3 or 4, got {getattr(self, name)!r}")
+        if self.fraction_bits is not None and self.fraction_bits not in range(
+            LEAST_FRACTION_BITS, MOST_FRACTION_BITS + 1
+        ):
+            raise CompileError(
+                f"fraction_bits must be {LEAST_FRACTION_BITS}..{MOST_FRACTION_BITS}, got "
+                f"{self.fraction_bits!r}"
+            )
+
+
+@dataclass(frozen=True)
+class Stream:
+    """An int16 map of an integer program.
+
+    Attributes:
+        name: of the value, made from its layer's path.
+        low, high: what it held on the calibration images, in real numbers.
+        fraction_bits: its scale is `2**-fraction_bits`.
+    """
+
+    name: str
+    low: float
+    high: float
+    fraction_bits: int
+
+    @property
+    def limit(self) -> float:
+        """The greatest magnitude that it can hold."""
+        return INT16_MAX / 2**self.fraction_bits
+
+    @property
+    def headroom(self) -> float:
+        """Bits between the calibrated range and saturation."""
+        return math.log2(self.limit / max(abs(self.low), abs(self.high), 2.0**-self.fraction_bits))
+
+
+@dataclass
+class Integers:
+    """A network in integers.
+
+    Attributes:
+        graph: the program, lowered.
+        streams: its int16 maps, in the order of execution.
+        output_exponents: of each output: real numbers are integers times `2**exponent`.
+    """
+
+    graph: Graph
+    streams: list[Stream]
+    output_exponents: list[int]
+
+
+def lower_integers(
+    captured: Graph, ranges: Mapping[str, tuple[float, float]], options: IntegerOptions
+) -> Integers:
+    """Lower a captured graph to integers; the captured one stays as it is.
+
+    `ranges` has the least and greatest number of every captured value on the calibration images.
+    Raises CompileError, naming the layer, for one that has no integer form, a slope or stream
+    outside the range of its numbers, and factors that no shift reaches.
+    """
+    graph = compose_channels(remove_dead(fold_scales(simplify(captured))))
+    lowering = _Lowering(graph, ranges, options)
+    for node in graph.nodes:
+        lowering.take(node)
+    lowered = replace(
+        graph,
+        nodes=lowering.nodes,
+        outputs=[lowering.output(value) for value in graph.outputs],
+    )
+    program = check(split_epilogues(fuse(lowered)))
+    return Integers(program, lowering.streams, lowering.output_exponents)
+
+
+def fold_scales(graph: Graph) -> Graph:
+    """Constants a channel that follow a convolution's result alone go into its scale and bias."""
+    nodes: list[Node] = []
+    by_output: dict[Value, Node] = {}
+    for node in graph.nodes:
+        source = by_output.get(node.inputs[0])
+        alone = source is not None and source.op in ("binary_conv2d", "conv2d")
+        if node.op == "affine" and alone and graph.consumers(node.inputs[0]) == [node]:
+            scale, bias = node.params["scale"], node.params["bias"]
+            params = dict(source.params)
+            if source.op == "binary_conv2d":
+                params["scale"] = params["scale"] * scale
+            else:
+                params["weight"] = params["weight"] * scale.reshape(-1, 1, 1, 1)
+            params["bias"] = params.get("bias", np.zeros_like(scale)) * scale + bias
+            nodes.remove(source)
+            node = replace(source, outputs=node.outputs, params=params)
+        nodes.append(node)
+        by_output[node.outputs[0]] = node
+    return replace(graph, nodes=nodes)
+
+
+@dataclass
+class _Map:
+    """What a captured value has become.
+
+    Attributes:
+        value: the integer map.
+        exponent: real numbers are integers times `2**exponent`.
+        bias: what the integers lack on average, in steps, a channel.
+        divisor: of a sum that stands for a mean, the number of its terms.
+    """
+
+    value: Value
+    exponent: int
+    bias: np.ndarray | float = 0.0
+    divisor: int = 1
+
+
+@dataclass
+class _Lowering:
+    graph: Graph
+    ranges: Mapping[str, tuple[float, float]]
+    options: IntegerOptions
+    nodes: list[Node] = field(default_factory=list)
+    streams: list[Stream] = field(default_factory=list)
+    output_exponents: list[int] = field(default_factory=list)
+    maps: dict[Value, _Map] = field(default_factory=dict)
+    heads: dict[Value, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.fraction_bits = self._choose_fraction_bits()
+
+    # --- scales ---
+
+    def _streams_of(self) -> list[Node]:
+        """The layers whose result is a stream."""
+        plain = ("sign", "global_avg_pool")
+        outputs = set(self.graph.outputs)
+        return [n for n in self.graph.nodes if n.op not in plain and n.outputs[0] not in outputs]
+
+    def _choose_fraction_bits(self) -> int:
+        peaks = [(self._peak(node.outputs[0]), node) for node in self._streams_of()]
+        if not peaks:
+            return LEAST_FRACTION_BITS
+        peak, node = max(peaks, key=lambda pair: pair[0])
+        name = node.outputs[0].name
+        bits = self.options.fraction_bits
+        if bits is not None:
+            if peak * 2**bits > INT16_MAX:
+                most = math.floor(math.log2(INT16_MAX / peak))
+                raise CompileError(
+                    f"{node.path}: the stream {name} reaches {peak:.4g} on the calibration images, "
+                    f"which overflows 16 bits with fraction_bits={bits}: use {most} at most"
+                )
+            return bits
+        bits = MOST_FRACTION_BITS
+        if peak > 0:
+            bits = min(bits, math.floor(math.log2(INT16_MAX / (2 * peak))))
+        if bits < LEAST_FRACTION_BITS:
+            raise CompileError(
+                f"{node.path}: the stream {name} reaches {peak:.4g} on the calibration images, and "
+                f"would overflow 16 bits with {LEAST_FRACTION_BITS} bits behind the point: scale "
+                "the network down, or look at the layer's constants"
+            )
+        return bits
+
+    def _peak(self, value: Value) -> float:
+        low, high = self._range(value)
+        return max(abs(low), abs(high))
+
+    def _range(self, value: Value) -> tuple[float, float]:
+        if value.name not in self.ranges:
+            raise CompileError(f"{value.name}: the calibration images give it no range")
+        return self.ranges[value.name]
+
+    # --- bookkeeping ---
+
+    def take(self, node: Node) -> None:
+        handler = _HANDLERS.get(node.op)
+        if handler is None:
+            raise CompileError(f"{node.path}: {_REASONS.get(node.op, _refusal(node.op))}")
+        handler(self, node)
+
+    def output(self, captured: Value) -> Value:
+        if captured not in self.heads:
+            raise CompileError(
+                f"{captured.name}: an integer program ends with a linear layer or a convolution in "
+                "real numbers, which gives its integers their scale; this output is not one's"
+            )
+        self.output_exponents.append(self.heads[captured])
+        return self.maps[captured].value
+
+    def _source(self, node: Node, at: int = 0) -> _Map:
+        captured = node.inputs[at]
+        if captured is self.graph.input:
+            raise CompileError(
+                f"{node.path}: reads the images: an integer program begins with a convolution in "
+                "real numbers (signbit.nn.ScaledStdConv2d, torch.nn.Conv2d)"
+            )
+        return self.maps[captured]
+
+    def _stream(self, node: Node, at: int = 0) -> _Map:
+        """An input that must be a stream."""
+        source = self._source(node, at)
+        if source.value.type != Type.I16:
+            raise CompileError(
+                f"{node.path}: reads {node.inputs[at].name}, which is no 16-bit stream: only a "
+                "convolution or a linear layer may follow global pooling in integers"
+            )
+        return source
+
+    def _add(
+        self,
+        op: str,
+        node: Node,
+        inputs: list[Value],
+        output: Value,
+        attrs: dict[str, int | float] | None = None,
+        params: dict[str, np.ndarray] | None = None,
+    ) -> Value:
+        self.nodes.append(Node(op, node.path, inputs, [output], attrs or {}, params or {}))
+        return output
+
+    def _finish(self, node: Node, value: Value, bias: np.ndarray | float = 0.0) -> None:
+        """`value` is what the layer's result has become: a stream."""
+        captured = node.outputs[0]
+        self.maps[captured] = _Map(value, -self.fraction_bits, bias)
+        low, high = self._range(captured)
+        self.streams.append(Stream(captured.name, low, high, self.fraction_bits))
+
+    def _new(self, node: Node, suffix: str = "", kind: Type = Type.I16) -> Value:
+        value = node.outputs[0]
+        return Value(value.name + suffix, kind, value.shape)
+
+    # --- convolutions ---
+
+    def binary_conv(self, node: Node) -> None:
+        source = self._source(node)
+        sums = self._new(node, ":sum", Type.I32)
+        attrs, weight = dict(node.attrs), node.params["weight"]
+        scale = node.params["scale"]
+        if source.value.type == Type.B1:
+            self._add("conv_b1", node, [source.value], sums, attrs, {"weight": weight})
+            self._scale(node, sums, scale * 2.0**self.fraction_bits, 0.0)
+            return
+        if attrs.pop("pad_value"):
+            raise CompileError(f"{node.path}: pads real numbers with -1 or +1: use padding_value=0")
+        bias = source.bias * weight.reshape(len(weight), -1).sum(1) if np.any(source.bias) else 0.0
+        attrs["zero_point"] = 0
+        self._add("conv_shift", node, [source.value], sums, attrs, {"weight": weight})
+        factor = scale * 2.0 ** (source.exponent + self.fraction_bits) / source.divisor
+        self._scale(node, sums, factor, bias)
+
+    def real_conv(self, node: Node) -> None:
+        """A stem, a real-valued 1x1 convolution, a head."""
+        weight = node.params["weight"]
+        op, digits = "conv_shift", _WEIGHT_DIGITS
+        if node.inputs[0] is self.graph.input:
+            source = self._input(node)
+            if self.options.stem == "multiply":
+                op = "conv_q8"
+            else:
+                digits = self.options.stem_digits
+        else:
+            source = self._source(node)
+            if source.value.type == Type.B1:
+                raise CompileError(
+                    f"{node.path}: real-valued weights meet bits: use signbit.nn.BinaryConv2d"
+                )
+        attrs = dict(node.attrs) | {"zero_point": 0}
+        if source.value.type == Type.U8:
+            attrs["zero_point"] = self.zero_point
+        integers, exponents = integer_weights(weight / source.divisor, digits)
+        sums = self._new(node, ":sum", Type.I32)
+        self._add(op, node, [source.value], sums, attrs, {"weight": integers})
+        exponents = source.exponent - exponents  # of the sums
+        bias = 0.0
+        if np.any(source.bias):
+            totals = integers.astype(np.int64).reshape(len(weight), weight.shape[1], -1).sum(2)
+            per_input = np.broadcast_to(source.bias, (node.inputs[0].channels,))
+            bias = (totals * per_input[: weight.shape[1]]).sum(1)
+        self._check_sums(node, exponents)
+        if node.outputs[0] in self.graph.outputs:
+            self._head(node, sums, exponents, bias)
+        else:
+            self._scale(node, sums, np.exp2(exponents + self.fraction_bits), bias)
+
+    def _check_sums(self, node: Node, exponents: np.ndarray) -> None:
+        most = self._peak(node.outputs[0]) / 2.0 ** float(exponents.min())
+        if most * 2 > INT32_MAX:
+            raise CompileError(
+                f"{node.path}: its sums reach {most:.3g} in steps of 2^{int(exponents.min())}, and "
+                "would overflow 32 bits: use smaller weights or a smaller map"
+            )
+
+    def _input(self, node: Node) -> _Map:
+        """The images in 8 bits, at the finest power-of-two scale that holds their range."""
+        captured = self.graph.input
+        if captured not in self.maps:
+            low, high = self._range(captured)
+            low, high = min(low, 0.0), max(high, 0.0)
+            if not high > low:
+                raise CompileError(f"{captured.name}: the calibration images are all zero")
+            bits = math.floor(math.log2(_INPUT_LEVELS / (high - low)))
+            self.zero_point = min(_INPUT_LEVELS, max(0, round(-low * 2.0**bits)))
+            value = Value(f"{captured.name}:u8", Type.U8, captured.shape)
+            attrs = {"inv_scale": 2.0**bits, "zero_point": self.zero_point}
+            self._add("quant8", node, [captured], value, attrs)
+            self.maps[captured] = _Map(value, -bits)
+        return self.maps[captured]
+
+    def _scale(
+        self, node: Node, sums: Value, factors: np.ndarray, bias: np.ndarray | float
+    ) -> None:
+        """Sums times a factor a channel, plus the layer's bias: a stream.
+
+        `bias`: what the sums lack on average.
+        """
+        added = node.params.get("bias", 0.0)
+        to = self._new(node, ":scaled" if np.any(added) else "")
+        lost = self._multiply(node, sums, factors, self.options.scale_digits, to)
+        self._bias(node, to, added, bias * factors + lost)
+
+    def _bias(
+        self, node: Node, value: Value, added: np.ndarray | float, bias: np.ndarray | float
+    ) -> None:
+        """The layer's constants are added, and its result is a stream."""
+        if np.any(added):
+            exact = added * 2.0**self.fraction_bits + bias
+            constants = np.clip(np.rint(exact), INT32_MIN, INT32_MAX).astype(np.int32)
+            value = self._add("bias", node, [value], self._new(node), params={"bias": constants})
+            bias = 0.0
+        self._finish(node, value, bias)
+
+    def _multiply(
+        self, node: Node, source: Value, factors: np.ndarray, digits: int, to: Value
+    ) -> np.ndarray:
+        """`to` becomes `source` times factors, by shifts; returns what rounding down loses."""
+        factors = np.broadcast_to(factors, (source.channels,))
+        worst = int(np.abs(factors).argmax())
+        if abs(factors[worst]) >= 2.0**MAX_SHIFT:
+            raise CompileError(
+                f"{node.path}: channel {worst} is scaled by {factors[worst]:.3g} steps, more than "
+                f"2^{MAX_SHIFT}: use fewer fraction_bits"
+            )
+        shifts, signs = signed_powers(factors, digits)
+        params = {"shifts": shifts, "signs": signs}
+        self._add("shift_sum", node, [source], to, {"digits": shifts.shape[1]}, params)
+        return (signs * np.where(shifts < 0, 0.5 - np.exp2(shifts - 1.0), 0)).sum(1)
+
+    def _head(
+        self, node: Node, sums: Value, exponents: np.ndarray, bias: np.ndarray | float
+    ) -> None:
+        """The last layer: integers of one scale, in 16 bits' range, stored in 32."""
+        added = node.params.get("bias", np.zeros(len(exponents)))
+        peak = max(self._peak(node.outputs[0]), 2.0**-MOST_FRACTION_BITS)
+        bits = math.floor(math.log2(INT16_MAX / (4 * peak)))
+        value = self._new(node, ":scaled")
+        lost = self._multiply(node, sums, np.exp2(exponents + bits), 1, value)
+        exact = added * 2.0**bits + bias * np.exp2(exponents + bits) + lost
+        out = self._new(node, kind=Type.I32)
+        constants = np.clip(np.rint(exact), INT32_MIN, INT32_MAX).astype(np.int32)
+        self._add("bias", node, [value], out, params={"bias": constants})
+        captured = node.outputs[0]
+        self.maps[captured] = _Map(out, -bits)
+        self.heads[captured] = -bits
+
+    # --- everything else ---
+
+    def sign(self, node: Node) -> None:
+        source = self._stream(node)
+        bias = node.params.get("bias", 0.0) * 2.0**self.fraction_bits + source.bias
+        channels = node.outputs[0].channels
+        low = np.clip(np.ceil(-np.broadcast_to(bias, (channels,))), INT32_MIN, INT32_MAX)
+        params = {
+            "low": low.astype(np.int32),
+            "high": np.full(channels, INT32_MAX, np.int32),
+            "flip": np.zeros(channels, np.uint8),
+        }
+        bits = self._new(node, kind=Type.B1)
+        self._add("threshold", node, [source.value], bits, params=params)
+        self.maps[node.outputs[0]] = _Map(bits, 0)
+
+    def prelu(self, node: Node) -> None:
+        source = self._stream(node)
+        channels = node.outputs[0].channels
+        slopes = np.broadcast_to(node.params["slope"], (channels,))
+        unit = 2.0**self.fraction_bits
+        before = node.params.get("shift_in", np.zeros(channels)) * unit + source.bias
+        after = node.params.get("shift_out", np.zeros(channels)) * unit
+        for name, exact in (("shift_in", before), ("shift_out", after)):
+            worst = int(np.abs(exact).argmax())
+            if abs(exact[worst]) > 2 * INT16_MAX:
+                raise CompileError(
+                    f"{node.path}: {name} of channel {worst} is {exact[worst] / unit:.4g}, beyond "
+                    f"16 bits at a scale of 2^-{self.fraction_bits}"
+                )
+        shifts, signs = signed_powers(self._slopes(node, slopes), self.options.slope_digits)
+        params = {
+            "shift_in": np.broadcast_to(np.rint(before), (channels,)).astype(np.int32),
+            "shifts": shifts,
+            "signs": signs,
+            "shift_out": np.rint(after).astype(np.int32),
+        }
+        value = self._new(node)
+        attrs = {"digits": shifts.shape[1]}
+        self._finish(node, self._add("shift_prelu", node, [source.value], value, attrs, params))
+
+    def _slopes(self, node: Node, slopes: np.ndarray) -> np.ndarray:
+        """Slopes that 16-bit numbers can be shifted by."""
+        least, most = SLOPE_EXPONENTS
+        size = np.abs(slopes)
+        outside = (size > 2.0**most) | ((size < 2.0**least) & (size > 0))
+        if outside.any() and not self.options.clamp_slopes:
+            channel = int(outside.argmax())
+            exponent = math.log2(size[channel])
+            raise CompileError(
+                f"{node.path}: the slope of channel {channel} is {slopes[channel]:.4g}, with the "
+                f"exponent {exponent:.4g}, outside the fixed-point range {least}..{most}: compile "
+                "with clamp_slopes, which brings it there, or train with a narrower range"
+            )
+        clamped = np.where(outside, np.clip(size, 2.0**least, 2.0**most), size)
+        return np.copysign(clamped, slopes)
+
+    def affine(self, node: Node) -> None:
+        source = self._stream(node)
+        scale = node.params["scale"]
+        added = node.params["bias"]
+        to = self._new(node, ":scaled" if np.any(added) else "")
+        lost = self._multiply(node, source.value, scale, self.options.scale_digits, to)
+        self._bias(node, to, added, source.bias * scale + lost)
+
+    def add(self, node: Node) -> None:
+        sources = [self._stream(node, at) for at in range(2)]
+        shapes = [source.value.shape for source in sources]
+        if shapes[0] != shapes[1]:
+            raise CompileError(f"{node.path}: adds maps of {shapes[0]} and {shapes[1]} in integers")
+        value = self._add("add", node, [s.value for s in sources], self._new(node))
+        self._finish(node, value, sources[0].bias + sources[1].bias)
+
+    def max_pool(self, node: Node) -> None:
+        source = self._stream(node)
+        value = self._add("max_pool", node, [source.value], self._new(node), dict(node.attrs))
+        self._finish(node, value, source.bias)
+
+    def avg_pool(self, node: Node) -> None:
+        source, a = self._stream(node), node.attrs
+        taps = a["kernel_h"] * a["kernel_w"]
+        if taps & (taps - 1) or a["pad_h"] or a["pad_w"] or a["ceil_mode"]:
+            raise CompileError(
+                f"{node.path}: averages {a['kernel_h']}x{a['kernel_w']} pixels; in integers an "
+                "average is a shift: use a kernel of 2, 4, 8 ... pixels, no padding, no ceil_mode"
+            )
+        value = self._add("avg_pool", node, [source.value], self._new(node), dict(a))
+        self._finish(node, value, source.bias + (0.5 - 0.5 / taps))
+
+    def global_avg_pool(self, node: Node) -> None:
+        source = self._stream(node)
+        _, height, width = node.inputs[0].shape
+        area = height * width
+        sums = self._new(node, ":sum", Type.I32)
+        self._add("global_sum", node, [source.value], sums, {"area": area})
+        # its reader divides: a convolution's weights
+        self.maps[node.outputs[0]] = _Map(sums, -self.fraction_bits, source.bias * area, area)
+
+    def channels(self, node: Node) -> None:
+        sources = [self._source(node, at) for at in range(len(node.inputs))]
+        kinds = {source.value.type for source in sources}
+        index = node.params["index"]
+        if kinds == {Type.B1}:
+            out = self._new(node, kind=Type.B1)
+        else:
+            sources = [self._stream(node, at) for at in range(len(node.inputs))]
+            out = self._new(node)
+        value = self._add(
+            "channels", node, [s.value for s in sources], out, params={"index": index}
+        )
+        if kinds == {Type.B1}:
+            self.maps[node.outputs[0]] = _Map(value, 0)
+            return
+        biases = [np.broadcast_to(s.bias, (s.value.channels,)) for s in sources]
+        self._finish(node, value, np.concatenate(biases)[index])
+
+
+_HANDLERS: dict[str, Callable[[_Lowering, Node], None]] = {
+    "binary_conv2d": _Lowering.binary_conv,
+    "conv2d": _Lowering.real_conv,
+    "sign": _Lowering.sign,
+    "rprelu": _Lowering.prelu,
+    "prelu": _Lowering.prelu,
+    "affine": _Lowering.affine,
+    "add": _Lowering.add,
+    "max_pool": _Lowering.max_pool,
+    "avg_pool": _Lowering.avg_pool,
+    "global_avg_pool": _Lowering.global_avg_pool,
+    "channels": _Lowering.channels,
+}
+
+_REASONS = {
+    "batch_norm": (
+        "a batch norm has no form in integers: use a network without (ab_reactnet18 and its "
+        'family), or arithmetic="float"'
+    ),
+    "quant_conv2d": (
+        "its 8-bit scales are real numbers: keep the layer real-valued (torch.nn.Conv2d); an "
+        "integer program quantises it at powers of two itself"
+    ),
+    "quant_linear": "its 8-bit scales are real numbers: keep the layer real (torch.nn.Linear)",
+    "int4_add": 'its scale is real: a network of 1-bit maps runs as it is, arithmetic="float"',
+}
+_REASONS["int4_add"] = (
+    'its scale is real: a network of 1-bit maps runs as it is, arithmetic="float"'
+)
+
+
+def _refusal(op: str) -> str:
+    return f'{op} has no form in integers: use arithmetic="float"'
