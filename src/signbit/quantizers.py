@@ -30,10 +30,12 @@ from torch import Tensor, nn
 __all__ = [
     "ApproxSign",
     "ClippedIdentity",
+    "IdentitySign",
     "KBitQuantizer",
     "LearnedScale",
     "MeanAbsScale",
     "PlainSign",
+    "ScaledStdSign",
     "SigmoidSign",
     "Surrogate",
     "SwishSign",
@@ -44,7 +46,10 @@ __all__ = [
     "hard_sign",
     "kbit_quantize",
     "nearest_name",
+    "nearest_power_of_two",
     "round_half_even",
+    "scale_gradient",
+    "scaled_standardization",
 ]
 
 
@@ -86,6 +91,10 @@ def _swish_gradient(x: Tensor, beta: float, grad: Tensor) -> Tensor:
     return grad * (2.0 * beta * s * (1.0 - s) * (2.0 - z * torch.tanh(0.5 * z)))
 
 
+def _identity_gradient(x: Tensor, _: float, grad: Tensor) -> Tensor:
+    return grad.clone()
+
+
 def _define_sign(name: str, gradient: Callable[[Tensor, float, Tensor], Tensor]):
     """Register ``signbit::<name>(x, parameter)``: the sign, with ``gradient`` as its backward."""
 
@@ -113,6 +122,7 @@ _sign_clipped_identity = _define_sign("sign_clipped_identity", _clipped_identity
 _sign_approx = _define_sign("sign_approx", _approx_sign_gradient)
 _sign_sigmoid = _define_sign("sign_sigmoid", _sigmoid_gradient)
 _sign_swish = _define_sign("sign_swish", _swish_gradient)
+_sign_identity = _define_sign("sign_identity", _identity_gradient)
 
 
 @torch.library.custom_op("signbit::round_half_even", mutates_args=())
@@ -131,6 +141,24 @@ def _(x):
 
 
 round_half_even.register_autograd(lambda ctx, grad: grad)
+
+
+def scale_gradient(x: Tensor, factor: Tensor | float) -> Tensor:
+    """Return ``x``; its gradient is multiplied by ``factor``, which broadcasts against it."""
+    # x - x is exactly 0, so that the value is not rounded.
+    return x.detach() + factor * (x - x.detach())
+
+
+def nearest_power_of_two(x: Tensor) -> Tensor:
+    """Round to the power of two that is nearest on a logarithmic scale; the sign is kept.
+
+    Any shape, dtype kept: ``y = sign(x) 2**round_half_even(log2 |x|)`` with ``sign(0) = +1``; what
+    is below the smallest normal number (0 too) becomes that number. The gradient passes straight
+    through the rounding of the logarithm: ``dx = dy * y / x``, and 0 where x is 0. Source: the
+    idea is LogNet's, arXiv 1603.01025.
+    """
+    magnitude = x.abs().clamp_min(torch.finfo(x.dtype).tiny)
+    return hard_sign(x.detach()) * torch.exp2(round_half_even(torch.log2(magnitude)))
 
 
 # --- the sign of activations --------------------------------------------------------------------
@@ -229,11 +257,23 @@ class SwishSign(Surrogate):
         return _sign_swish(x, self._value)
 
 
+class IdentitySign(Surrogate):
+    """Sign with the straight-through gradient, without a window.
+
+    ``y = +1 if x >= 0 else -1``; ``dx = dy``. For what bounds its gradient itself, such as
+    :class:`~signbit.nn.MaskLayer`. Source: arXiv 1308.3432.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        return _sign_identity(x, 0.0)
+
+
 _SURROGATES: dict[str, type[Surrogate]] = {
     "clipped_identity": ClippedIdentity,
     "approx_sign": ApproxSign,
     "sigmoid": SigmoidSign,
     "swish": SwishSign,
+    "identity": IdentitySign,
 }
 
 
@@ -241,8 +281,8 @@ def get_surrogate(surrogate: str | Surrogate, **parameters: float) -> Surrogate:
     """Return the surrogate of that name, made with ``parameters``.
 
     A ready :class:`Surrogate` is passed through. Names: ``clipped_identity`` (window),
-    ``approx_sign``, ``sigmoid`` (k), ``swish`` (beta). Raises ValueError for an unknown name
-    (naming the nearest) and for parameters given beside a ready object.
+    ``approx_sign``, ``sigmoid`` (k), ``swish`` (beta), ``identity``. Raises ValueError for an
+    unknown name (naming the nearest) and for parameters given beside a ready object.
     """
     if isinstance(surrogate, Surrogate):
         if parameters:
@@ -268,6 +308,10 @@ class WeightQuantizer(nn.Module):
 
     def init_from(self, weight: Tensor) -> None:
         """Take initial values from a latent weight; without parameters there is nothing to do."""
+
+    def real_weight(self, weight: Tensor) -> Tensor:
+        """Return the real weight that stage one of training uses: the latent weight itself."""
+        return weight
 
 
 class PlainSign(WeightQuantizer):
@@ -341,6 +385,64 @@ class LearnedScale(WeightQuantizer):
         if not self._initialised:
             self.init_from(weight)
         return self.sign(weight), self.scale
+
+
+def scaled_standardization(weight: Tensor, eps: float = 1e-5) -> Tensor:
+    """Standardise each output channel of a weight and divide by the root of its fan-in.
+
+    Weight [O, ...] -> the same shape: ``(w - mean_c) / (std_c + eps) / sqrt(N)``, with the mean and
+    the population standard deviation of channel c and the fan-in ``N = w[0].numel()``. Behind it, a
+    sum over N inputs of variance 1 has variance 1. The gradient is the ordinary one. Source: scaled
+    weight standardization, arXiv 2101.08692, as in A&B BNN, arXiv 2403.03739.
+    """
+    dims = tuple(range(1, weight.dim()))
+    std, mean = torch.std_mean(weight, dims, correction=0, keepdim=True)
+    return (weight - mean) / (std + eps) / math.sqrt(weight[0].numel())
+
+
+class ScaledStdSign(WeightQuantizer):
+    """Weights are the signs of standardised latent weights, times their mean magnitude and a gain.
+
+    Latent weight [O, I, H, W]. With ``v =`` :func:`scaled_standardization` ``(w)`` and the mean
+    magnitude ``s_c = mean |v_c|`` (detached): ``signs = sign(v)``, so the threshold is the mean of
+    the channel, and ``scale_c = s_c * gain_c``; ``gain`` [O, 1, 1, 1] is a parameter that starts at
+    1. With ``scale="power_of_two"`` the scale is :func:`nearest_power_of_two` of that [RECON], so
+    that a shift can apply it. In stage one of training the weight is ``gain_c * v``.
+
+    Gradients: of ``s_c * signs`` straight through to v where ``|v| <= 1``, and from there the
+    ordinary one into w; of the gain the ordinary one of the product (with a power of two, straight
+    through the rounding of the logarithm). Raises ValueError for an unknown ``scale``. Source: A&B
+    BNN, arXiv 2403.03739.
+    """
+
+    SCALES = ("real", "power_of_two")
+
+    def __init__(self, out_channels: int, scale: str = "real", eps: float = 1e-5):
+        super().__init__()
+        if scale not in self.SCALES:
+            hint = nearest_name(str(scale), list(self.SCALES))
+            raise ValueError(f"unknown scale {scale!r}{hint}; known: {', '.join(self.SCALES)}")
+        self.scale = scale
+        self.eps = eps
+        self.sign = ClippedIdentity()
+        self.gain = nn.Parameter(torch.ones(out_channels, 1, 1, 1))
+
+    def real_weight(self, weight: Tensor) -> Tensor:
+        """Return ``gain_c`` times the standardised weight."""
+        return self.gain * scaled_standardization(weight, self.eps)
+
+    def forward(self, weight: Tensor) -> tuple[Tensor, Tensor | None]:
+        standardised = scaled_standardization(weight, self.eps)
+        magnitude = _mean_abs(standardised)
+        # The layer multiplies the signs by a scale that holds the magnitude. Straight through is
+        # what both make together, so that the magnitude must not count in the gradient.
+        inverse = magnitude.clamp_min(torch.finfo(weight.dtype).tiny).reciprocal()
+        signs = scale_gradient(self.sign(standardised), inverse.view_as(self.gain))
+        scale = magnitude * self.gain.flatten()
+        return signs, nearest_power_of_two(scale) if self.scale == "power_of_two" else scale
+
+    def extra_repr(self) -> str:
+        return f"scale={self.scale}"
 
 
 _WEIGHT_QUANTIZERS: dict[str, Callable[[int], WeightQuantizer]] = {

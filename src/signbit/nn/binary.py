@@ -25,11 +25,11 @@ class BinaryLayer(nn.Module):
     """A layer whose weight bits are the signs of latent real weights.
 
     ``weight`` [O, ...] is the latent parameter that the optimiser moves. ``binary_weights`` is
-    True; where it is False the layer uses the latent weights themselves (stage one of two-stage
-    training, arXiv 2003.03488). It is a setting of the recipe and not part of the state dict.
-    ``latent_clamp`` limits |weight|, so that a weight can always come back across zero: each
-    forward pass in training clamps the latent weights before it uses them. ``bias`` [O], real and
-    None unless asked for, is added behind the scale.
+    True; where it is False the layer uses the latent weights themselves, or the real weights that
+    its binarizer makes of them (stage one of two-stage training, arXiv 2003.03488). It is a setting
+    of the recipe and not part of the state dict. ``latent_clamp`` limits |weight|, so that a weight
+    can always come back across zero: each forward pass in training clamps the latent weights before
+    it uses them. ``bias`` [O], real and None unless asked for, is added behind the scale.
     """
 
     weight: nn.Parameter
@@ -98,7 +98,9 @@ class BinaryLayer(nn.Module):
         """Weight and scale for this forward pass."""
         if self.training and self.latent_clamp is not None:
             self.clamp_latent_(self.latent_clamp)
-        return self.weight_quantizer(self.weight) if self.binary_weights else (self.weight, None)
+        if self.binary_weights:
+            return self.weight_quantizer(self.weight)
+        return self.weight_quantizer.real_weight(self.weight), None
 
     def _product(self, x: Tensor, weight: Tensor) -> Tensor:
         """Apply the layer's linear map."""

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from signbit.quantizers import round_half_even
+from signbit.quantizers import round_half_even, scale_gradient
 
 
 class Int4Add(nn.Module):
@@ -41,7 +41,7 @@ class Int4Add(nn.Module):
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
         if a.shape != b.shape:
             raise ValueError(f"Int4Add: shapes differ, {tuple(a.shape)} and {tuple(b.shape)}")
-        log2_scale = _scale_gradient(self.log2_scale, 1.0 / math.sqrt(self.HIGH * a.numel()))
+        log2_scale = scale_gradient(self.log2_scale, 1.0 / math.sqrt(self.HIGH * a.numel()))
         scale = torch.exp2(round_half_even(log2_scale)).to(a.dtype)
         q_a = round_half_even(a / scale).clamp(self.LOW, self.HIGH)
         q_b = round_half_even(b / scale).clamp(self.LOW, self.HIGH)
@@ -49,9 +49,3 @@ class Int4Add(nn.Module):
 
     def extra_repr(self) -> str:
         return f"scale={self.scale:g}"
-
-
-def _scale_gradient(x: Tensor, factor: float) -> Tensor:
-    """Return ``x``; its gradient is multiplied by ``factor``."""
-    # x - x is exactly 0, so that the value is not rounded.
-    return x.detach() + factor * (x - x.detach())
