@@ -1,5 +1,15 @@
 """Networks, one file a family, found by name: ``create_model("bineal18", num_classes=10)``."""
 
+from signbit.models.ab_bnn import (
+    ABReActNetA,
+    ABResNet,
+    ab_birealnet18,
+    ab_birealnet34,
+    ab_reactnet18,
+    ab_reactnet34,
+    ab_reactnet_a,
+    ab_xnornet18,
+)
 from signbit.models.bineal import Bineal, bineal18
 from signbit.models.reactnet import ReActNet, reactnet18
 from signbit.models.registry import (
@@ -12,10 +22,18 @@ from signbit.models.registry import (
 from signbit.models.resnet import ResNet, resnet18
 
 __all__ = [
+    "ABReActNetA",
+    "ABResNet",
     "Bineal",
     "ModelInfo",
     "ReActNet",
     "ResNet",
+    "ab_birealnet18",
+    "ab_birealnet34",
+    "ab_reactnet18",
+    "ab_reactnet34",
+    "ab_reactnet_a",
+    "ab_xnornet18",
     "bineal18",
     "create_model",
     "list_models",

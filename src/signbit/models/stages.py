@@ -12,16 +12,23 @@ STEMS = ("imagenet", "cifar")
 INPUT_SIZES = {"imagenet": (3, 224, 224), "cifar": (3, 32, 32)}
 
 
-def stage_channels(width: float) -> tuple[int, ...]:
-    """Return the channels of the four stages.
+def scaled_channels(channels: tuple[int, ...], width: float) -> tuple[int, ...]:
+    """Return ``channels`` times ``width``, to the nearest multiple of 4 and at least 4.
 
-    They are 64, 128, 256, 512 times ``width``, to the nearest multiple of 4 and at least 4.
-    The stem has the channels of the first stage. Raises ValueError for a width that is not
-    positive.
+    Raises ValueError for a width that is not positive.
     """
     if not (math.isfinite(width) and width > 0):
         raise ValueError(f"width must be a positive number, got {width}")
-    return tuple(max(4, 4 * round(channels * width / 4)) for channels in STAGE_WIDTHS)
+    return tuple(max(4, 4 * round(count * width / 4)) for count in channels)
+
+
+def stage_channels(width: float) -> tuple[int, ...]:
+    """Return the channels of the four stages: 64, 128, 256, 512, :func:`scaled_channels`.
+
+    The stem has the channels of the first stage. Raises ValueError for a width that is not
+    positive.
+    """
+    return scaled_channels(STAGE_WIDTHS, width)
 
 
 def check_stem(stem: str) -> str:
