@@ -32,8 +32,9 @@ from signbit.errors import (
 if TYPE_CHECKING:
     from signbit.binarization import binarize
     from signbit.calibration import calibrate
-    from signbit.compiler import CompiledModel, compile, diff
+    from signbit.compiler import CompiledModel, IntegerOptions, compile, diff
     from signbit.compiler.summary import summarize as summary
+    from signbit.eight_bit import to_8bit
     from signbit.models import create_model, list_models
     from signbit.runtime import Session, load
 
@@ -41,6 +42,7 @@ __version__ = "0.1.0"
 
 _LAZY = {
     "CompiledModel": ("signbit.compiler", "CompiledModel"),
+    "IntegerOptions": ("signbit.compiler", "IntegerOptions"),
     "Session": ("signbit.runtime", "Session"),
     "binarize": ("signbit.binarization", "binarize"),
     "calibrate": ("signbit.calibration", "calibrate"),
@@ -50,6 +52,7 @@ _LAZY = {
     "list_models": ("signbit.models", "list_models"),
     "load": ("signbit.runtime", "load"),
     "summary": ("signbit.compiler.summary", "summarize"),
+    "to_8bit": ("signbit.eight_bit", "to_8bit"),
 }
 
 __all__ = [
@@ -58,6 +61,7 @@ __all__ = [
     "CompiledModel",
     "DataError",
     "FormatError",
+    "IntegerOptions",
     "RecipeError",
     "Session",
     "SessionError",
@@ -71,6 +75,7 @@ __all__ = [
     "list_models",
     "load",
     "summary",
+    "to_8bit",
 ]
 
 

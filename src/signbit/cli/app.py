@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import typer
 
 from signbit.cli.bench import bench
+from signbit.cli.certify import certify
 from signbit.cli.compile import compile_
 from signbit.cli.console import stderr
 from signbit.cli.demo import demo
@@ -39,6 +40,7 @@ app.command()(run)
 app.command()(bench)
 app.command()(profile)
 app.command()(inspect)
+app.command()(certify)
 app.command("export-weights")(export_weights)
 app.command()(summary)
 app.command()(doctor)

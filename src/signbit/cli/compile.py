@@ -7,14 +7,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from signbit.cli.console import JsonOption, bytes_text, print_json, print_pairs, stderr
+from signbit.cli.console import JsonOption, bytes_text, print_json, print_pairs, stderr, stdout
 from signbit.cli.networks import example_input, load_network, parse_size, untrained_network
 from signbit.errors import SignbitError
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
+    from signbit.compiler import IntegerOptions
     from signbit.training import TrainedModel
+
+_CALIBRATION_BATCHES = 16
 
 
 def compile_(
@@ -44,9 +47,29 @@ def compile_(
     size: Annotated[
         str | None, typer.Option("--input-size", help="With --model: pixels, 224 or 224x320.")
     ] = None,
+    arithmetic: Annotated[
+        str, typer.Option(help="float, or integer: no multiplication (A&B BNN).")
+    ] = "float",
+    integer: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--integer",
+            metavar="NAME=VALUE",
+            help="With integer: stem=multiply, stem_digits=3, clamp_slopes=true ...",
+        ),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Where the data set lies, for networks whose ranges are measured here."),
+    ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Compile a network to a bit-packed .signbit file, checked against PyTorch."""
+    """Compile a network to a bit-packed .signbit file, checked against PyTorch.
+
+    Networks with real-valued first and last layers (A&B BNN) get these in 8 bits, or in integers;
+    ranges are then measured on training images.
+    """
+    options_given = integer_options(arithmetic, integer or [])
     options = {"width": width, "stem": stem, "classes": classes, "channels": channels}
     given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
     if (source is None) == (model is None):
@@ -65,32 +88,121 @@ def compile_(
             soft_wrap=True,
         )
         trained = untrained_network(model, **given, size=parse_size(size))
-    report = compile_trained(trained, output)
+    images = calibration_images(trained, data, arithmetic)
+    report = compile_trained(
+        trained, output, arithmetic=arithmetic, integer=options_given, calibration=images
+    )
     if json:
         print_json(report)
         return
-    print_pairs(
-        f"compiled {output}",
-        {
-            "file": bytes_text(report["bytes"]),
-            "float32 weights": f"{bytes_text(report['float32_bytes'])}, {report['ratio']:.1f}x",
-            "checked": report["verify"],
-        },
+    if "streams" in report:
+        stdout().print(report["streams"], highlight=False)
+    facts = {
+        "file": bytes_text(report["bytes"]),
+        "float32 weights": f"{bytes_text(report['float32_bytes'])}, {report['ratio']:.1f}x",
+        "checked": report["verify"],
+    }
+    if report["to_8bit"]:
+        facts["8 bits"] = ", ".join(report["to_8bit"])
+    print_pairs(f"compiled {output}", facts)
+
+
+def integer_options(arithmetic: str, words: list[str]) -> IntegerOptions | None:
+    """What ``--integer NAME=VALUE`` says; None with float arithmetic.
+
+    Raises:
+        SignbitError: an unknown name, or a value of another kind.
+    """
+    import dataclasses
+
+    import yaml
+
+    from signbit.compiler import IntegerOptions
+    from signbit.quantizers import nearest_name
+
+    if arithmetic != "integer":
+        if words:
+            raise SignbitError("--integer: only with --arithmetic integer")
+        return None
+    known = {f.name: f.default for f in dataclasses.fields(IntegerOptions)}
+    values: dict[str, Any] = {}
+    for word in words:
+        name, equals, text = word.partition("=")
+        if not equals or name not in known:
+            hint = nearest_name(name, list(known))
+            raise SignbitError(
+                f"--integer {word}: expected NAME=VALUE{hint}; known: {', '.join(known)}"
+            )
+        value = yaml.safe_load(text)
+        kind = int if known[name] is None else type(known[name])
+        if type(value) is not kind:
+            raise SignbitError(f"--integer {word}: {name} is of type {kind.__name__}")
+        values[name] = value
+    return IntegerOptions(**values)
+
+
+def calibration_images(
+    trained: TrainedModel, data: Path | None, arithmetic: str
+) -> list[Tensor] | None:
+    """Batches of training images, or of random pixels for an untrained network.
+
+    None where the network brings its ranges with it.
+
+    Raises:
+        SignbitError: the data set that the network was trained on is not found.
+    """
+    if arithmetic == "float" and not has_real_layers(trained.model):
+        if data is not None:
+            raise SignbitError("--data: this network brings its 8-bit ranges with it")
+        return None
+    if trained.info.get("untrained"):
+        return [example_input(trained, 8)]
+    from signbit.data import load_source
+    from signbit.data.loader import BatchLoader
+
+    recipe = trained.info.get("recipe", {}).get("data", {})
+    source = load_source(
+        trained.info.get("data", "auto"),
+        data,
+        val_size=recipe.get("val_size"),
+        image_size=recipe.get("image_size"),
     )
+    loader = BatchLoader(source.train, trained.mean, trained.std, batch_size=125, shuffle=True)
+    return [images for (images, _), _ in zip(loader, range(_CALIBRATION_BATCHES), strict=False)]
+
+
+def has_real_layers(model: nn.Module) -> bool:
+    """Whether convolutions or linear layers compute in real numbers."""
+    from torch.nn import Conv2d, Linear
+
+    from signbit.nn import ScaledStdConv2d
+
+    return any(isinstance(m, Conv2d | Linear | ScaledStdConv2d) for m in model.modules())
 
 
 def compile_trained(
-    trained: TrainedModel, output: Path, example: Tensor | None = None
+    trained: TrainedModel,
+    output: Path,
+    example: Tensor | None = None,
+    *,
+    arithmetic: str = "float",
+    integer: IntegerOptions | None = None,
+    calibration: list[Tensor] | None = None,
 ) -> dict[str, Any]:
     """Compile a trained network into ``output``.
 
     Args:
         trained: what to compile.
         output: the file.
-        example: images to check the result with, float32 [N, C, H, W]; random pixels by default.
+        example: images to check the result with, float32 [N, C, H, W]; by default the first of
+            `calibration`, or random pixels.
+        arithmetic: ``"float"`` or ``"integer"``.
+        integer: how numbers are brought to integers.
+        calibration: batches of images on which ranges are measured; needed with integer arithmetic
+            and where layers are real-valued, which then become 8-bit ones.
 
     Returns:
-        Sizes and the verifier's words, ready for JSON.
+        Sizes, the verifier's words and the layers brought to 8 bits, ready for JSON.
 
     Raises:
         SignbitError: the folder cannot be written, or what the compiler raises.
@@ -112,24 +224,49 @@ def compile_trained(
         metadata["accuracy"] = {
             key: info["metrics"][key] for key in ("test_accuracy", "val_accuracy")
         }
+    if example is None:
+        example = example_input(trained) if calibration is None else calibration[0][:8]
+    network, changed = trained.model, []
+    if arithmetic == "float" and calibration is not None:
+        network, changed = _in_8bit(network, example, calibration)
     compiled = compile_model(
-        trained.model,
-        example_input(trained) if example is None else example,
+        network,
+        example,
         preprocessing={"mean": list(trained.mean), "std": list(trained.std)},
         metadata=metadata,
+        arithmetic=arithmetic,
+        integer=integer,
+        calibration=calibration if arithmetic == "integer" else None,
     )
     try:
         compiled.save(output)
     except OSError as error:
         raise SignbitError(f"{output}: cannot be written ({error.strerror or error})") from error
     size, full = output.stat().st_size, float32_bytes(trained)
-    return {
+    report = {
         "file": str(output),
         "bytes": size,
         "float32_bytes": full,
         "ratio": full / size,
         "verify": str(compiled.report),
+        "to_8bit": changed,
     }
+    if arithmetic == "integer":
+        report["streams"] = compiled.report.table()
+    return report
+
+
+def _in_8bit(
+    model: nn.Module, example: Tensor, calibration: list[Tensor]
+) -> tuple[nn.Module, list[str]]:
+    """The network with its real-valued layers in 8 bits, calibrated, and their paths."""
+    from signbit import calibrate, to_8bit
+    from signbit.nn.quant import QuantLayer
+
+    network = calibrate(to_8bit(model, example), calibration)
+    before = {path for path, layer in model.named_modules() if isinstance(layer, QuantLayer)}
+    after = [path for path, layer in network.named_modules() if isinstance(layer, QuantLayer)]
+    return network, [path for path in after if path not in before]
 
 
 def float32_bytes(trained: TrainedModel) -> int:

@@ -66,7 +66,9 @@ def untrained_network(
         (channels, height, width_pixels),
         {"task": "classification", "untrained": True},
     )
-    if calibrated:
+    from signbit.nn import QuantLayer
+
+    if calibrated and any(isinstance(layer, QuantLayer) for layer in model.modules()):
         from signbit.calibration import calibrate
 
         with _refusing_size(trained):

@@ -43,6 +43,7 @@ class ScaledStdConv2d(nn.Module):
         check_fan_in("ScaledStdConv2d", shape)
         self.weight = nn.Parameter(torch.empty(shape))
         self.gain = nn.Parameter(torch.empty(out_channels, 1, 1, 1))
+        self.register_parameter("bias", None)  # as PyTorch's convolutions say that they have none
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

@@ -303,7 +303,7 @@ class _Lowering:
             return
         if attrs.pop("pad_value"):
             raise CompileError(f"{node.path}: pads real numbers with -1 or +1: use padding_value=0")
-        bias = source.bias * weight.reshape(len(weight), -1).sum(1) if np.any(source.bias) else 0.0
+        bias = _lacking(source, weight, attrs)
         attrs["zero_point"] = 0
         self._add("conv_shift", node, [source.value], sums, attrs, {"weight": weight})
         factor = scale * 2.0 ** (source.exponent + self.fraction_bits) / source.divisor
@@ -332,11 +332,7 @@ class _Lowering:
         sums = self._new(node, ":sum", Type.I32)
         self._add(op, node, [source.value], sums, attrs, {"weight": integers})
         exponents = source.exponent - exponents  # of the sums
-        bias = 0.0
-        if np.any(source.bias):
-            totals = integers.astype(np.int64).reshape(len(weight), weight.shape[1], -1).sum(2)
-            per_input = np.broadcast_to(source.bias, (node.inputs[0].channels,))
-            bias = (totals * per_input[: weight.shape[1]]).sum(1)
+        bias = _lacking(source, integers, attrs)
         self._check_sums(node, exponents)
         if node.outputs[0] in self.graph.outputs:
             self._head(node, sums, exponents, bias)
@@ -538,6 +534,15 @@ class _Lowering:
             return
         biases = [np.broadcast_to(s.bias, (s.value.channels,)) for s in sources]
         self._finish(node, value, np.concatenate(biases)[index])
+
+
+def _lacking(source: _Map, weight: np.ndarray, attrs: Mapping[str, int | float]) -> np.ndarray:
+    """What a convolution's sums lack on average, where its input lacks `source.bias`; [O]."""
+    outputs, inputs = len(weight), int(attrs["in_channels"])
+    groups = int(attrs["groups"])
+    bias = np.broadcast_to(source.bias, (inputs,)).reshape(groups, 1, -1)
+    totals = weight.astype(np.int64).reshape(outputs, inputs // groups, -1).sum(2)
+    return (totals.reshape(groups, outputs // groups, -1) * bias).sum(2).reshape(outputs)
 
 
 _HANDLERS: dict[str, Callable[[_Lowering, Node], None]] = {
