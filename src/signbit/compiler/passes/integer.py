@@ -186,6 +186,9 @@ class _Lowering:
     heads: dict[Value, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        for node in self.graph.nodes:
+            if node.op in ("prelu", "rprelu"):
+                self._slopes(node)  # before the maps that a bad one makes
         self.fraction_bits = self._choose_fraction_bits()
 
     # --- scales ---
@@ -438,7 +441,6 @@ class _Lowering:
     def prelu(self, node: Node) -> None:
         source = self._stream(node)
         channels = node.outputs[0].channels
-        slopes = np.broadcast_to(node.params["slope"], (channels,))
         unit = 2.0**self.fraction_bits
         before = node.params.get("shift_in", np.zeros(channels)) * unit + source.bias
         after = node.params.get("shift_out", np.zeros(channels)) * unit
@@ -449,7 +451,7 @@ class _Lowering:
                     f"{node.path}: {name} of channel {worst} is {exact[worst] / unit:.4g}, beyond "
                     f"16 bits at a scale of 2^-{self.fraction_bits}"
                 )
-        shifts, signs = signed_powers(self._slopes(node, slopes), self.options.slope_digits)
+        shifts, signs = signed_powers(self._slopes(node), self.options.slope_digits)
         params = {
             "shift_in": np.broadcast_to(np.rint(before), (channels,)).astype(np.int32),
             "shifts": shifts,
@@ -460,8 +462,9 @@ class _Lowering:
         attrs = {"digits": shifts.shape[1]}
         self._finish(node, self._add("shift_prelu", node, [source.value], value, attrs, params))
 
-    def _slopes(self, node: Node, slopes: np.ndarray) -> np.ndarray:
-        """Slopes that 16-bit numbers can be shifted by."""
+    def _slopes(self, node: Node) -> np.ndarray:
+        """Slopes [C] that 16-bit numbers can be shifted by."""
+        slopes = np.broadcast_to(node.params["slope"], (node.outputs[0].channels,))
         least, most = SLOPE_EXPONENTS
         size = np.abs(slopes)
         outside = (size > 2.0**most) | ((size < 2.0**least) & (size > 0))
