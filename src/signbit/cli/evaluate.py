@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from signbit.cli.console import JsonOption, print_json, print_pairs
+from signbit.cli.console import JsonOption, print_json, print_pairs, stderr
 from signbit.errors import DataError, SignbitError
 
 if TYPE_CHECKING:
     from signbit.data import DataSource, ImageDataset
+
+_CHUNK = 100  # images at a time in the reference
 
 
 def evaluate(
@@ -23,6 +25,13 @@ def evaluate(
     split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first images.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads of the engine.")] = None,
+    saturations: Annotated[
+        bool,
+        typer.Option(
+            "--saturations",
+            help="Count what an integer program saturates, by its NumPy reference (slow).",
+        ),
+    ] = False,
     json: JsonOption = False,
 ) -> None:
     """Measure accuracy: in PyTorch, in the engine, or both and their difference."""
@@ -33,7 +42,12 @@ def evaluate(
             raise SignbitError("--engine: the first argument is a .signbit file already")
         result = _engine_only(target, data, split, limit, threads)
     else:
+        if saturations and engine is None:
+            raise SignbitError("--saturations: needs a .signbit file, as the target or --engine")
         result = _network(target, data, engine, split, limit, threads)
+    if saturations:
+        found = _saturations(engine or target, result, data, split, limit)
+        result["saturations"] = found
     if json:
         print_json(result)
         return
@@ -45,7 +59,31 @@ def evaluate(
     if "difference_points" in result:
         pairs["difference"] = f"{result['difference_points']:+.2f} points"
         pairs["same prediction"] = f"{result['equal_predictions']} of {result['images']}"
+    if saturations:
+        counts = result["saturations"]
+        where = ", ".join(f"{path} {count}" for path, count in counts.items())
+        pairs["saturations"] = where or "none"
     print_pairs(f"accuracy of {target}", pairs)
+
+
+def _saturations(
+    file: Path, result: dict[str, Any], data: Path | None, split: str, limit: int | None
+) -> dict[str, int]:
+    """How many numbers each layer of an integer program saturates over the images."""
+    from rich.progress import track
+
+    from signbit.compiler import read_graph, reference
+
+    graph = read_graph(file)
+    if graph.metadata.get("arithmetic") != "integer":
+        raise SignbitError(f"--saturations: {file} is not an integer program")
+    recipe = (graph.metadata.get("recipe") or {}).get("data", {})
+    images = _images(_load(result["data"], data, recipe), split, limit).images
+    found: dict[str, int] = {}
+    starts = range(0, len(images), _CHUNK)
+    for start in track(starts, "counting saturations", console=stderr(), transient=True):
+        reference.run(graph, images[start : start + _CHUNK], saturations=found)
+    return found
 
 
 def _engine_only(

@@ -40,6 +40,16 @@ def loss(logits: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> Tensor
     return nn.functional.cross_entropy(logits, labels, label_smoothing=label_smoothing)
 
 
+def soft_label_loss(logits: Tensor, teacher_logits: Tensor, temperature: float = 1.0) -> Tensor:
+    """Mean cross-entropy against a teacher's probabilities, both [N, classes]: a scalar.
+
+    ``-T**2 * sum softmax(t / T) * log_softmax(s / T)`` with the temperature T; its square keeps the
+    size of the gradient. Source: arXiv 1503.02531.
+    """
+    targets = torch.softmax(teacher_logits / temperature, 1)
+    return temperature**2 * nn.functional.cross_entropy(logits / temperature, targets)
+
+
 def accuracy_metric(num_classes: int) -> MulticlassAccuracy:
     """Top-1 accuracy over all images (not the mean over classes)."""
     from torchmetrics.classification import MulticlassAccuracy
@@ -70,14 +80,18 @@ def evaluate(
 
 
 def evaluate_engine(
-    session: Callable[[NDArray[np.uint8]], NDArray[np.float32]],
+    session: Callable[[NDArray[np.uint8]], NDArray[np.float32 | np.int32]],
     dataset: ImageDataset,
     *,
     batch_size: int = 50,
 ) -> Evaluation:
-    """Run a session of the native engine over a data set, on its pixels (uint8 NHWC)."""
-    logits = [session(images) for images in _chunks(dataset.images, batch_size)]
-    return _score(np.concatenate(logits), dataset.labels)
+    """Run a session of the native engine over a data set, on its pixels (uint8 NHWC).
+
+    Integer outputs become logits by the session's ``output_scales``.
+    """
+    outputs = np.concatenate([session(images) for images in _chunks(dataset.images, batch_size)])
+    (scale,) = getattr(session, "output_scales", (1.0,))
+    return _score((outputs * np.float32(scale)).astype(np.float32), dataset.labels)
 
 
 def _chunks(images: NDArray[np.uint8], size: int) -> Iterator[NDArray[np.uint8]]:
