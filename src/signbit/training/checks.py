@@ -5,9 +5,11 @@ Apart from the recipe's own checks, which need no PyTorch.
 
 from __future__ import annotations
 
+from fnmatch import fnmatchcase
 from importlib import util
 
 import torch
+from torch import nn
 
 from signbit.errors import RecipeError
 from signbit.training.recipe import ModelRecipe, Recipe, nearest
@@ -34,6 +36,27 @@ def check_model(recipe: ModelRecipe) -> None:
         if option not in free:
             hint = nearest(option, free, 0.4) or "; it has none"
             raise RecipeError(f"model.options.{option}: {recipe.name} has no such option{hint}")
+
+
+def check_patterns(recipe: Recipe, model: nn.Module) -> None:
+    """Check that each pattern of parameters in the recipe fits some of the model's.
+
+    Raises:
+        RecipeError: it fits none; gives the dotted path and the nearest name.
+    """
+    names = [name for name, _ in model.named_parameters()]
+    for index, stage in enumerate(recipe.stages):
+        optimizer = stage.optimizer
+        lists = {"decay_exclude": optimizer.decay_exclude}
+        if optimizer.agc is not None:
+            lists["agc.exclude"] = optimizer.agc.exclude
+        for field, patterns in lists.items():
+            for pattern in patterns:
+                if not any(fnmatchcase(name, pattern) for name in names):
+                    hint = nearest(pattern, names, 0.0)
+                    raise RecipeError(
+                        f"stages.{index}.optimizer.{field}: {pattern!r} fits no parameter{hint}"
+                    )
 
 
 def check_machine(recipe: Recipe) -> None:

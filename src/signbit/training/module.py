@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Mapping
+from fnmatch import fnmatchcase
 from typing import Any
 
 import lightning.pytorch as pl
@@ -12,8 +14,10 @@ from torch import Tensor, nn
 
 from signbit.errors import SignbitError
 from signbit.tasks import classification
+from signbit.training.agc import clip_gradients_
 from signbit.training.recipe import OptimizerRecipe, Recipe
 from signbit.training.schedule import learning_rate
+from signbit.training.teacher import Teacher
 
 
 class StagedClassifier(pl.LightningModule):
@@ -25,9 +29,15 @@ class StagedClassifier(pl.LightningModule):
     """
 
     def __init__(
-        self, model: nn.Module, recipe: Recipe, num_classes: int, steps_per_epoch: int
+        self,
+        model: nn.Module,
+        recipe: Recipe,
+        num_classes: int,
+        steps_per_epoch: int,
+        teachers: Mapping[int, Teacher] | None = None,
     ) -> None:
         super().__init__()
+        self.teachers = teachers or {}  # by the index of their stage
         self.model = model
         self.recipe = recipe
         self.steps_per_epoch = steps_per_epoch
@@ -82,7 +92,7 @@ class StagedClassifier(pl.LightningModule):
             if "no finite interval" not in str(error):
                 raise
             raise diverged(self.recipe, self.current_epoch, str(error)) from error
-        loss = classification.loss(logits, labels, self.stage.loss.label_smoothing)
+        loss = self._loss(images, logits, labels)
         self._require_finite(loss)
         batch_accuracy = self.train_accuracy(logits, labels)
         size = len(labels)
@@ -92,6 +102,20 @@ class StagedClassifier(pl.LightningModule):
         )
         self.log("accuracy", batch_accuracy, prog_bar=True, batch_size=size)
         return loss
+
+    def _loss(self, images: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
+        recipe = self.stage.loss
+        if recipe.teacher is None:
+            return classification.loss(logits, labels, recipe.label_smoothing)
+        soft_labels = self.teachers[self.stage_index](images)
+        return classification.soft_label_loss(logits, soft_labels, recipe.teacher.temperature)
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        agc = self.stage.optimizer.agc
+        if agc is not None:
+            named = self.model.named_parameters()
+            clipped = [p for name, p in named if not _matches(name, agc.exclude)]
+            clip_gradients_(clipped, agc.clip_factor, agc.eps)
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         images, labels = batch
@@ -118,15 +142,23 @@ def diverged(recipe: Recipe, epoch: int, what: str) -> SignbitError:
 
 
 def make_optimizer(model: nn.Module, recipe: OptimizerRecipe) -> torch.optim.Optimizer:
-    """The optimiser of a stage, with parameters of one dimension in a group of their own."""
-    matrices = [p for p in model.parameters() if p.requires_grad and p.ndim > 1]
-    vectors = [p for p in model.parameters() if p.requires_grad and p.ndim <= 1]
+    """The optimiser of a stage, with parameters that do not decay in a group of their own."""
+    decayed, spared = [], []
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            decays = parameter.ndim > 1 or recipe.decay_1d
+            spare = not decays or _matches(name, recipe.decay_exclude)
+            (spared if spare else decayed).append(parameter)
     groups = [
-        {"params": matrices, "weight_decay": recipe.weight_decay},
-        {"params": vectors, "weight_decay": recipe.weight_decay if recipe.decay_1d else 0.0},
+        {"params": decayed, "weight_decay": recipe.weight_decay},
+        {"params": spared, "weight_decay": 0.0},
     ]
     groups = [group for group in groups if group["params"]]
     if recipe.name == "sgd":
         return torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum or 0.0)
     kind = torch.optim.Adam if recipe.name == "adam" else torch.optim.AdamW
     return kind(groups, lr=recipe.lr)
+
+
+def _matches(name: str, patterns: Iterable[str]) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)

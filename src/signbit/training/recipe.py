@@ -62,17 +62,31 @@ class ModelRecipe(_Checked):
         return self
 
 
+class AgcRecipe(_Checked):
+    """Adaptive gradient clipping, see :func:`signbit.training.agc.clip_gradients_`.
+
+    ``exclude`` has the parameters that are not clipped, by name, with shell wildcards.
+    """
+
+    clip_factor: float = Field(gt=0, le=100)
+    eps: float = Field(1e-3, gt=0, le=1)
+    exclude: list[str] = ["head.*"]
+
+
 class OptimizerRecipe(_Checked):
     """The optimiser of one stage.
 
     ``weight_decay`` leaves parameters of one dimension alone (gains, biases, slopes) unless
-    ``decay_1d``; ``momentum`` belongs to ``sgd``.
+    ``decay_1d``, and always those that ``decay_exclude`` names, with shell wildcards; ``momentum``
+    belongs to ``sgd``.
     """
 
     name: Literal["adam", "adamw", "sgd"] = "adam"
     lr: float = Field(1e-3, gt=0, le=100)
     weight_decay: float = Field(0.0, ge=0, le=1)
     decay_1d: bool = False
+    decay_exclude: list[str] = []
+    agc: AgcRecipe | None = None
     momentum: float | None = Field(None, ge=0, lt=1)
 
     @model_validator(mode="after")
@@ -83,16 +97,47 @@ class OptimizerRecipe(_Checked):
 
 
 class ScheduleRecipe(_Checked):
-    """The learning rate within a stage, step by step: see :func:`learning_rate`."""
+    """The learning rate within a stage: see :func:`signbit.training.schedule.learning_rate`.
+
+    It follows the steps, or with ``per_epoch`` only the epochs (a warm-up always follows the
+    steps).
+    """
 
     name: Literal["cosine", "linear", "constant"] = "cosine"
     warmup_epochs: float = Field(0.0, ge=0)
+    per_epoch: bool = False
+
+
+class TeacherRecipe(_Checked):
+    """A network whose soft labels take the place of the hard ones.
+
+    Either ``checkpoint``, the ``model.pt`` (or folder) of a run of signbit's, or ``timm``, the name
+    of a model of that package with pretrained weights. ``temperature`` divides both networks'
+    logits.
+    """
+
+    checkpoint: str | None = None
+    timm: str | None = None
+    temperature: float = Field(1.0, gt=0, le=1000)
+
+    @model_validator(mode="after")
+    def _one_network(self) -> TeacherRecipe:
+        if (self.checkpoint is None) == (self.timm is None):
+            raise ValueError("give either checkpoint or timm")
+        return self
 
 
 class LossRecipe(_Checked):
-    """Cross-entropy."""
+    """Cross-entropy against the labels, or against a teacher's soft labels alone."""
 
     label_smoothing: float = Field(0.0, ge=0, lt=1)
+    teacher: TeacherRecipe | None = None
+
+    @model_validator(mode="after")
+    def _one_kind_of_labels(self) -> LossRecipe:
+        if self.teacher is not None and self.label_smoothing:
+            raise ValueError("label_smoothing is of hard labels, which teacher replaces")
+        return self
 
 
 class StageRecipe(_Checked):

@@ -35,11 +35,12 @@ from signbit.errors import RecipeError, SignbitError
 from signbit.tasks import classification
 from signbit.training.callbacks import BestWeights, History
 from signbit.training.checkpoint import AtomicCheckpointIO
-from signbit.training.checks import check_machine, check_model
+from signbit.training.checks import check_machine, check_model, check_patterns
 from signbit.training.files import write_json, write_text
 from signbit.training.module import StagedClassifier, diverged
 from signbit.training.output import prepare_output
 from signbit.training.recipe import ModelRecipe, Recipe
+from signbit.training.teacher import Teacher, load_teacher
 from signbit.training.trained import TrainedModel, build_model, weights_sha256
 from signbit.training.versions import versions
 
@@ -92,6 +93,11 @@ def train(
     check_machine(recipe)
     prepare_output(output, recipe, resume)
     spec = None if model else model_spec(recipe.model, source)
+    teachers = {
+        index: load_teacher(stage.loss.teacher, source, f"stages.{index}.loss.teacher")
+        for index, stage in enumerate(recipe.stages)
+        if stage.loss.teacher is not None
+    }
     if recipe.threads is not None:
         torch.set_num_threads(recipe.threads)
     torch.manual_seed(recipe.seed)
@@ -99,12 +105,13 @@ def train(
         model = build_model(spec)
         _check_size(model, source)
     assert model is not None
+    check_patterns(recipe, model)
     if recipe.channels_last:
         model.to(memory_format=torch.channels_last)
     write_text(output / "recipe.resolved.yaml", recipe.to_yaml())
     write_json(output / "versions.json", versions())
 
-    history, best = _fit(recipe, source, output, resume, model, console)
+    history, best = _fit(recipe, source, output, resume, model, teachers, console)
     if recipe.weights == "best":
         model.load_state_dict(torch.load(best.path, map_location="cpu", weights_only=True))
     metrics = _finish(recipe, source, model, history, best)
@@ -180,12 +187,13 @@ def _fit(
     output: Path,
     resume: bool,
     model: nn.Module,
+    teachers: dict[int, Teacher],
     console: Console,
 ) -> tuple[History, BestWeights]:
     checkpoints = output / "checkpoints"
     checkpoints.mkdir(exist_ok=True)
     loader = make_loader(recipe, source, "train", training=True)
-    module = StagedClassifier(model, recipe, source.num_classes, len(loader))
+    module = StagedClassifier(model, recipe, source.num_classes, len(loader), teachers)
     history = History(output / "metrics.csv", console)
     best = BestWeights(checkpoints / "best.pt")
     callbacks: list[Callback] = [

@@ -11,8 +11,9 @@ def learning_rate(stage: StageRecipe, step: int, steps_per_epoch: int) -> float:
     """The rate of one optimisation step.
 
     With ``p`` the share of the steps after the warm-up that are done, in [0, 1):
-    cosine ``lr * (1 + cos(pi p)) / 2``, linear ``lr * (1 - p)``, constant ``lr``. During the
-    warm-up of ``w`` steps, ``lr * (step + 1) / (w + 1)``.
+    cosine ``lr * (1 + cos(pi p)) / 2``, linear ``lr * (1 - p)``, constant ``lr``. With
+    ``per_epoch`` the steps of the current epoch do not count as done. During the warm-up of ``w``
+    steps, ``lr * (step + 1) / (w + 1)``.
 
     Args:
         stage: rate, schedule and number of epochs.
@@ -25,6 +26,8 @@ def learning_rate(stage: StageRecipe, step: int, steps_per_epoch: int) -> float:
         return peak * (step + 1) / (warmup + 1)
     if stage.schedule.name == "constant":
         return peak
+    if stage.schedule.per_epoch:
+        step = max(warmup, step - step % steps_per_epoch)
     progress = (step - warmup) / max(1, stage.epochs * steps_per_epoch - warmup)
     if stage.schedule.name == "linear":
         return peak * (1 - progress)
