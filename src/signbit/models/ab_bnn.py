@@ -191,12 +191,15 @@ class ABResNet(nn.Module):
         self.source_note = f"source: {_SOURCE}; variant {parts.variant}"
         widths = stage_channels(width)
         react = family == "reactnet"
-        if check_stem(stem) == "imagenet":
-            first = [parts.real_conv(in_channels, widths[0], 7, 2), nn.MaxPool2d(3, 2, 1)]
-        else:
-            first = [parts.real_conv(in_channels, widths[0], 3, 1)]
-        # Networks without an activation in each layer have one at either end of their stages.
-        self.stem = nn.Sequential(*first, *([] if react else [nn.PReLU(widths[0])]))
+        imagenet = check_stem(stem) == "imagenet"
+        kernel, stride = (7, 2) if imagenet else (3, 1)
+        # Networks without an activation in each layer have one at either end of their stages; the
+        # stem's stands before the pooling, as in the authors' code: learned slopes may be negative.
+        self.stem = nn.Sequential(
+            parts.real_conv(in_channels, widths[0], kernel, stride),
+            *([] if react else [nn.PReLU(widths[0])]),
+            *([nn.MaxPool2d(3, 2, 1)] if imagenet else []),
+        )
         betas = _flat(reactnet_betas(layers, parts.alpha))
 
         def make(inputs: int, outputs: int, stride: int) -> ResidualLayer:
