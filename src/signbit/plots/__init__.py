@@ -1,5 +1,6 @@
 """Every picture that signbit draws; each function returns a PNG's bytes and can save it."""
 
+from signbit.plots.comparison import plot_comparison
 from signbit.plots.curves import plot_curves
 from signbit.plots.profile import plot_profile
 from signbit.plots.report import render_report
@@ -8,6 +9,7 @@ from signbit.plots.samples import plot_samples
 from signbit.plots.speed import plot_speed
 
 __all__ = [
+    "plot_comparison",
     "plot_curves",
     "plot_profile",
     "plot_roofline",
