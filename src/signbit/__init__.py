@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from signbit.errors import (
     BinarizeError,
+    CheckpointError,
     CompileError,
     DataError,
     FormatError,
@@ -32,6 +33,7 @@ from signbit.errors import (
 if TYPE_CHECKING:
     from signbit.binarization import binarize
     from signbit.calibration import calibrate
+    from signbit.checkpoints import import_checkpoint
     from signbit.compiler import CompiledModel, IntegerOptions, compile, diff
     from signbit.compiler.summary import summarize as summary
     from signbit.eight_bit import to_8bit
@@ -49,6 +51,7 @@ _LAZY = {
     "compile": ("signbit.compiler", "compile"),
     "create_model": ("signbit.models", "create_model"),
     "diff": ("signbit.compiler", "diff"),
+    "import_checkpoint": ("signbit.checkpoints", "import_checkpoint"),
     "list_models": ("signbit.models", "list_models"),
     "load": ("signbit.runtime", "load"),
     "summary": ("signbit.compiler.summary", "summarize"),
@@ -57,6 +60,7 @@ _LAZY = {
 
 __all__ = [
     "BinarizeError",
+    "CheckpointError",
     "CompileError",
     "CompiledModel",
     "DataError",
@@ -72,6 +76,7 @@ __all__ = [
     "compile",
     "create_model",
     "diff",
+    "import_checkpoint",
     "list_models",
     "load",
     "summary",

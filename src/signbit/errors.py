@@ -33,5 +33,9 @@ class DataError(SignbitError):
     """A data set's file is missing or broken; the message names the file."""
 
 
+class CheckpointError(SignbitError):
+    """A published checkpoint cannot be imported; the message names its file and the tensor."""
+
+
 class RecipeError(SignbitError):
     """A recipe has an unknown key or a value out of range; the message gives the dotted path."""

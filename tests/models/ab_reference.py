@@ -7,6 +7,8 @@ are those of the second training step, with binary weights and activations.
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -183,7 +185,7 @@ def _mobile(network: str, stem: str, state: State, x: Tensor) -> Tensor:
 
 
 def _pairs(widths: tuple[int, ...]) -> list[tuple[int, int]]:
-    return list(zip(widths, widths[1:], strict=False))
+    return list(itertools.pairwise(widths))
 
 
 def _sign(x: Tensor) -> Tensor:

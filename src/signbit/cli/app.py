@@ -16,6 +16,7 @@ from signbit.cli.demo import demo
 from signbit.cli.doctor import doctor
 from signbit.cli.evaluate import evaluate
 from signbit.cli.export_weights import export_weights
+from signbit.cli.import_checkpoint import import_checkpoint
 from signbit.cli.inspect import inspect
 from signbit.cli.profile import profile
 from signbit.cli.run import run
@@ -42,6 +43,7 @@ app.command()(profile)
 app.command()(inspect)
 app.command()(certify)
 app.command("export-weights")(export_weights)
+app.command("import-checkpoint")(import_checkpoint)
 app.command()(summary)
 app.command()(doctor)
 
