@@ -60,6 +60,7 @@ SURROGATES = [
     (q.SigmoidSign(1.5), _bell(1.5)),
     (q.SwishSign(), _swish(5.0)),
     (q.SwishSign(2.0), _swish(2.0)),
+    (q.IdentitySign(), lambda x: 1.0),
 ]
 
 
@@ -97,7 +98,9 @@ def test_swish_gradient_is_the_derivative_of_sign_swish():
     torch.testing.assert_close(x.grad, derivative, rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize("name", ["clipped_identity", "approx_sign", "sigmoid", "swish"])
+@pytest.mark.parametrize(
+    "name", ["clipped_identity", "approx_sign", "sigmoid", "swish", "identity"]
+)
 def test_sign_operations_pass_torch_library_checks(name):
     # opcheck compares registrations (schema, fake tensors, autograd), not formulas.
     op = {
@@ -105,6 +108,7 @@ def test_sign_operations_pass_torch_library_checks(name):
         "approx_sign": torch.ops.signbit.sign_approx,
         "sigmoid": torch.ops.signbit.sign_sigmoid,
         "swish": torch.ops.signbit.sign_swish,
+        "identity": torch.ops.signbit.sign_identity,
     }[name]
     x = torch.randn(2, 3, 4, requires_grad=True)
     torch.library.opcheck(op.default, (x, 1.5))
@@ -119,6 +123,7 @@ def test_get_surrogate_by_name_passes_parameters():
     assert repr(q.get_surrogate("sigmoid", k=2.0)) == "SigmoidSign(k=2)"
     assert repr(q.get_surrogate("sigmoid")) == "SigmoidSign(k=3)"
     assert repr(q.get_surrogate("swish")) == "SwishSign(beta=5)"
+    assert repr(q.get_surrogate("identity")) == "IdentitySign()"
     ready = q.ApproxSign()
     assert q.get_surrogate(ready) is ready
 
@@ -192,6 +197,106 @@ def test_get_weight_quantizer():
     assert q.get_weight_quantizer("learned", 4).scale.shape == (4,)
     with pytest.raises(ValueError, match="did you mean 'mean_abs'"):
         q.get_weight_quantizer("mean-abs", 4)
+
+
+# --- standardised weights and powers of two ---
+
+
+def test_scaled_standardization_by_hand():
+    weight = torch.randn(3, 4, 3, 3, dtype=torch.float64) * 2 + 5
+    got = q.scaled_standardization(weight).numpy()
+    for channel, values in zip(got, weight.numpy(), strict=True):
+        expected = (values - values.mean()) / (values.std() + 1e-5) / np.sqrt(36)
+        np.testing.assert_allclose(channel, expected, rtol=1e-12)
+    assert (q.scaled_standardization(torch.ones(2, 3, 1, 1)) == 0).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_nearest_power_of_two(dtype):
+    root = math.sqrt(2)
+    x = [0.0, -0.0, 1.0, -3.0, 1.01 * root, 0.99 * root, -0.3, 1e-30, 5e10]
+    x = torch.tensor(x, dtype=dtype, requires_grad=True)
+    y = q.nearest_power_of_two(x)
+    tiny = torch.finfo(dtype).tiny
+    assert y.tolist() == [tiny, tiny, 1.0, -4.0, 2.0, 1.0, -0.25, 2.0**-100, 2.0**36]
+    y.backward(torch.full_like(y, 3.0))
+    expected = [0.0, 0.0, *(3 * y / x)[2:].tolist()]
+    torch.testing.assert_close(x.grad, torch.tensor(expected, dtype=dtype))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_powers_of_two_are_exact(dtype):
+    """The slopes and scales of A&B BNN are exponentials of whole numbers."""
+    exponents = range(-140, 128)
+    exact = torch.tensor([2.0**e for e in exponents], dtype=dtype)
+    assert torch.equal(torch.exp2(torch.tensor(exponents, dtype=dtype)), exact)
+
+
+def test_scaled_std_sign_values_and_gradients():
+    quantizer = q.ScaledStdSign(4).double()
+    weight = torch.rand(4, 3, 3, 3, dtype=torch.float64)
+    with torch.no_grad():
+        quantizer.gain.copy_(torch.tensor([1.0, -2.0, 0.5, 3.0]).view(4, 1, 1, 1))
+        weight[0, 0, 0, 0] = 90.0
+    weight.requires_grad_()
+    signs, scale = quantizer(weight)
+    latent = q.scaled_standardization(weight)
+    magnitude = latent.detach().abs().mean((1, 2, 3))
+    gain = quantizer.gain.detach()
+    assert torch.equal(
+        signs, torch.where(weight >= weight.mean((1, 2, 3), keepdim=True), 1.0, -1.0)
+    )
+    torch.testing.assert_close(scale, magnitude * gain.flatten())
+    upstream = torch.randn_like(weight)
+    (signs * scale.view(4, 1, 1, 1)).backward(upstream)
+    # Straight through from magnitude * signs to the standardised weight, the gain its factor.
+    (expected,) = torch.autograd.grad(latent, weight, upstream * gain)
+    torch.testing.assert_close(weight.grad, expected)
+    product = (upstream * signs).sum((1, 2, 3)) * magnitude
+    torch.testing.assert_close(quantizer.gain.grad.flatten(), product)
+
+
+def test_standardised_weights_never_leave_the_window():
+    """Why no gradient has to be cut off at |v| = 1: the largest outlier stays inside."""
+    for fan_in in (2, 3, 9, 1000):
+        weight = torch.zeros(1, fan_in, 1, 1, dtype=torch.float64)
+        weight[0, 0] = 1e6
+        largest = q.scaled_standardization(weight).abs().max().item()
+        assert largest == pytest.approx(math.sqrt((fan_in - 1) / fan_in))
+
+
+def test_scaled_std_sign_with_powers_of_two():
+    quantizer = q.ScaledStdSign(3, scale="power_of_two").double()
+    weight = torch.rand(3, 8, 1, 1, dtype=torch.float64)
+    with torch.no_grad():
+        quantizer.gain.copy_(torch.tensor([1.0, -2.5, 0.7]).view(3, 1, 1, 1))
+    signs, scale = quantizer(weight)
+    plain = q.ScaledStdSign(3).double()
+    plain.load_state_dict(quantizer.state_dict())
+    real = plain(weight)[1]
+    mantissa, _ = torch.frexp(scale)
+    assert (mantissa.abs() == 0.5).all()
+    assert ((scale / real).log2().abs() <= 0.5).all()
+    assert scale[1] < 0
+    upstream = torch.randn_like(weight)
+    (signs * scale.view(3, 1, 1, 1)).backward(upstream)
+    product = (upstream * signs).sum((1, 2, 3)) * scale / quantizer.gain.flatten()
+    torch.testing.assert_close(quantizer.gain.grad.flatten(), product.detach())
+
+
+def test_scaled_std_sign_of_equal_weights_is_finite():
+    quantizer = q.ScaledStdSign(1, scale="power_of_two")
+    weight = torch.full((1, 4, 1, 1), 0.5, requires_grad=True)
+    signs, scale = quantizer(weight)
+    (signs * scale).sum().backward()
+    assert signs.unique().tolist() == [1.0]
+    assert torch.isfinite(weight.grad).all()
+    assert torch.isfinite(quantizer.gain.grad).all()
+
+
+def test_scaled_std_sign_refuses():
+    with pytest.raises(ValueError, match=r"unknown scale 'power-of-two' .*'power_of_two'"):
+        q.ScaledStdSign(2, scale="power-of-two")
 
 
 # --- several bits ---

@@ -409,10 +409,11 @@ class ScaledStdSign(WeightQuantizer):
     1. With ``scale="power_of_two"`` the scale is :func:`nearest_power_of_two` of that [RECON], so
     that a shift can apply it. In stage one of training the weight is ``gain_c * v``.
 
-    Gradients: of ``s_c * signs`` straight through to v where ``|v| <= 1``, and from there the
-    ordinary one into w; of the gain the ordinary one of the product (with a power of two, straight
-    through the rounding of the logarithm). Raises ValueError for an unknown ``scale``. Source: A&B
-    BNN, arXiv 2403.03739.
+    Gradients: of ``s_c * signs`` straight through to v, and from there the ordinary one into w; of
+    the gain the ordinary one of the product (with a power of two, straight through the rounding of
+    the logarithm). The authors let it through where ``|v| <= 1`` only, which is everywhere: of N
+    standardised weights none exceeds ``sqrt(N - 1) / sqrt(N)``. Raises ValueError for an unknown
+    ``scale``. Source: A&B BNN, arXiv 2403.03739.
     """
 
     SCALES = ("real", "power_of_two")
@@ -424,7 +425,7 @@ class ScaledStdSign(WeightQuantizer):
             raise ValueError(f"unknown scale {scale!r}{hint}; known: {', '.join(self.SCALES)}")
         self.scale = scale
         self.eps = eps
-        self.sign = ClippedIdentity()
+        self.sign = IdentitySign()
         self.gain = nn.Parameter(torch.ones(out_channels, 1, 1, 1))
 
     def real_weight(self, weight: Tensor) -> Tensor:
