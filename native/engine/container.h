@@ -19,7 +19,7 @@ struct Container {
   std::string metadata;  // the `__metadata__` object as JSON text
 };
 
-constexpr uint32_t kNewestVersion = 2;
+constexpr uint32_t kNewestVersion = 3;
 
 // Throws FormatError for a version that this engine cannot read.
 void check_version(uint32_t version, const char* field);

@@ -10,7 +10,29 @@ namespace signbit {
 
 namespace {
 
+// Of a plane of four 8-bit channels, a channel's number less the zero point.
+struct Channel {
+  int byte, zero_point;
+  int16_t operator()(uint32_t quad) const { return int16_t(int(quad >> 8 * byte & 255) - zero_point); }
+};
+
 // Rows of one plane, spread over the phases of a stride.
+void copy_quads(const Map& from, const Map& to, size_t plane, size_t to_plane, int phase_y, int phase_x,
+                int stride_h, int stride_w, int rows, int columns, Channel channel) {
+  const Geometry &in = *from.geometry, &out = *to.geometry;
+  const uint32_t* src = reinterpret_cast<const uint32_t*>(from.body + plane * from.plane_bytes);
+  int16_t* dst = reinterpret_cast<int16_t*>(to.body + to_plane * to.plane_bytes);
+  rows = std::min(rows, (in.height - phase_y + stride_h - 1) / stride_h);
+  columns = std::min(columns, (in.width - phase_x + stride_w - 1) / stride_w);
+  for (int n = 0; n < in.batch; n++)
+    for (int y = 0; y < rows; y++) {
+      const uint32_t* s = src + (size_t(n) * size_t(in.image_rows) + size_t(y * stride_h + phase_y)) * size_t(in.row_stride) +
+                          phase_x;
+      int16_t* d = dst + (size_t(n) * size_t(out.image_rows) + size_t(y)) * size_t(out.row_stride);
+      for (int x = 0; x < columns; x++, s += stride_w) d[x] = channel(*s);
+    }
+}
+
 template <typename T>
 void copy_phase(const Map& from, const Map& to, size_t plane, size_t to_plane, int phase_y, int phase_x,
                 int stride_h, int stride_w, int rows, int columns) {
@@ -44,11 +66,12 @@ void Planner::add_repack_step(const Repack& r) {
   PlanStep& step = s_.steps_.back();
   step.name = node(r.first - 1).path;
   step.op = "repack";
-  step.kernel = "repack_s" + std::to_string(r.stride_h) + "x" + std::to_string(r.stride_w);
+  const bool unpacks = r.type != info(r.value).type;
+  step.kernel = (unpacks ? "repack_i16_s" : "repack_s") + std::to_string(r.stride_h) + "x" + std::to_string(r.stride_w);
   step.shape = dimensions(info(r.value).channels, r.geometry->height, r.geometry->width);
-  step.layout = layout(to, info(r.value).type);
-  const int planes = from.planes, slots = r.slots();
-  step.bytes = from.geometry->body * from.element * size_t(planes) + to.plane_bytes * size_t(planes * slots);
+  step.layout = layout(to, r.type);
+  const int planes = to.planes, slots = r.slots(), zero_point = r.zero_point;
+  step.bytes = from.geometry->body * from.element * size_t(from.planes) + to.plane_bytes * size_t(planes * slots);
   const int32_t *phase_rows = keep_copy(r.rows), *phase_columns = keep_copy(r.columns);
   const int phases_a_row = int(r.columns.size());
   const int stride_h = r.stride_h, stride_w = r.stride_w;
@@ -64,8 +87,12 @@ void Planner::add_repack_step(const Repack& r) {
         std::memset(to.body + to_plane * to.plane_bytes - to.geometry->margin * to.element, halo,
                     to.geometry->plane * to.element);
         const int py = phase_rows[slot / phases_a_row], px = phase_columns[slot % phases_a_row];
-        if (to.element == 1)
+        if (unpacks)
+          copy_quads(from, to, plane / 4, to_plane, py, px, stride_h, stride_w, rows, columns, {int(plane % 4), zero_point});
+        else if (to.element == 1)
           copy_phase<uint8_t>(from, to, plane, to_plane, py, px, stride_h, stride_w, rows, columns);
+        else if (to.element == 2)
+          copy_phase<uint16_t>(from, to, plane, to_plane, py, px, stride_h, stride_w, rows, columns);
         else
           copy_phase<uint32_t>(from, to, plane, to_plane, py, px, stride_h, stride_w, rows, columns);
       }
@@ -259,6 +286,11 @@ int64_t position(const std::vector<int32_t>& phases, int phase) {
   return std::lower_bound(phases.begin(), phases.end(), phase) - phases.begin();
 }
 
+// Whether an epilogue is of integer steps without a multiplication.
+bool all_shifting(const Epilogue& e) {
+  return std::all_of(e.steps, e.steps + e.count, [](const EpilogueStep& s) { return is_shifting(s.code); });
+}
+
 // What a band of positions may take of the second-level cache, which weights and outputs pass through too.
 size_t band_bytes() {
   static const size_t bytes = cache_bytes(2) / 4;
@@ -336,19 +368,35 @@ std::vector<ConvSegment> Planner::make_segments(int index, int block_channels, b
 // Tiles of positions a band: as many as keep what a block of channels reads of them, and of the rows around them, in
 // cache until the last block has read it. One band where no two blocks read the same planes, or all of it fits.
 int64_t Planner::band_tiles(int index, const std::vector<ConvSegment>& segments, int64_t tile) const {
+  const Window& w = node(index).window;
+  int planes = 1;
+  for (const ConvSegment& s : segments) planes = std::max(planes, reads_of(w, s.channel, s.channels).planes());
+  return band_tiles(index, planes, segments[0].channels, tile);
+}
+
+int64_t Planner::band_tiles(int index, int planes, int block_channels, int64_t tile) const {
   const NodeInfo& n = node(index);
   const Window& w = n.window;
   const Repack* repack = repack_of_[size_t(index)];
   const Map& in = input_of(index);
   const int64_t tiles = (int64_t(in.geometry->end) + tile - 1) / tile;
-  int planes = 1;
-  for (const ConvSegment& s : segments) planes = std::max(planes, reads_of(w, s.channel, s.channels).planes());
-  if (w.out_channels / w.groups <= segments[0].channels) return tiles;
+  if (w.out_channels / w.groups <= block_channels) return tiles;
   const int64_t slots = repack ? repack->slots() : 1;
   const Reach r = reach_of(n);
   const int64_t around = int64_t(r.high_y - r.low_y) * in.geometry->row_stride;
   const int64_t held = int64_t(band_bytes()) / (slots * planes * int64_t(in.element));
   return std::min(tiles, std::max<int64_t>(1, std::max(held - around, around) / tile));
+}
+
+// What an epilogue begins with is at most, on either side of 0: a sum, or a map's integer.
+int64_t Planner::greatest_sum(const NodeInfo& n) const {
+  const Window& w = n.window;
+  const int64_t taps = int64_t(w.kernel_h) * w.kernel_w * (w.in_channels / w.groups);
+  if (n.op == Op::kConvB1) return taps;
+  if (n.op == Op::kPointwise) return 32768;
+  if (info(n.inputs[0]).type == Type::kI32) return kWrapped;
+  const int64_t greatest = info(n.inputs[0]).type == Type::kI16 ? 32768 : std::max(w.zero_point, 255 - w.zero_point);
+  return std::min(kWrapped, taps * 128 * greatest);
 }
 
 int64_t Planner::macs(const NodeInfo& n) const {
@@ -404,7 +452,7 @@ OutputsConv Planner::make_outputs_conv(int index) {
   const NodeInfo& n = node(index);
   const Map& in = input_of(index);
   const Geometry& g = *geometry(size(n.outputs[0]));
-  const int planes = ceil_div(n.window.in_channels, 4);
+  const int planes = in.planes;
   std::vector<int32_t> pixels;
   for (int image = 0; image < g.batch; image++)
     for (int y = 0; y < g.height; y++)
@@ -442,11 +490,13 @@ void Planner::add_binary_outputs(int index) {
   }
   c.subtract = valid;
   const Epilogue* e = make_epilogue(n);
-  PlanStep& step = new_step(n, "conv_b1", "look_up_outputs");
+  const bool integer = all_shifting(*e);
+  PlanStep& step = new_step(n, "conv_b1", integer ? "look_up_outputs_integer" : "look_up_outputs");
   step.macs_b1 = macs(n);
   step.bytes += bytes;
   s_.weight_bytes_ += bytes;
-  step.run = parallel(n, blocks, [=](int64_t begin, int64_t end, int) { kernels->binary_outputs_conv(c, *e, begin, end); });
+  const auto kernel = integer ? kernels->binary_outputs_conv_integer : kernels->binary_outputs_conv;
+  step.run = parallel(n, blocks, [=](int64_t begin, int64_t end, int) { kernel(c, *e, begin, end); });
 }
 
 void Planner::add_q8_outputs(int index) {
@@ -526,12 +576,15 @@ void Planner::add_binary_conv(int index) {
   make_cuts(n, &c);
   const Epilogue* e = make_epilogue(n);
   make_quant4(n, *e, &c);
-  PlanStep& step = new_step(n, "conv_b1", segments[0].mask ? "look_up_masked" : "look_up");
+  const bool integer = all_shifting(*e);
+  const char* names[] = {"look_up", "look_up_masked", "look_up_integer", "look_up_masked_integer"};
+  PlanStep& step = new_step(n, "conv_b1", names[2 * integer + (segments[0].mask != nullptr)]);
   step.macs_b1 = macs(n);
   step.bytes += bytes;
   s_.weight_bytes_ += bytes;
+  const auto kernel = integer ? kernels->binary_conv_integer : kernels->binary_conv;
   step.run = parallel(n, c.blocks * ((int64_t(c.end) + kMaxTile - 1) / kMaxTile),
-                      [=](int64_t begin, int64_t end, int) { kernels->binary_conv(c, *e, begin, end); });
+                      [=](int64_t begin, int64_t end, int) { kernel(c, *e, begin, end); });
 }
 
 void Planner::add_q8_conv(int index) {
@@ -602,6 +655,127 @@ void Planner::add_q8_conv(int index) {
   s_.weight_bytes_ += bytes;
   step.run = parallel(n, c.blocks * ((int64_t(c.end) + kTile - 1) / kTile),
                       [=](int64_t begin, int64_t end, int) { kernels->q8_conv(c, *e, begin, end); });
+}
+
+namespace {
+
+// A signed power of two: of a weight's tap.
+struct Digit {
+  int32_t offset;
+  bool negative;
+};
+
+// The digits of a number from -128 to 127 in non-adjacent form, by their powers.
+constexpr int kPowers = 8;
+void add_digits(int weight, int32_t offset, std::vector<Digit>* powers) {
+  for (int power = 0; weight; power++, weight /= 2) {
+    if (weight % 2 == 0) continue;
+    const int digit = (weight & 3) == 3 ? -1 : 1;
+    powers[power].push_back({offset, digit < 0});
+    weight -= digit;
+  }
+}
+// How many: the bits that differ between x and 3 * x.
+int digit_count(int weight) { return __builtin_popcount(unsigned(weight) ^ (3 * unsigned(weight))); }
+
+struct Runs {
+  std::vector<ShiftRun> runs;
+  std::vector<int32_t> offset;
+};
+
+// Of a channel's digits, highest power first, in runs of at most `most` taps.
+void make_runs(std::vector<Digit>* powers, size_t most, Runs* made) {
+  int above = 0;  // the power of the run before
+  for (int power = kPowers - 1; power >= 0; power--) {
+    std::vector<Digit>& digits = powers[power];
+    for (size_t start = 0; start < digits.size(); start += most) {
+      const auto first = digits.begin() + int64_t(start), end = first + int64_t(std::min(most, digits.size() - start));
+      const auto middle = std::stable_partition(first, end, [](const Digit& d) { return !d.negative; });
+      made->runs.push_back({above ? above - power : 0, int32_t(middle - first), int32_t(end - middle)});
+      for (auto d = first; d < end; d++) made->offset.push_back(d->offset);
+      above = power;
+    }
+  }
+  if (above) made->runs.push_back({above, 0, 0});
+}
+
+}  // namespace
+
+void Planner::add_shift_conv(int index) {
+  const NodeInfo& n = node(index);
+  const Window& w = n.window;
+  const Map& in = input_of(index);
+  const KernelTable* kernels = s_.kernels_;
+  const int in_group = w.in_channels / w.groups, in_file = (in_group + 3) / 4 * 4, taps = w.kernel_h * w.kernel_w;
+  const int8_t* file = reinterpret_cast<const int8_t*>(program_.tensors[size_t(n.params[0])].data);
+  const bool narrow = info(n.inputs[0]).type == Type::kU8;
+  size_t digits = 0;  // counted before they are made
+  for (size_t i = 0; i < program_.tensors[size_t(n.params[0])].count; i++) digits += size_t(digit_count(file[i]));
+  if (w.groups == 1 && shift_lanes_are_outputs(*kernels, *geometry(size(n.outputs[0])), w.out_channels,
+                                               int64_t(w.in_channels) * taps, int64_t(digits), narrow))
+    return add_shift_outputs(index);
+  const size_t most = narrow ? size_t(32767 / std::max(w.zero_point, 255 - w.zero_point)) : size_t(kWrapped);
+  const size_t bytes = digits * sizeof(int32_t);
+  require_memory(charged_ + 2 * bytes + size_t(w.out_channels) * (kPowers + 1) * sizeof(ShiftRun));
+  const int32_t* tap = tap_offsets(index, 1);
+  Runs made;
+  made.offset.reserve(digits);
+  size_t *first_run = keep<size_t>(size_t(w.out_channels) + 1), *first_offset = keep<size_t>(size_t(w.out_channels));
+  std::vector<Digit> powers[kPowers];
+  const int8_t* row = file;
+  for (int channel = 0; channel < w.out_channels; channel++) {
+    for (std::vector<Digit>& list : powers) list.clear();
+    const int64_t first = int64_t(channel / (w.out_channels / w.groups)) * in_group;
+    for (int t = 0; t < taps; t++, row += in_file)
+      for (int i = 0; i < in_group; i++) add_digits(row[i], int32_t(tap[t] + (first + i) * int64_t(in.plane_bytes)), powers);
+    first_run[channel] = made.runs.size();
+    first_offset[channel] = made.offset.size();
+    make_runs(powers, most, &made);
+  }
+  first_run[w.out_channels] = made.runs.size();
+  ShiftConv c = {};
+  c.input = in.body;
+  c.runs = keep_copy(made.runs);
+  c.offset = keep_copy(made.offset);
+  c.first_run = first_run;
+  c.first_offset = first_offset;
+  c.channels = w.out_channels;
+  c.element = int32_t(in.element);
+  c.narrow = narrow;
+  c.blocks = ceil_div(w.out_channels, kBinaryChannels);
+  c.band = band_tiles(index, in_group, kBinaryChannels, kMaxTile);
+  c.end = in.geometry->end;
+  const Epilogue* e = make_epilogue(n);
+  PlanStep& step = new_step(n, "conv_shift", narrow ? "shift_16" : "shift_32");
+  step.bytes += bytes;
+  s_.weight_bytes_ += bytes;
+  step.run = parallel(n, c.blocks * ((int64_t(c.end) + kMaxTile - 1) / kMaxTile),
+                      [=](int64_t begin, int64_t end, int) { kernels->conv_shift(c, *e, begin, end); });
+}
+
+void Planner::add_shift_outputs(int index) {
+  const NodeInfo& n = node(index);
+  const Window& w = n.window;
+  const KernelTable* kernels = s_.kernels_;
+  const int outputs = kernels->shift_outputs, taps = w.kernel_h * w.kernel_w, in_file = (w.in_channels + 3) / 4 * 4;
+  const int64_t blocks = ceil_div(w.out_channels, outputs);
+  ShiftOutputsConv c = {};
+  static_cast<OutputsConv&>(c) = make_outputs_conv(index);
+  c.element = int32_t(input_of(index).element);
+  const size_t bytes = size_t(blocks) * size_t(c.steps) * size_t(outputs);
+  uint8_t* packed = keep<uint8_t>(bytes);
+  c.weights = packed;
+  const int8_t* file = reinterpret_cast<const int8_t*>(program_.tensors[size_t(n.params[0])].data);
+  for (int block = 0; block < w.out_channels; block += outputs)
+    for (int t = 0; t < taps; t++)
+      for (int i = 0; i < w.in_channels; i++, packed += outputs)
+        for (int j = 0; j < outputs && block + j < w.out_channels; j++)
+          packed[j] = uint8_t(file[(size_t(block + j) * size_t(taps) + size_t(t)) * size_t(in_file) + size_t(i)]);
+  const Epilogue* e = make_epilogue(n);
+  PlanStep& step = new_step(n, "conv_shift", "shift_outputs");
+  step.bytes += bytes;
+  s_.weight_bytes_ += bytes;
+  step.run = parallel(n, blocks, [=](int64_t begin, int64_t end, int) { kernels->conv_shift_outputs(c, *e, begin, end); });
 }
 
 }  // namespace signbit

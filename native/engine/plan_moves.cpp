@@ -20,7 +20,8 @@ void Planner::add_channels(int index) {
   const NodeInfo& n = node(index);
   const Map& out = map(n.outputs[0]);
   const int channels = info(n.outputs[0]).channels;
-  const bool bits = info(n.outputs[0]).type == Type::kB1;
+  const Type type = info(n.outputs[0]).type;
+  const bool bits = type == Type::kB1, integer = type == Type::kI16;
   const int32_t* order = program_.tensors[size_t(n.params[0])].i32();
   std::vector<int> first = {0};  // channel of each input
   for (int v : n.inputs) first.push_back(first.back() + info(v).channels);
@@ -58,9 +59,9 @@ void Planner::add_channels(int index) {
     }
     move.sources = sources;
   }
-  const auto kernel = bits ? s_.kernels_->channels_b1 : s_.kernels_->channels_f32;
+  const auto kernel = bits ? s_.kernels_->channels_b1 : integer ? s_.kernels_->channels_i16 : s_.kernels_->channels_f32;
   const int64_t tiles = int64_t((move.geometry->body + kMoveTile - 1) / kMoveTile);
-  new_step(n, "channels", bits ? "channels_b1" : "channels_f32").run =
+  new_step(n, "channels", bits ? "channels_b1" : integer ? "channels_i16" : "channels_f32").run =
       parallel(n, out.planes * tiles, [=](int64_t begin, int64_t end, int) { kernel(move, begin, end); });
 }
 

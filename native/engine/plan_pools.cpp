@@ -45,7 +45,8 @@ size_t Planner::scratch_bytes(const NodeInfo& n) const {
 }
 
 void Planner::add_max_pool(const NodeInfo& n, Pool pool) {
-  const bool bits = info(n.inputs[0]).type == Type::kB1;
+  const Type type = info(n.inputs[0]).type;
+  const bool bits = type == Type::kB1, integer = type == Type::kI16;
   const size_t bytes = scratch_bytes(n);
   pool.scratch_width = scratch_width(n);
   uint8_t* scratch = keep<uint8_t>(bytes * size_t(s_.options_.threads));
@@ -56,8 +57,8 @@ void Planner::add_max_pool(const NodeInfo& n, Pool pool) {
     for (int c = 0; c < pool.channels; c++) nibbles[c / 4] |= uint8_t((flip[c] & 1) << c % 4);
     pool.flip = nibbles;
   }
-  const auto kernel = bits ? s_.kernels_->max_pool_b1 : s_.kernels_->max_pool_f32;
-  new_step(n, "max_pool", bits ? "max_pool_b1" : "max_pool_f32").run =
+  const auto kernel = bits ? s_.kernels_->max_pool_b1 : integer ? s_.kernels_->max_pool_i16 : s_.kernels_->max_pool_f32;
+  new_step(n, "max_pool", bits ? "max_pool_b1" : integer ? "max_pool_i16" : "max_pool_f32").run =
       parallel(n, row_items(pool), [=](int64_t begin, int64_t end, int thread) {
         Pool mine = pool;
         mine.scratch = scratch + size_t(thread) * bytes;
@@ -67,6 +68,13 @@ void Planner::add_max_pool(const NodeInfo& n, Pool pool) {
 
 void Planner::add_avg_pool(const NodeInfo& n, Pool pool) {
   const Window& w = n.window;
+  if (info(n.inputs[0]).type == Type::kI16) {
+    while (1 << pool.shift < w.kernel_h * w.kernel_w) pool.shift++;
+    const auto kernel = s_.kernels_->avg_pool_i16;
+    new_step(n, "avg_pool", "avg_pool_i16").run =
+        parallel(n, row_items(pool), [=](int64_t begin, int64_t end, int) { kernel(pool, begin, end); });
+    return;
+  }
   const Geometry &in = *pool.in, &out = *pool.out;
   const auto cut = [](int count, int size, int kernel, int stride) { return (count - 1) * stride + kernel > size; };
   if (w.pad_h || w.pad_w || cut(out.height, in.height, w.kernel_h, w.stride_h) ||
@@ -113,6 +121,12 @@ void Planner::add_pool(int index) {
     const auto kernel = s_.kernels_->adaptive_pool_f32;
     new_step(n, "adaptive_pool", n.take_max ? "adaptive_max_pool" : "adaptive_avg_pool").run =
         parallel(n, row_items(pool), [=](int64_t begin, int64_t end, int) { kernel(pool, begin, end); });
+    return;
+  }
+  if (n.op == Op::kGlobalSum) {
+    const auto kernel = s_.kernels_->global_sum_i16;
+    new_step(n, "global_sum", "global_sum_i16").run =
+        parallel(n, map(n.inputs[0]).planes, [=](int64_t begin, int64_t end, int) { kernel(pool, begin, end); });
     return;
   }
   const bool bits = info(n.inputs[0]).type == Type::kB1;

@@ -30,6 +30,7 @@ Planner::Size Planner::result_size(const NodeInfo& n) const {
   switch (n.op) {
     case Op::kConvB1:
     case Op::kConvQ8:
+    case Op::kConvShift:
     case Op::kMaxPool:
     case Op::kAvgPool:
       height = window_count(in.height, w.kernel_h, w.stride_h, w.pad_h, w.dilation_h, w.ceil_mode);
@@ -37,6 +38,12 @@ Planner::Size Planner::result_size(const NodeInfo& n) const {
       if (height < 1 || width < 1)
         throw ArgumentError("layer \"" + n.path + "\": its input of " + by(in.height, in.width) +
                             " pixels is smaller than its window; use a larger image");
+      break;
+    case Op::kGlobalSum:
+      if (height * width != n.area)
+        throw ArgumentError("layer \"" + n.path + "\": this program averages maps of " + std::to_string(n.area) +
+                            " pixels, not of " + by(height, width) + "; open it at the size that it was compiled for");
+      height = width = 1;
       break;
     case Op::kGlobalAvgPool:
       height = width = 1;
@@ -105,6 +112,7 @@ size_t Planner::table_bytes(const NodeInfo& n) const {
   switch (n.op) {
     case Op::kConvB1:
     case Op::kConvQ8:
+    case Op::kConvShift:
       return program_.tensors[size_t(n.params[0])].count;
     case Op::kMaxPool:
       return scratch_bytes(n) * size_t(s_.options_.threads);

@@ -45,6 +45,20 @@ std::function<void()> Planner::parallel(const NodeInfo& n, int64_t items,
   };
 }
 
+namespace {
+
+// A step's kind, told apart by the type of its value.
+StepCode code_of(StepKind kind, Type type) {
+  if (kind == StepKind::kAdd && type == Type::kI4) return StepCode::kAddI4;
+  if (kind == StepKind::kAdd && type == Type::kI16) return StepCode::kAddI16;
+  if (kind == StepKind::kStore && type == Type::kI4) return StepCode::kStoreI4;
+  if (kind == StepKind::kStore && type == Type::kI16) return StepCode::kStoreI16;
+  if (kind == StepKind::kStore && type == Type::kI32) return StepCode::kStoreI32;
+  return StepCode(kind);
+}
+
+}  // namespace
+
 const Epilogue* Planner::make_epilogue(const NodeInfo& n) {
   Epilogue* made = keep<Epilogue>(1);
   Epilogue& e = *made;
@@ -93,18 +107,35 @@ const Epilogue* Planner::make_epilogue(const NodeInfo& n) {
         std::memcpy(&s.minimum, &info.attrs[0], 4);
         std::memcpy(&s.maximum, &info.attrs[1], 4);
         break;
+      case StepKind::kQuant16:
+        std::memcpy(&s.inv_scale, &info.attrs[0], 4);
+        break;
+      case StepKind::kShiftSum:
+        s.digits = info.attrs[0];
+        s.i0 = tensor(0).i32();
+        s.i1 = tensor(1).i32();
+        break;
+      case StepKind::kShiftPReLU:
+        s.digits = info.attrs[0];
+        s.i0 = tensor(1).i32();
+        s.i1 = tensor(2).i32();
+        s.i2 = tensor(0).i32();
+        s.i3 = tensor(3).i32();
+        break;
+      case StepKind::kBias:
+        s.i0 = tensor(0).i32();
+        break;
       case StepKind::kAdd:
       case StepKind::kMul:
       case StepKind::kStore:
       case StepKind::kSigmoid:
         break;
     }
-    const bool is_i4 = info.value != kNone && program_.values[size_t(info.value)].type == Type::kI4;
-    static_assert(int(StepKind::kSigmoid) == int(StepCode::kSigmoid) && int(StepKind::kSigmoid) < int(StepCode::kAddI4),
-                  "kinds and codes have equal numbers; a chain has four bits a code, which are all used");
-    s.code = StepCode(kind);
-    if (is_i4) s.code = kind == StepKind::kAdd ? StepCode::kAddI4 : StepCode::kStoreI4;
-    e.chain |= uint64_t(s.code) << 4 * i;
+    static_assert(int(StepKind::kBias) == int(StepCode::kBias) && int(StepKind::kBias) < int(StepCode::kAddI4) &&
+                      int(StepCode::kStoreI32) < 32 && 5 * kMaxSteps <= 64,
+                  "kinds and codes have equal numbers; a chain has five bits a code");
+    s.code = code_of(kind, info.value == kNone ? Type::kF32 : program_.values[size_t(info.value)].type);
+    e.chain |= uint64_t(s.code) << 5 * i;
     if (info.value == kNone) continue;
     const Map& m = map(info.value);
     s.data = m.body;
@@ -116,7 +147,147 @@ const Epilogue* Planner::make_epilogue(const NodeInfo& n) {
     s.halo = m.halo;
     s.last_halo = m.last_halo;
   }
+  make_words(&e, greatest_sum(n));
   return made;
+}
+
+namespace {
+
+// The digits of a channel that count, the greatest shift first.
+struct Digits {
+  int count = 0;
+  int shift[4], sign[4];
+
+  Digits(const EpilogueStep& s, int channel) {
+    for (int d = 0; d < s.digits; d++) {
+      const size_t at = size_t(channel) * size_t(s.digits) + size_t(d);
+      if (!s.i1[at]) continue;
+      int place = count++;
+      for (; place && shift[place - 1] < s.i0[at]; place--) {
+        shift[place] = shift[place - 1];
+        sign[place] = sign[place - 1];
+      }
+      shift[place] = s.i0[at];
+      sign[place] = s.i1[at];
+    }
+  }
+
+  static int64_t shifted(int64_t v, int by) { return by >= 0 ? v * (int64_t(1) << by) : v >> -by; }
+  int64_t of(int64_t v) const {
+    int64_t sum = 0;
+    for (int d = 0; d < count; d++) sum += sign[d] * shifted(v, shift[d]);
+    return sum;
+  }
+  // The most that the terms of a number up to `number` add up to, whatever their signs.
+  int64_t greatest(int64_t number) const {
+    int64_t sum = 0;
+    for (int d = 0; d < count; d++) sum += shifted(number, shift[d]) + (shift[d] < 0);
+    return sum;
+  }
+  // Whether a greater number's sum is never on the other side of a smaller one's: all terms go one way, or the first one by as
+  // much as all others can go the other way.
+  bool is_monotone() const {
+    int64_t others = 0;
+    bool one_way = true;
+    for (int d = 1; d < count; d++) {
+      others += shifted(1, std::max(shift[d], 0));
+      one_way = one_way && sign[d] == sign[0];
+    }
+    return one_way || (shift[0] >= 0 && shifted(1, shift[0]) >= others);
+  }
+};
+
+// For numbers from `least` to `most`, 16-bit ones, `least` below 0; false where 16 bits do not do.
+bool find_words(const Digits& digits, int64_t least, int64_t most, ShiftWords* w) {
+  constexpr int64_t kLow = -32768, kHigh = 32767;
+  w->count = int16_t(digits.count);
+  for (int d = 0; d < digits.count; d++) {
+    w->left[d] = int16_t(std::max(digits.shift[d], 0));
+    w->right[d] = int16_t(std::min(std::max(-digits.shift[d], 0), 15));
+    w->invert[d] = int16_t(digits.sign[d] < 0 ? -1 : 0);
+    w->start = int16_t(w->start + (digits.sign[d] < 0));
+  }
+  w->low = int16_t(kLow);
+  w->high = int16_t(kHigh);
+  if (digits.greatest(std::max(-least, most)) <= kHigh) return true;
+  if (!digits.is_monotone()) return false;
+  const auto fits = [&](int64_t v) { return digits.of(v) >= kLow && digits.of(v) <= kHigh; };
+  const int64_t inner = std::min<int64_t>(most, 0);  // nearest to 0
+  if (!fits(inner)) return false;
+  if (fits(least) && fits(most)) return true;
+  // The farthest number towards `end` whose sum fits.
+  const auto farthest = [&](int64_t end) {
+    int64_t in = inner, out = end;
+    if (fits(end)) return end;
+    while (std::abs(out - in) > 1) {
+      const int64_t middle = (in + out) / 2;
+      (fits(middle) ? in : out) = middle;
+    }
+    return in;
+  };
+  const bool falls = digits.sign[0] < 0;
+  w->clamps = 1;
+  w->low = int16_t(farthest(least));
+  w->high = int16_t(farthest(most));
+  w->below = int16_t(falls ? kHigh : kLow);
+  w->above = int16_t(falls ? kLow : kHigh);
+  return true;
+}
+
+bool fits_short(int32_t x) { return x >= -32768 && x <= 32767; }
+
+}  // namespace
+
+bool Planner::find_all_words(const EpilogueStep& s, int channels, int64_t least, int64_t most, const ShiftWords** words) {
+  ShiftWords* made = keep<ShiftWords>(size_t(channels));
+  for (int c = 0; c < channels; c++)
+    if (!find_words(Digits(s, c), least, most, &made[c])) return false;
+  *words = made;
+  return true;
+}
+
+// Which integer steps need 64 bits, and for which 16 do. `greatest`: what the number before a step is at most, on either side of 0.
+void Planner::make_words(Epilogue* e, int64_t greatest) {
+  bool is_short = greatest <= 32767;
+  for (int i = 0; i < e->count; i++) {
+    EpilogueStep& s = e->steps[i];
+    bool narrow = is_short;
+    switch (s.code) {
+      case StepCode::kShiftSum:
+      case StepCode::kShiftPReLU: {
+        const bool sum = s.code == StepCode::kShiftSum;
+        const int64_t of = sum ? greatest : 32768;
+        narrow = narrow && find_all_words(s, e->channels, std::max<int64_t>(-of, -32768), sum ? std::min<int64_t>(of, 32767) : -1, &s.words);
+        for (int c = 0; c < e->channels; c++) {
+          if (Digits(s, c).greatest(of) > INT32_MAX) s.wide = 1;
+          if (!sum) narrow = narrow && fits_short(s.i2[c]) && fits_short(s.i3[c]);
+        }
+        greatest = 32768;
+        is_short = true;
+        break;
+      }
+      case StepCode::kAddI16:
+        greatest = 32768;
+        is_short = true;
+        break;
+      case StepCode::kBias: {
+        int64_t most = 0;
+        for (int c = 0; c < e->channels; c++) most = std::max(most, std::abs(int64_t(s.i0[c])));
+        greatest = std::min(greatest + most, kWrapped);  // sums beyond begin again at the other end
+        is_short = greatest <= 32767;
+        narrow = false;
+        break;
+      }
+      case StepCode::kThreshold:
+      case StepCode::kStoreI16:
+      case StepCode::kStoreI32:
+        break;
+      default:
+        greatest = kWrapped;
+        is_short = narrow = false;
+    }
+    if (!narrow) e->narrow = i + 1;
+  }
 }
 
 PlanStep& Planner::new_step(const NodeInfo& n, const char* op, const char* kernel) {
@@ -152,9 +323,13 @@ void Planner::add_steps() {
       case Op::kConvQ8:
         add_q8_conv(i);
         break;
+      case Op::kConvShift:
+        add_shift_conv(i);
+        break;
       case Op::kMaxPool:
       case Op::kAvgPool:
       case Op::kGlobalAvgPool:
+      case Op::kGlobalSum:
       case Op::kAdaptivePool:
         add_pool(i);
         break;
@@ -181,19 +356,21 @@ void Planner::add_pointwise(int index) {
   const Epilogue* e = make_epilogue(n);
   const uint8_t* src = in.body;
   const size_t plane = in.plane_bytes, body = in.geometry->body;
-  const bool bits = info(n.inputs[0]).type == Type::kB1;
-  const auto kernel = bits ? s_.kernels_->pointwise_b1 : s_.kernels_->pointwise;
-  PlanStep& step = new_step(n, "pointwise", bits ? "pointwise_b1" : "pointwise");
+  const Type type = info(n.inputs[0]).type;
+  const bool bits = type == Type::kB1, integer = type == Type::kI16;
+  const auto kernel = bits ? s_.kernels_->pointwise_b1 : integer ? s_.kernels_->pointwise_i16 : s_.kernels_->pointwise;
+  PlanStep& step = new_step(n, "pointwise", bits ? "pointwise_b1" : integer ? "pointwise_i16" : "pointwise");
   step.run = parallel(n, int64_t((e->channels + 3) / 4) * int64_t(body / kTile),
                       [=](int64_t begin, int64_t end, int) { kernel(src, plane, body, *e, begin, end); });
-  const bool only_quantises = n.steps.size() == 1 && StepKind(n.steps[0].code) == StepKind::kQuant8;
+  const StepKind first = StepKind(n.steps[0].code);
+  const bool only_quantises = n.steps.size() == 1 && (first == StepKind::kQuant8 || first == StepKind::kQuant16);
   if (program_.normalised && only_quantises && n.inputs[0] == program_.input && input_readers_ == 1) {
     step.skip_for_pixels = true;
     s_.quantised_input_ = n.outputs[0];
   }
 }
 
-// What each pixel value becomes: normalised, and where the first layer is an 8-bit one, quantised too.
+// What each pixel value becomes: normalised, and where the first layer reads integers, quantised too.
 void Planner::add_pixel_tables() {
   if (!program_.normalised) return;
   const int channels = info(program_.input).channels;
@@ -209,12 +386,19 @@ void Planner::add_pixel_tables() {
     if (n.outputs[0] == s_.quantised_input_) quant = &n.steps[0];
   float inv_scale;
   std::memcpy(&inv_scale, &quant->attrs[0], 4);
-  const float zero = float(quant->attrs[1]);
+  const bool is_short = StepKind(quant->code) == StepKind::kQuant16;
+  const float zero = is_short ? 0.0f : float(quant->attrs[1]);
   s_.pixel_table_.resize(s_.real_table_.size());
   for (int c = 0; c < channels; c++)
     for (int v = 0; v < 256; v++) {
-      // quant8 of docs/numerics.md, as the kernels compute it
+      // quant8 and quant16 of docs/numerics.md, as the kernels compute them
       float x = s_.real_table_[size_t(c * 256 + v)] * inv_scale;
+      if (is_short) {
+        x = x == x ? std::clamp(x, -40000.0f, 40000.0f) : 0.0f;
+        x = std::clamp((x + 12582912.0f) - 12582912.0f, -32768.0f, 32767.0f);
+        s_.pixel_table_[size_t(c * 256 + v)] = uint32_t(int32_t(x));
+        continue;
+      }
       x = x == x ? std::clamp(x, -1000.0f, 1000.0f) : 0.0f;
       x = std::clamp((x + 12582912.0f) - 12582912.0f + zero, 0.0f, 255.0f);
       s_.pixel_table_[size_t(c * 256 + v)] = uint32_t(x) << (8 * (c % 4));

@@ -11,13 +11,16 @@
 namespace signbit {
 namespace {
 
-bool is_conv(const NodeInfo& n) { return n.op == Op::kConvB1 || n.op == Op::kConvQ8; }
+bool is_conv(const NodeInfo& n) { return n.op == Op::kConvB1 || n.op == Op::kConvQ8 || n.op == Op::kConvShift; }
 
-size_t element_size(Type type) { return type == Type::kF32 || type == Type::kU8 ? 4 : 1; }
+size_t element_size(Type type) {
+  return type == Type::kF32 || type == Type::kI32 || type == Type::kU8 ? 4 : type == Type::kI16 ? 2 : 1;
+}
 
 // The byte that a convolution wants to find outside the image.
 uint8_t wanted_halo(const NodeInfo& n) {
   if (n.op == Op::kConvQ8) return uint8_t(n.window.zero_point);
+  if (n.op == Op::kConvShift) return 0;
   return n.window.pad_value == 0 ? kOutside : n.window.pad_value > 0 ? uint8_t(15) : uint8_t(0);
 }
 
@@ -166,7 +169,7 @@ void Planner::choose_layouts() {
     if (!is_conv(n)) continue;
     const int v = n.inputs[0];
     const uint8_t halo = wanted_halo(n);
-    if (is_direct(n)) {
+    if (reads_in_place(n)) {
       if (!reads_halo(n)) continue;
       if (!settled[size_t(v)]) {
         set_halo(&map(v), info(v).type, info(v).channels, halo);
@@ -192,22 +195,37 @@ void Planner::choose_layouts() {
     charge((repack->rows.size() + repack->columns.size() - before) * sizeof(int32_t));
   }
   for (Repack& r : repacks_) {
-    r.map = make_map(info(r.value).type, info(r.value).channels, r.geometry, r.slots(), r.first, r.last);
-    set_halo(&r.map, info(r.value).type, info(r.value).channels, r.halo);
+    r.map = make_map(r.type, info(r.value).channels, r.geometry, r.slots(), r.first, r.last);
+    set_halo(&r.map, r.type, info(r.value).channels, r.halo);
   }
+}
+
+Type Planner::read_type(const NodeInfo& n) const {
+  const Type type = info(n.inputs[0]).type;
+  return n.op == Op::kConvShift && type == Type::kU8 ? Type::kI16 : type;
+}
+
+// Maps of 16- and 32-bit integers have no halo of their own: whatever is written beside the image stays there.
+bool Planner::reads_in_place(const NodeInfo& n) const {
+  if (read_type(n) != info(n.inputs[0]).type) return false;
+  return is_direct(n) && !(is_planar(read_type(n)) && reads_halo(n));
 }
 
 Planner::Repack* Planner::repack_for(int index, uint8_t halo) {
   const NodeInfo& n = node(index);
   const Size out = size(n.outputs[0]);
+  const Type type = read_type(n);
+  const int zero_point = type == info(n.inputs[0]).type ? 0 : n.window.zero_point;
   // Readers of one value, resolution and stride differ in no more than the halo byte: the list is short.
-  std::vector<Repack*>& made = repacks_of_[{n.inputs[0], out.height, out.width, n.window.stride_h, n.window.stride_w}];
+  std::vector<Repack*>& made = repacks_of_[{n.inputs[0], out.height, out.width, n.window.stride_h, n.window.stride_w, int(type), zero_point}];
   for (Repack* r : made)
     if (r->halo == halo || !reads_halo(n) || !r->halo_matters) return r;
   charge(kRepackBytes);
   repacks_.emplace_back();
   Repack* repack = &repacks_.back();
   repack->value = n.inputs[0];
+  repack->type = type;
+  repack->zero_point = zero_point;
   repack->geometry = geometry(out);
   repack->stride_h = n.window.stride_h;
   repack->stride_w = n.window.stride_w;

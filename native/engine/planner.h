@@ -13,6 +13,7 @@ inline size_t round_up(size_t x, size_t to) { return (x + to - 1) / to * to; }
 inline int ceil_div(int a, int b) { return (a + b - 1) / b; }
 inline int floor_div(int a, int b) { return a >= 0 ? a / b : -((-a + b - 1) / b); }
 
+constexpr int64_t kWrapped = int64_t(1) << 31;  // what no 32-bit integer is beyond, on either side of 0
 constexpr size_t kMaxBuffer = size_t(1) << 30;  // of one map: offsets between taps are 32-bit
 // Of a session without a limit of its own: nothing that is meant to run needs more, and sums below it cannot overflow.
 constexpr size_t kMaxMemory = size_t(1) << 36;
@@ -24,7 +25,8 @@ inline std::string dimensions(int channels, int height, int width) {
   return std::to_string(channels) + "x" + std::to_string(height) + "x" + std::to_string(width);
 }
 
-// Maps of four channels a byte or dword, which filter taps may read.
+// Maps of integers that lie a channel a plane, as those of real values do; and maps of four channels a byte or dword, which filter taps may read.
+inline bool is_planar(Type type) { return type == Type::kI16 || type == Type::kI32; }
 inline bool in_quads(Type type) { return type == Type::kB1 || type == Type::kU8; }
 
 // What a map looks like in memory, for people: "b1 16 planes, halo 1 (outside)".
@@ -46,6 +48,8 @@ class Planner {
   // A copy of a map brought to a strided consumer's geometry: one set of planes a phase.
   struct Repack {
     int value;
+    Type type;  // of the copy: the value's, or i16 of a u8 value, less `zero_point`
+    int zero_point;
     const Geometry* geometry;
     int stride_h, stride_w;
     uint8_t halo;
@@ -63,7 +67,9 @@ class Planner {
   void check_operands(const NodeInfo& n, const Size& out) const;
   void find_halos();
   void build_geometries();  // without their masks
-  Repack* repack_for(int index, uint8_t halo);  // one that the node can read, or a new one
+  Type read_type(const NodeInfo& n) const;       // as what a convolution wants its input
+  bool reads_in_place(const NodeInfo& n) const;  // a convolution, but for what stands in the halo
+  Repack* repack_for(int index, uint8_t halo);   // one that the node can read, or a new one
   void choose_layouts();  // maps, repacks, and how long each buffer lives
   void place_buffers();
   void check_memory();  // before anything that grows with the file or the image is allocated
@@ -78,6 +84,11 @@ class Planner {
   void add_binary_conv(int index);
   void add_q8_conv(int index);
   OutputsConv make_outputs_conv(int index);
+  void add_shift_conv(int index);
+  void add_shift_outputs(int index);
+  int64_t greatest_sum(const NodeInfo& n) const;
+  bool find_all_words(const EpilogueStep& s, int channels, int64_t least, int64_t most, const ShiftWords** words);
+  void make_words(Epilogue* e, int64_t greatest);
   void add_binary_outputs(int index);
   void add_q8_outputs(int index);
   void add_pool(int index);
@@ -113,6 +124,7 @@ class Planner {
   std::vector<ConvSegment> make_segments(int index, int block_channels, bool one_group,
                                          std::vector<int32_t>* first);
   int64_t band_tiles(int index, const std::vector<ConvSegment>& segments, int64_t tile) const;
+  int64_t band_tiles(int index, int planes, int block_channels, int64_t tile) const;
   void finish_conv(int index, int64_t tile, const std::vector<ConvSegment>& segments,
                    const std::vector<int32_t>& first, Conv* conv);
   int64_t macs(const NodeInfo& n) const;

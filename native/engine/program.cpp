@@ -24,6 +24,11 @@ constexpr int64_t kMaxTaps = 65535;  // matches are counted in 16 bits
 constexpr uint32_t kMaxGraph = 1 << 14;
 constexpr uint32_t kMaxPath = 4096;  // bytes
 constexpr int kMaxSize = 1 << 16;  // rows or columns of a map that the file asks for
+constexpr int kMaxDigits = 4;      // signed powers of two that stand for a factor
+constexpr int kMaxArea = 1 << 16;  // 16-bit numbers whose sum surely fits 32 bits
+// Operations and steps of older versions, by their greatest codes.
+constexpr uint32_t newest_op(uint32_t version) { return version == 1 ? 6 : version == 2 ? 10 : 12; }
+constexpr uint32_t newest_step(uint32_t version) { return version == 1 ? 10 : version == 2 ? 13 : 17; }
 
 // Words, each checked before it is read.
 class Words {
@@ -79,6 +84,10 @@ StepSpec step_spec(uint32_t code) {
     case StepKind::kMul: return {0, 0, 1};
     case StepKind::kClip: return {2, 0, 0};
     case StepKind::kSigmoid: return {0, 0, 0};
+    case StepKind::kShiftSum: return {1, 2, 0};
+    case StepKind::kShiftPReLU: return {1, 4, 0};
+    case StepKind::kQuant16: return {1, 0, 2};
+    case StepKind::kBias: return {0, 1, 0};
   }
   return {-1, 0, 0};
 }
@@ -175,7 +184,7 @@ class Reader {
     if (outputs == 0) fail("graph: no outputs");
     for (const auto& o : output_words) {
       const int v = id(o.first, p_.values.size(), "graph: output value");
-      if (value(v).type != Type::kF32) fail("graph: an output value is not f32");
+      if (value(v).type != Type::kF32 && value(v).type != Type::kI32) fail("graph: an output value is neither f32 nor i32");
       if (o.second > 1) fail("graph: flat is neither 0 nor 1");
       p_.outputs.push_back({v, o.second == 1});
     }
@@ -237,6 +246,7 @@ class Reader {
       const uint32_t type = w.next("values"), channels = w.next("values");
       const std::string name = "graph: value " + std::to_string(i);
       if (type > uint32_t(Type::kB1)) fail(name + ": unknown type");
+      if (version_ < 3 && (Type(type) == Type::kI32 || Type(type) == Type::kI16)) fail(name + ": its type needs version 3");
       if (channels == 0 || channels > uint32_t(kMaxChannels)) fail(name + ": channels out of range");
       p_.values.push_back({Type(type), int(channels)});
     }
@@ -259,7 +269,7 @@ class Reader {
     const uint32_t offset = w.next("node"), length = w.next("node");
     uint32_t counts[5];
     for (uint32_t& count : counts) count = w.count("node", 1);
-    if (code < 1 || code > (version_ == 1 ? 6 : 10)) fail(name + ": unknown operation " + std::to_string(code));
+    if (code < 1 || code > newest_op(version_)) fail(name + ": unknown operation " + std::to_string(code));
     node.op = Op(code);
     node.path = read_path(offset, length, name);
     for (uint32_t i = 0; i < counts[0]; i++) {
@@ -291,7 +301,7 @@ class Reader {
     const uint32_t v = w.next("step");
     const uint32_t n_attrs = w.count("step", 1), n_params = w.count("step", 1);
     const StepSpec spec = step_spec(step.code);
-    if (spec.attrs < 0 || (version_ == 1 && step.code > 10)) fail(name + ": unknown step " + std::to_string(step.code));
+    if (spec.attrs < 0 || step.code > newest_step(version_)) fail(name + ": unknown step " + std::to_string(step.code));
     if (int(n_attrs) != spec.attrs || int(n_params) != spec.params)
       fail(name + ": step " + std::to_string(step.code) + " has a wrong number of arguments");
     if ((spec.value == 0) != (v == kNoId))
@@ -324,6 +334,7 @@ class Reader {
     switch (op) {
       case Op::kConvB1:
       case Op::kConvQ8:
+      case Op::kConvShift:
         return 12;
       case Op::kMaxPool:
         return version_ == 1 ? 6 : 9;
@@ -332,6 +343,7 @@ class Reader {
       case Op::kResize:
         return 6;
       case Op::kPixelShuffle:
+      case Op::kGlobalSum:
         return 1;
       case Op::kAdaptivePool:
         return 3;
@@ -344,7 +356,7 @@ class Reader {
   }
 
   static size_t tensor_count(Op op) {
-    return op == Op::kConvB1 || op == Op::kConvQ8 || op == Op::kMaxPool || op == Op::kChannels ? 1 : 0;
+    return op == Op::kConvB1 || op == Op::kConvQ8 || op == Op::kConvShift || op == Op::kMaxPool || op == Op::kChannels ? 1 : 0;
   }
 
   void check_node(NodeInfo& node, const std::vector<int32_t>& attrs, const Where& name) {
@@ -355,10 +367,11 @@ class Reader {
     switch (node.op) {
       case Op::kConvB1:
       case Op::kConvQ8:
+      case Op::kConvShift:
         check_conv(node, attrs, in, name);
         return check_epilogue(node, name);
       case Op::kPointwise:
-        check_type(in, true, name);
+        if (in.type != Type::kI16) check_type(in, true, name);
         return check_epilogue(node, name);
       case Op::kMaxPool:
       case Op::kAvgPool:
@@ -367,6 +380,10 @@ class Reader {
       case Op::kGlobalAvgPool:
         check_type(in, true, name);
         return check_map(node, 1, {Type::kF32, in.channels}, name);
+      case Op::kGlobalSum:
+        if (in.type != Type::kI16) fail(name + ": input has a wrong type");
+        node.area = in_range(attrs[0], 1, kMaxArea, name + ": area");
+        return check_map(node, 1, {Type::kI32, in.channels}, name);
       case Op::kAdaptivePool:
         check_type(in, false, name);
         node.out_h = in_range(attrs[0], 1, kMaxSize, name + ": out_h");
@@ -415,7 +432,13 @@ class Reader {
       window.ceil_mode = in_range(attrs[6], 0, 1, name + ": ceil_mode");
       window.count_include_pad = in_range(attrs[7], 0, 1, name + ": count_include_pad");
     }
-    check_type(in, take_max, name);
+    if (in.type != Type::kI16) check_type(in, take_max, name);
+    if (in.type == Type::kI16 && !take_max) {
+      const int taps = window.kernel_h * window.kernel_w;
+      if (taps > kMaxArea || (taps & (taps - 1))) fail(name + ": the window of an i16 average is no power of two up to 65536");
+      if (window.pad_h || window.pad_w) fail(name + ": pad is not 0, which an i16 average needs");
+      if (window.ceil_mode) fail(name + ": ceil_mode is not 0, which an i16 average needs");
+    }
     if (!take_max || node.params[0] == kNone) return;
     if (in.type != Type::kB1) fail(name + ": flip is for bits only");
     expect_flip(node.params[0], in.channels, name + ": flip");
@@ -430,8 +453,15 @@ class Reader {
     return index_ranges_[tensor] = {*range.first, *range.second};
   }
 
+  void expect_range(int tensor, int64_t count, int32_t low, int32_t high, const Where& what) {
+    expect(tensor, 1, count, what);
+    const auto [least, most] = index_range(tensor);
+    in_range(least, low, high, what);
+    in_range(most, low, high, what);
+  }
+
   void check_channels(const NodeInfo& node, const ValueInfo& in, const Where& name) {
-    check_type(in, true, name);
+    if (in.type != Type::kI16) check_type(in, true, name);
     int64_t channels = 0;
     for (int v : node.inputs) {
       if (value(v).type != in.type) fail(name + ": inputs have several types");
@@ -477,8 +507,10 @@ class Reader {
       window.pad_value = in_range(attrs[11], -1, 1, name + ": pad_value");
     else
       window.zero_point = in_range(attrs[11], 0, 255, name + ": zero_point");
-    if (in.type != (binary ? Type::kB1 : Type::kU8) || in.channels != window.in_channels)
+    const bool wide = node.op == Op::kConvShift && (in.type == Type::kI16 || in.type == Type::kI32);
+    if ((in.type != (binary ? Type::kB1 : Type::kU8) && !wide) || in.channels != window.in_channels)
       fail(name + ": input has a wrong type or channels");
+    if (wide && window.zero_point) fail(name + ": zero_point is for u8 only");
     const int g = window.groups;
     if (window.in_channels % g || window.out_channels % g) fail(name + ": groups do not divide the channels");
     const int in_group = window.in_channels / g;
@@ -527,7 +559,8 @@ class Reader {
     if (node.steps.empty()) fail(name + ": has no steps");
     if (node.steps.size() > size_t(kMaxSteps)) fail(name + ": has too many steps");
     const int channels = node.window.out_channels;
-    bool integer = node.op != Op::kPointwise;
+    const bool shifting = node.op == Op::kConvShift || (node.op == Op::kPointwise && value(node.inputs[0]).type == Type::kI16);
+    bool integer = node.op != Op::kPointwise || shifting;
     bool quantised = false, four_bits = false;
     size_t reads = 1, writes = 0;
     for (size_t i = 0; i < node.steps.size(); i++) {
@@ -550,6 +583,8 @@ class Reader {
         if (writes >= node.outputs.size() || node.outputs[writes++] != step.value)
           fail(where + ": value is not the next output");
       }
+      if (shifting && (kind == StepKind::kAffine || kind == StepKind::kQuant4Shift || kind == StepKind::kQuant4Ladder))
+        fail(where + ": does not go with integers that are added and shifted alone");
       switch (kind) {
         case StepKind::kAffine:
           for (int t : step.params) expect(t, 0, channels, where);
@@ -563,8 +598,10 @@ class Reader {
           if (kind == StepKind::kSign && type != Type::kB1) fail(where + ": value is not b1");
           break;
         case StepKind::kAdd:
-          if (type != (integer ? Type::kI4 : Type::kF32)) fail(where + ": value has a wrong type");
-          if (integer && !quantised) fail(where + ": adds i4 to an unquantised sum");
+          if (type != (integer ? Type::kI4 : Type::kF32) && !(integer && type == Type::kI16))
+            fail(where + ": value has a wrong type");
+          if (type == Type::kI4 && !quantised) fail(where + ": adds i4 to an unquantised sum");
+          if (type == Type::kI16) quantised = false;
           four_bits = false;
           break;
         case StepKind::kMul:
@@ -581,8 +618,9 @@ class Reader {
           if (integer) fail(where + ": needs a real value");
           break;
         case StepKind::kStore:
-          if (type != (integer ? Type::kI4 : Type::kF32)) fail(where + ": value has a wrong type");
-          if (integer && !four_bits) fail(where + ": stores as i4 what is no 4-bit number: only quant4 gives one");
+          if (type != (integer ? Type::kI4 : Type::kF32) && !(integer && (type == Type::kI16 || type == Type::kI32)))
+            fail(where + ": value has a wrong type");
+          if (type == Type::kI4 && !four_bits) fail(where + ": stores as i4 what is no 4-bit number: only quant4 gives one");
           break;
         case StepKind::kQuant4Shift:
           for (int t : step.params) expect(t, 1, channels, where);
@@ -607,6 +645,28 @@ class Reader {
           in_range(step.attrs[1], 0, 255, where + ": zero_point");
           if (integer) fail(where + ": needs a real value");
           if (type != Type::kU8) fail(where + ": value is not u8");
+          break;
+        case StepKind::kQuant16:
+          if (integer) fail(where + ": needs a real value");
+          if (type != Type::kI16) fail(where + ": value is not i16");
+          break;
+        case StepKind::kShiftPReLU:
+          expect_range(step.params[0], channels, -65535, 65535, where + ": shift_in");
+          expect_range(step.params[3], channels, -65535, 65535, where + ": shift_out");
+          [[fallthrough]];
+        case StepKind::kShiftSum: {
+          const size_t first = kind == StepKind::kShiftSum ? 0 : 1;
+          const int64_t digits = in_range(step.attrs[0], 1, kMaxDigits, where + ": digits");
+          expect_range(step.params[first], channels * digits, -31, 15, where + ": shifts");
+          expect_range(step.params[first + 1], channels * digits, -1, 1, where + ": signs");
+          if (!integer) fail(where + ": needs an integer value");
+          quantised = four_bits = false;
+          break;
+        }
+        case StepKind::kBias:
+          expect(step.params[0], 1, channels, where + ": bias");
+          if (!integer) fail(where + ": needs an integer value");
+          quantised = four_bits = false;
           break;
       }
     }

@@ -13,7 +13,7 @@ enum class Type : uint32_t { kF32 = 0, kI32 = 1, kI16 = 2, kI8 = 3, kU8 = 4, kI4
 
 enum class Op : uint32_t {
   kConvB1 = 1, kConvQ8 = 2, kMaxPool = 3, kAvgPool = 4, kGlobalAvgPool = 5, kPointwise = 6,
-  kChannels = 7, kResize = 8, kPixelShuffle = 9, kAdaptivePool = 10,
+  kChannels = 7, kResize = 8, kPixelShuffle = 9, kAdaptivePool = 10, kConvShift = 11, kGlobalSum = 12,
 };
 
 struct Tensor {
@@ -45,7 +45,7 @@ struct Window {
   int kernel_h = 1, kernel_w = 1, stride_h = 1, stride_w = 1, pad_h = 0, pad_w = 0;
   int dilation_h = 1, dilation_w = 1, groups = 1;
   int pad_value = 0;   // conv_b1
-  int zero_point = 0;  // conv_q8
+  int zero_point = 0;  // conv_q8, conv_shift
   bool ceil_mode = false, count_include_pad = false;  // pooling
 };
 
@@ -64,6 +64,7 @@ struct NodeInfo {
   int factor = 1;           // pixel_shuffle
   int out_h = 0, out_w = 0; // adaptive_pool
   bool take_max = false;    // adaptive_pool
+  int area = 0;             // global_sum: pixels of a map
   std::vector<int> params;
   std::vector<StepInfo> steps;
 };

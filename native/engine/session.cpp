@@ -45,10 +45,11 @@ void Session::import_f32(const float* input) {
 
 void Session::import_pixels(const uint8_t* input) {
   const bool quantised = quantised_input_ != kNone;
+  const bool is_short = quantised && program_->values[size_t(quantised_input_)].type == Type::kI16;
   const Map& m = maps_[size_t(quantised ? quantised_input_ : program_->input)];
   const Geometry& g = *m.geometry;
   const int channels = program_->values[size_t(program_->input)].channels;
-  if (quantised) {
+  if (quantised && !is_short) {
     const uint32_t halo = m.halo * 0x01010101u;
     for (int plane = 0; plane < m.planes; plane++) {
       uint32_t* start = reinterpret_cast<uint32_t*>(m.body + size_t(plane) * m.plane_bytes);
@@ -62,7 +63,11 @@ void Session::import_pixels(const uint8_t* input) {
     for (int y = 0; y < g.height; y++) {
       const size_t row = (size_t(n) * size_t(g.image_rows) + size_t(y)) * size_t(g.row_stride);
       for (int x = 0; x < g.width; x++, input += channels) {
-        if (quantised) {
+        if (is_short) {
+          for (int c = 0; c < channels; c++)
+            reinterpret_cast<int16_t*>(m.body + size_t(c) * m.plane_bytes)[row + size_t(x)] =
+                int16_t(pixel_table_[size_t(c) * 256 + input[c]]);
+        } else if (quantised) {
           for (int plane = 0; plane < m.planes; plane++) {
             uint32_t quad = 0;
             for (int c = 4 * plane; c < channels && c < 4 * plane + 4; c++)

@@ -63,6 +63,7 @@ class Session {
 
   int output_count() const { return int(program_->outputs.size()); }
   std::vector<int64_t> output_shape(int index) const;
+  Type output_type(int index) const { return program_->values[size_t(program_->outputs[size_t(index)].value)].type; }
   const char* isa() const { return kernels_->isa; }
   size_t arena_bytes() const { return arena_bytes_; }
   size_t weight_bytes() const { return weight_bytes_; }
@@ -94,8 +95,8 @@ class Session {
   std::deque<std::vector<uint8_t>> storage_;  // packed weights, tables, masks
   std::shared_ptr<uint8_t> arena_;
   size_t arena_bytes_ = 0, weight_bytes_ = 0;
-  int quantised_input_ = kNone;        // u8 value that pixels are looked up into directly
-  std::vector<uint32_t> pixel_table_;  // [channel][256]: the quantised pixel, shifted to its lane
+  int quantised_input_ = kNone;        // u8 or i16 value that pixels are looked up into directly
+  std::vector<uint32_t> pixel_table_;  // [channel][256]: the quantised pixel, of u8 shifted to its lane
   std::vector<float> real_table_;      // [channel][256]: the normalised pixel
   std::atomic<bool> profiling_{false}, checking_{false};
   double input_ms_ = 0, output_ms_ = 0;

@@ -14,11 +14,11 @@ struct ConvWalk {
   int64_t block, tile;  // the item: a block of channels, a tile of the band
 };
 
-static inline int64_t band_width(const Conv& c, const ConvWalk& w) {
+static inline int64_t band_width(const ConvItems& c, const ConvWalk& w) {
   return w.tiles - w.start < c.band ? w.tiles - w.start : c.band;
 }
 
-static inline ConvWalk walk_from(const Conv& c, int64_t item, size_t tile_positions) {
+static inline ConvWalk walk_from(const ConvItems& c, int64_t item, size_t tile_positions) {
   ConvWalk w;
   w.tiles = int64_t((c.end + tile_positions - 1) / tile_positions);
   w.start = item / (c.band * c.blocks) * c.band;
@@ -29,7 +29,7 @@ static inline ConvWalk walk_from(const Conv& c, int64_t item, size_t tile_positi
   return w;
 }
 
-static inline void advance(const Conv& c, ConvWalk* w) {
+static inline void advance(const ConvItems& c, ConvWalk* w) {
   if (++w->tile < w->width) return;
   w->tile = 0;
   if (++w->block < c.blocks) return;
@@ -39,28 +39,39 @@ static inline void advance(const Conv& c, ConvWalk* w) {
 }
 
 void binary_conv(const BinaryConv&, const Epilogue&, int64_t begin, int64_t end);
+void binary_conv_integer(const BinaryConv&, const Epilogue&, int64_t begin, int64_t end);
 int binary_conv_vector();
 void q8_conv(const Q8Conv&, const Epilogue&, int64_t begin, int64_t end);
 int32_t pack_q8(const int8_t* weights, int32_t steps, uint8_t* packed, int32_t* order, Q8Runs* runs);
 int q8_quad_bytes();
 int q8_pack();
+void conv_shift(const ShiftConv&, const Epilogue&, int64_t begin, int64_t end);
 int binary_outputs();
 int q8_outputs();
+int shift_outputs();
 void binary_outputs_conv(const OutputsConv&, const Epilogue&, int64_t begin, int64_t end);
+void binary_outputs_conv_integer(const OutputsConv&, const Epilogue&, int64_t begin, int64_t end);
+void conv_shift_outputs(const ShiftOutputsConv&, const Epilogue&, int64_t begin, int64_t end);
 void q8_outputs_conv(const OutputsConv&, const Epilogue&, int64_t begin, int64_t end);
 void pack_q8_outputs(const int8_t* weights, uint8_t* packed);
 void pointwise(const uint8_t* src, size_t src_plane, size_t body, const Epilogue&, int64_t begin,
                int64_t end);
 void pointwise_b1(const uint8_t* src, size_t src_plane, size_t body, const Epilogue&, int64_t begin,
                   int64_t end);
+void pointwise_i16(const uint8_t* src, size_t src_plane, size_t body, const Epilogue&, int64_t begin,
+                   int64_t end);
 void max_pool_f32(const Pool&, int64_t begin, int64_t end);
 void max_pool_b1(const Pool&, int64_t begin, int64_t end);
+void max_pool_i16(const Pool&, int64_t begin, int64_t end);
 void avg_pool_f32(const Pool&, int64_t begin, int64_t end);
+void avg_pool_i16(const Pool&, int64_t begin, int64_t end);
 void adaptive_pool_f32(const Pool&, int64_t begin, int64_t end);
 void global_pool_f32(const Pool&, int64_t begin, int64_t end);
 void global_pool_b1(const Pool&, int64_t begin, int64_t end);
+void global_sum_i16(const Pool&, int64_t begin, int64_t end);
 void channels_f32(const ChannelMove&, int64_t begin, int64_t end);
 void channels_b1(const ChannelMove&, int64_t begin, int64_t end);
+void channels_i16(const ChannelMove&, int64_t begin, int64_t end);
 void nearest_f32(const Resize&, int64_t begin, int64_t end);
 void nearest_b1(const Resize&, int64_t begin, int64_t end);
 void bilinear_f32(const Resize&, int64_t begin, int64_t end);

@@ -35,26 +35,46 @@ struct Geometry {
 
 enum class StepKind : int32_t {
   kAffine = 1, kAdd = 2, kRPReLU = 3, kPReLU = 4, kQuant4Shift = 5, kQuant4Ladder = 6, kStore = 7,
-  kThreshold = 8, kSign = 9, kQuant8 = 10, kMul = 11, kClip = 12, kSigmoid = 13,
+  kThreshold = 8, kSign = 9, kQuant8 = 10, kMul = 11, kClip = 12, kSigmoid = 13, kShiftSum = 14, kShiftPReLU = 15,
+  kQuant16 = 16, kBias = 17,
 };
 
 // The same, told apart by what they work on.
 enum class StepCode : int32_t {
   kAffine = 1, kAdd = 2, kRPReLU = 3, kPReLU = 4, kQuant4Shift = 5, kQuant4Ladder = 6, kStore = 7,
-  kThreshold = 8, kSign = 9, kQuant8 = 10, kMul = 11, kClip = 12, kSigmoid = 13, kAddI4 = 14, kStoreI4 = 15,
+  kThreshold = 8, kSign = 9, kQuant8 = 10, kMul = 11, kClip = 12, kSigmoid = 13, kShiftSum = 14, kShiftPReLU = 15,
+  kQuant16 = 16, kBias = 17, kAddI4 = 18, kStoreI4 = 19, kAddI16 = 20, kStoreI16 = 21, kStoreI32 = 22,
 };
 constexpr bool is_integer(StepCode c) {
-  return c == StepCode::kQuant4Shift || c == StepCode::kQuant4Ladder || c == StepCode::kThreshold || c == StepCode::kAddI4 ||
-         c == StepCode::kStoreI4;
+  return c == StepCode::kQuant4Shift || c == StepCode::kQuant4Ladder || c == StepCode::kThreshold || c == StepCode::kShiftSum ||
+         c == StepCode::kShiftPReLU || c == StepCode::kBias || c == StepCode::kAddI4 || c == StepCode::kStoreI4 ||
+         c == StepCode::kAddI16 || c == StepCode::kStoreI16 || c == StepCode::kStoreI32;
 }
-// The codes of an epilogue's steps in one number, four bits each from the first on.
+// Without a multiplication.
+constexpr bool is_shifting(StepCode c) {
+  return is_integer(c) && c != StepCode::kQuant4Shift && c != StepCode::kQuant4Ladder && c != StepCode::kAddI4 &&
+         c != StepCode::kStoreI4;
+}
+// The codes of an epilogue's steps in one number, five bits each from the first on.
 template <StepCode... kCodes>
 constexpr uint64_t chain_of() {
   uint64_t chain = 0;
   int at = 0;
-  ((chain |= uint64_t(kCodes) << 4 * at++), ...);
+  ((chain |= uint64_t(kCodes) << 5 * at++), ...);
   return chain;
 }
+
+// A channel's sum of signed shifts as kernels do it on 16-bit numbers: `start` plus, for each digit, the number shifted to the
+// left or to the right (or by nothing), with its bits inverted where the digit is negative: `start` counts those. Numbers
+// are first brought between `low` and `high`, and those that were not there become `below` or `above`, in sums that
+// saturate: where the sum would not fit 16 bits.
+struct ShiftWords {
+  int16_t count;  // of digits
+  int16_t left[4], right[4], invert[4];
+  int16_t start;
+  int16_t clamps;  // 0 where no number is beyond the limits
+  int16_t low, high, below, above;
+};
 
 // A step of an epilogue with its arrays resolved to addresses.
 struct EpilogueStep {
@@ -64,7 +84,12 @@ struct EpilogueStep {
   const float* f2;
   const int32_t* i0;
   const int32_t* i1;
+  const int32_t* i2;
+  const int32_t* i3;
   const uint8_t* flip;
+  const ShiftWords* words;  // shift_sum, shift_prelu: [channels], where 16-bit numbers do for the step, else null
+  int32_t digits;           // the same: of each channel
+  int32_t wide;             // the same: 1 where the sums need more than 32 bits
   int32_t shift;
   int32_t zero_point;
   float inv_scale;
@@ -80,6 +105,7 @@ struct Epilogue {
   int32_t count;
   int32_t channels;          // of the node's result
   uint64_t chain;            // chain_of the steps
+  int32_t narrow;            // integer steps alone: from this one on they work on 16-bit numbers
   int32_t batch;
   size_t image;              // positions from one image to the next
   size_t end;                // Geometry::end
@@ -99,15 +125,19 @@ struct ConvSegment {
   int32_t pairs;             // of channels that a step has weights for: 1, 2 or 4 (binary)
 };
 
-// A convolution, brought to stride 1. A block of output channels is computed by one call, whose segments follow one
+// The work items of a convolution. A block of output channels is computed by one call, whose segments follow one
 // another; work items are numbered by band of positions, then block, then tile, so that a band's input stays
 // in cache for all blocks, and a block's weights for all tiles of the band.
-struct Conv {
-  const ConvSegment* segments;
-  const int32_t* first;      // [blocks + 1]: where each block's segments start
+struct ConvItems {
   int64_t blocks;
   int64_t band;              // tiles of positions
   size_t end;                // positions: one behind the last pixel
+};
+
+// A convolution, brought to stride 1.
+struct Conv : ConvItems {
+  const ConvSegment* segments;
+  const int32_t* first;      // [blocks + 1]: where each block's segments start
 };
 
 // A quant4_shift step on half dot products in 16-bit numbers: clip((half * multiplier + unit * offset) >> shift, -8, 7).
@@ -157,6 +187,30 @@ struct OutputsConv {
   int32_t steps, pixels, channels;
 };
 
+// What a channel's sum so far is shifted to the left by, and how many taps are then added to it, and taken from it.
+struct ShiftRun {
+  int32_t shift, add, subtract;
+};
+
+// A convolution without multiplications, of planes of 16- or 32-bit numbers: weights are sums of signed powers of two, and all
+// taps of a power are added before the next lower one's. Blocks of kBinaryChannels.
+struct ShiftConv : ConvItems {
+  const uint8_t* input;         // body of the first plane
+  const ShiftRun* runs;
+  const int32_t* offset;        // of the runs' taps, in bytes
+  const size_t* first_run;      // [channels + 1]
+  const size_t* first_offset;   // [channels]
+  int32_t channels;
+  int32_t element;              // bytes of a number: 2 or 4
+  int32_t narrow;               // 1 where the taps of a run add up to no more than 16 bits
+};
+
+// The same with output channels as lanes, for maps of a few pixels: the bits of the weights select what is added.
+// Weights: [blocks of shift_outputs][steps][shift_outputs], int8.
+struct ShiftOutputsConv : OutputsConv {
+  int32_t element;
+};
+
 // Work on rows: an item is a band of `band_rows` rows of a plane's result, counted through all its images.
 struct RowWork {
   const Geometry* in;
@@ -176,6 +230,7 @@ struct Pool : RowWork {
   uint8_t* scratch;            // a thread: one input row with all that windows reach beside it
   int32_t scratch_width;       // positions of it
   int32_t include_pad;         // average: taps in the padding count
+  int32_t shift;               // average of i16: the window has 2^shift taps
   const int32_t* column_taps;  // average: [out.width] that count in a row of the window; null where all windows are whole
   const int32_t* tap_columns;  // average: [kernel_w][2]: the first column whose tap lies inside the image, and one behind the last
   int32_t take_max;            // adaptive
@@ -209,7 +264,7 @@ struct BitSources {
 // Channels of maps of one geometry, put in another order. Items: (plane of the result) * tiles + tile of kMoveTile positions.
 struct ChannelMove {
   const Geometry* geometry;
-  const uint8_t* const* sources;  // f32: a plane for each of the result
+  const uint8_t* const* sources;  // f32 and i16: a plane for each of the result
   const BitSources* bit_sources;  // bits: for each plane of the result
   uint8_t* dst;
   size_t dst_plane;
@@ -231,10 +286,16 @@ struct KernelTable {
   // Packs weights [steps][q8_pack][4] for q8_conv: in an order of its own, some steps twice with parts of their weights.
   // `order` receives the step that each packed one reads. Returns their number, at most 2 * steps.
   int32_t (*pack_q8)(const int8_t* weights, int32_t steps, uint8_t* packed, int32_t* order, Q8Runs* runs);
-  // item: a block of binary_outputs, q8_outputs channels
-  int32_t binary_outputs, q8_outputs;
+  // The same without a multiplication, where the epilogue's steps are integer ones that do without too.
+  void (*binary_conv_integer)(const BinaryConv&, const Epilogue&, int64_t begin, int64_t end);
+  // item: a tile of kMaxTile positions of a block of output channels, numbered as Conv says
+  void (*conv_shift)(const ShiftConv&, const Epilogue&, int64_t begin, int64_t end);
+  // item: a block of binary_outputs, q8_outputs, shift_outputs channels
+  int32_t binary_outputs, q8_outputs, shift_outputs;
   void (*binary_outputs_conv)(const OutputsConv&, const Epilogue&, int64_t begin, int64_t end);
+  void (*binary_outputs_conv_integer)(const OutputsConv&, const Epilogue&, int64_t begin, int64_t end);
   void (*q8_outputs_conv)(const OutputsConv&, const Epilogue&, int64_t begin, int64_t end);
+  void (*conv_shift_outputs)(const ShiftOutputsConv&, const Epilogue&, int64_t begin, int64_t end);
   // Packs four weights of each channel of a block, [q8_outputs][4] as int8, into 4 * q8_outputs bytes.
   void (*pack_q8_outputs)(const int8_t* weights, uint8_t* packed);
   // item: (block of 4 channels) * tiles + tile
@@ -242,17 +303,23 @@ struct KernelTable {
                     int64_t end);
   void (*pointwise_b1)(const uint8_t* src, size_t src_plane, size_t body, const Epilogue&, int64_t begin,
                        int64_t end);
+  void (*pointwise_i16)(const uint8_t* src, size_t src_plane, size_t body, const Epilogue&, int64_t begin,
+                        int64_t end);
   // item: a band of rows (RowWork)
   void (*max_pool_f32)(const Pool&, int64_t begin, int64_t end);
   void (*max_pool_b1)(const Pool&, int64_t begin, int64_t end);
+  void (*max_pool_i16)(const Pool&, int64_t begin, int64_t end);
   void (*avg_pool_f32)(const Pool&, int64_t begin, int64_t end);
+  void (*avg_pool_i16)(const Pool&, int64_t begin, int64_t end);
   void (*adaptive_pool_f32)(const Pool&, int64_t begin, int64_t end);
-  // item: channel (f32), nibble plane (bits)
+  // item: channel (f32, i16), nibble plane (bits)
   void (*global_pool_f32)(const Pool&, int64_t begin, int64_t end);
   void (*global_pool_b1)(const Pool&, int64_t begin, int64_t end);
+  void (*global_sum_i16)(const Pool&, int64_t begin, int64_t end);
   // item: a tile of a plane (ChannelMove)
   void (*channels_f32)(const ChannelMove&, int64_t begin, int64_t end);
   void (*channels_b1)(const ChannelMove&, int64_t begin, int64_t end);
+  void (*channels_i16)(const ChannelMove&, int64_t begin, int64_t end);
   // item: a band of rows (RowWork)
   void (*nearest_f32)(const Resize&, int64_t begin, int64_t end);
   void (*nearest_b1)(const Resize&, int64_t begin, int64_t end);

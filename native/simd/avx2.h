@@ -162,6 +162,22 @@ static inline IntBlock in_order(Pairs x) {
   b.v[3] = Ints(_mm256_cvtepi16_epi32(_mm256_extracti128_si256(high, 1)));
   return b;
 }
+// 16-bit integers: sums that saturate, sums of look-ups in the order of their positions, masks as bytes, and 32-bit numbers
+// brought to 16 bits.
+static inline Shorts add_saturated(Shorts x, Shorts y) { return Shorts(_mm256_adds_epi16(__m256i(x), __m256i(y))); }
+static inline ShortBlock shorts_in_order(Pairs x) {
+  const __m256i low = _mm256_unpacklo_epi16(x.even, x.odd), high = _mm256_unpackhi_epi16(x.even, x.odd);
+  return {{Shorts(_mm256_permute2x128_si256(low, high, 0x20)), Shorts(_mm256_permute2x128_si256(low, high, 0x31))}};
+}
+static inline Bytes pack_shorts(const ShortBlock& b) {
+  return _mm256_permute4x64_epi64(_mm256_packs_epi16(__m256i(b.v[0]), __m256i(b.v[1])), 0xD8);
+}
+static inline ShortBlock saturate(const IntBlock& b) {
+  ShortBlock s;
+  for (int i = 0; i < 2; i++)
+    s.v[i] = Shorts(_mm256_permute4x64_epi64(_mm256_packs_epi32(__m256i(b.v[2 * i]), __m256i(b.v[2 * i + 1])), 0xD8));
+  return s;
+}
 
 // In order, clipped to -8..7.
 static inline Bytes quantise4(Pairs x, const Quant4& q) {

@@ -156,6 +156,27 @@ static inline IntBlock in_order(Pairs x) {
   for (int i = 0; i < 4; i++) b.v[i] = __builtin_convertvector(*reinterpret_cast<const HalfWords*>(words + i * kInts), Ints);
   return b;
 }
+// 16-bit integers: sums that saturate, sums of look-ups in the order of their positions, masks as bytes, and 32-bit numbers
+// brought to 16 bits.
+static inline Shorts add_saturated(Shorts x, Shorts y) { return Shorts(_mm512_adds_epi16(__m512i(x), __m512i(y))); }
+static inline ShortBlock shorts_in_order(Pairs x) {
+  const __m512i low = _mm512_unpacklo_epi16(x.even, x.odd), high = _mm512_unpackhi_epi16(x.even, x.odd);
+  const __m512i first = _mm512_set_epi64(11, 10, 3, 2, 9, 8, 1, 0), second = _mm512_set_epi64(15, 14, 7, 6, 13, 12, 5, 4);
+  return {{Shorts(_mm512_permutex2var_epi64(low, first, high)), Shorts(_mm512_permutex2var_epi64(low, second, high))}};
+}
+// Of two vectors that were packed within each 128 bits.
+static inline __m512i packed_in_order(__m512i x) {
+  return _mm512_permutexvar_epi64(_mm512_set_epi64(7, 5, 3, 1, 6, 4, 2, 0), x);
+}
+static inline Bytes pack_shorts(const ShortBlock& b) {
+  return packed_in_order(_mm512_packs_epi16(__m512i(b.v[0]), __m512i(b.v[1])));
+}
+static inline ShortBlock saturate(const IntBlock& b) {
+  ShortBlock s;
+  for (int i = 0; i < 2; i++)
+    s.v[i] = Shorts(packed_in_order(_mm512_packs_epi32(__m512i(b.v[2 * i]), __m512i(b.v[2 * i + 1]))));
+  return s;
+}
 
 // In order, clipped to -8..7.
 static inline Bytes quantise4(Pairs x, const Quant4& q) {

@@ -18,9 +18,16 @@ struct FloatBlock {
 struct IntBlock {
   Ints v[4];
 };
+// 16-bit integers, which are as many to a vector as two vectors of Ints hold.
+typedef int16_t Shorts __attribute__((vector_size(kBytes)));
+constexpr int kShorts = kBytes / 2;
+struct ShortBlock {
+  Shorts v[2];
+};
 
 static inline Floats all_floats(float x) { return x - (Floats){}; }  // x - 0 is x, also for -0.0
 static inline Ints all_ints(int32_t x) { return x - (Ints){}; }
+static inline Shorts all_shorts(int16_t x) { return x - (Shorts){}; }
 
 // The same at any address. Not memcpy, which GCC cuts into pieces that are too small to be forwarded to later loads.
 typedef float FloatsAnywhere __attribute__((vector_size(kBytes), aligned(4), may_alias));
@@ -41,6 +48,36 @@ static inline IntBlock load_ints(const int32_t* p) {
 }
 static inline void store_ints(int32_t* p, const IntBlock& b) {
   for (int i = 0; i < 4; i++) *reinterpret_cast<IntsAnywhere*>(p + i * kInts) = b.v[i];
+}
+
+typedef int16_t ShortsAnywhere __attribute__((vector_size(kBytes), aligned(2), may_alias));
+typedef int16_t HalfShorts __attribute__((vector_size(kBytes / 2), aligned(2), may_alias));
+typedef int8_t HalfBytes __attribute__((vector_size(kBytes / 2), aligned(1), may_alias));
+static inline Shorts shorts_at(const int16_t* p) { return *reinterpret_cast<const ShortsAnywhere*>(p); }
+static inline void put_shorts(int16_t* p, Shorts x) { *reinterpret_cast<ShortsAnywhere*>(p) = x; }
+static inline ShortBlock load_shorts(const int16_t* p) { return {{shorts_at(p), shorts_at(p + kShorts)}}; }
+static inline void store_shorts(int16_t* p, const ShortBlock& b) {
+  put_shorts(p, b.v[0]);
+  put_shorts(p + kShorts, b.v[1]);
+}
+static inline ShortBlock load_bytes_as_shorts(const int8_t* p) {
+  ShortBlock b;
+  for (int i = 0; i < 2; i++)
+    b.v[i] = __builtin_convertvector(*reinterpret_cast<const HalfBytes*>(p + i * kShorts), Shorts);
+  return b;
+}
+// kInts numbers, from 16 or 32 bits each.
+static inline Ints ints_at(const int16_t* p) { return __builtin_convertvector(*reinterpret_cast<const HalfShorts*>(p), Ints); }
+static inline Ints ints_at(const int32_t* p) { return *reinterpret_cast<const IntsAnywhere*>(p); }
+static inline IntBlock load_shorts_as_ints(const int16_t* p) {
+  IntBlock b;
+  for (int i = 0; i < 4; i++) b.v[i] = ints_at(p + i * kInts);
+  return b;
+}
+static inline IntBlock to_ints(const ShortBlock& x) {
+  int16_t numbers[kBytes];
+  store_shorts(numbers, x);
+  return load_shorts_as_ints(numbers);
 }
 
 static inline Floats floats_at(const float* p) { return *reinterpret_cast<const FloatsAnywhere*>(p); }

@@ -212,6 +212,21 @@ static inline IntBlock load_int8(const int8_t* p) {
 static inline IntBlock in_order(Pairs x) {
   return widen_words(vzip1q_s16(x.even, x.odd), vzip2q_s16(x.even, x.odd));
 }
+// 16-bit integers: sums that saturate, sums of look-ups in the order of their positions, masks as bytes, and 32-bit numbers
+// brought to 16 bits.
+static inline Shorts add_saturated(Shorts x, Shorts y) { return Shorts(vqaddq_s16(int16x8_t(x), int16x8_t(y))); }
+static inline ShortBlock shorts_in_order(Pairs x) {
+  return {{Shorts(vzip1q_s16(x.even, x.odd)), Shorts(vzip2q_s16(x.even, x.odd))}};
+}
+static inline Bytes pack_shorts(const ShortBlock& b) {
+  return vreinterpretq_u8_s8(vcombine_s8(vqmovn_s16(int16x8_t(b.v[0])), vqmovn_s16(int16x8_t(b.v[1]))));
+}
+static inline ShortBlock saturate(const IntBlock& b) {
+  ShortBlock s;
+  for (int i = 0; i < 2; i++)
+    s.v[i] = Shorts(vcombine_s16(vqmovn_s32(int32x4_t(b.v[2 * i])), vqmovn_s32(int32x4_t(b.v[2 * i + 1]))));
+  return s;
+}
 
 // Of the numbers of both, those at even places, and at odd ones.
 static inline Floats evens(Floats x, Floats y) { return __builtin_shufflevector(x, y, 0, 2, 4, 6); }

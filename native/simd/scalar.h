@@ -226,6 +226,29 @@ static inline IntBlock in_order(const Pairs& x) {
   for (int i = 0; i < kBytes; i++) b.v[i / kInts][i % kInts] = (i % 2 ? x.odd : x.even).w[i / 2];
   return b;
 }
+// 16-bit integers: sums that saturate, sums of look-ups in the order of their positions, masks as bytes, and 32-bit numbers
+// brought to 16 bits.
+static inline int16_t saturated(int32_t x) { return int16_t(x < -32768 ? -32768 : x > 32767 ? 32767 : x); }
+static inline Shorts add_saturated(Shorts x, Shorts y) {
+  Shorts r;
+  for (int i = 0; i < kShorts; i++) r[i] = saturated(x[i] + y[i]);
+  return r;
+}
+static inline ShortBlock shorts_in_order(const Pairs& x) {
+  int16_t numbers[kBytes];
+  store_in_order(numbers, x);
+  return load_shorts(numbers);
+}
+static inline Bytes pack_shorts(const ShortBlock& b) {
+  Bytes r;
+  for (int i = 0; i < kBytes; i++) r.b[i] = uint8_t(b.v[i / kShorts][i % kShorts]);
+  return r;
+}
+static inline ShortBlock saturate(const IntBlock& b) {
+  ShortBlock s;
+  for (int i = 0; i < kBytes; i++) s.v[i / kShorts][i % kShorts] = saturated(b.v[i / kInts][i % kInts]);
+  return s;
+}
 
 // Of the numbers of both, those at even places, and at odd ones.
 static inline Floats evens(Floats x, Floats y) { return __builtin_shufflevector(x, y, 0, 2, 4, 6); }

@@ -44,7 +44,7 @@ struct File {
   std::vector<std::pair<uint32_t, uint32_t>> values;  // type, channels
   std::vector<NodeDef> nodes;
   std::vector<std::pair<uint32_t, uint32_t>> outputs;
-  uint32_t version = 2, header_version = 2;
+  uint32_t version = 3, header_version = 3;
   std::string input_shape = "1,1,1", metadata;  // `metadata`: more members, each with a comma behind it
   uint32_t normalised = 0, mean = 0xFFFFFFFF, std = 0xFFFFFFFF, input = 0;
 

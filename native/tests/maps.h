@@ -12,7 +12,7 @@
 
 namespace maps {
 
-constexpr uint32_t kF32 = 0, kB1 = 6, kNoValue = 0xFFFFFFFF;
+constexpr uint32_t kF32 = 0, kI32 = 1, kI16 = 2, kU8 = 4, kB1 = 6, kNoValue = 0xFFFFFFFF;
 
 struct Map {
   int batch = 0, channels = 0, height = 0, width = 0;
@@ -55,6 +55,13 @@ inline int32_t bits_of(float x) {
   std::memcpy(&bits, &x, 4);
   return bits;
 }
+
+inline float float_of(int32_t bits) {
+  float x;
+  std::memcpy(&x, &bits, 4);
+  return x;
+}
+inline std::string text(float x, bool integer) { return integer ? std::to_string(bits_of(x)) : std::to_string(x); }
 
 // A file whose first value, 0, is the input, and what its outputs must be.
 struct Network : builder::File {
@@ -124,13 +131,14 @@ struct Network : builder::File {
       check::that(signbit_session_run(session, input.v.data(), SIGNBIT_INPUT_F32_NCHW, pointers.data(), error, sizeof error) == SIGNBIT_OK,
                   name + ": " + error);
       for (size_t i = 0; i < expected.size(); i++) {
+        const bool integers = values[outputs[i].first].first == kI32;  // as their bits
         int wrong = 0;
         size_t first = 0;
         for (size_t k = 0; k < found[i].size(); k++)
-          if (!same(found[i][k], expected[i].v[k]) && !wrong++) first = k;
+          if (!(integers ? bits_of(found[i][k]) == bits_of(expected[i].v[k]) : same(found[i][k], expected[i].v[k])) && !wrong++) first = k;
         check::that(wrong == 0, name + ": output " + std::to_string(i) + ": " + std::to_string(wrong) + " differ, at " +
-                                    std::to_string(first) + " " + std::to_string(found[i][first]) + " instead of " +
-                                    std::to_string(expected[i].v[first]));
+                                    std::to_string(first) + " " + text(found[i][first], integers) + " instead of " +
+                                    text(expected[i].v[first], integers));
       }
     }
     signbit_session_close(session);

@@ -45,6 +45,23 @@ builder::File gates() {
   return f;
 }
 
+// What version 3 brought: numbers of 16 bits, two layers that add and shift, an average, and a sum as output.
+builder::File integers() {
+  builder::File f;
+  const uint32_t x = f.value(0, 4), a = f.value(2, 4), b = f.value(2, 2), c = f.value(2, 2), d = f.value(1, 2);
+  const auto numbers = [&](std::vector<int32_t> v) { return f.add(builder::tensor(1, v)); };
+  const uint32_t weight = f.add(builder::tensor(3, std::vector<int8_t>{1, -2, 3, -128, 5, 6, 7, 127}));
+  f.nodes.push_back({6, "scale", {x}, {a}, {}, {}, {{16, a, {0x3F800000}, {}}}});
+  builder::StepDef sum = {14, 0xFFFFFFFF, {2}, {numbers({1, -31, 15, 0}), numbers({-1, 0, 1, 1})}};
+  f.nodes.push_back({11, "conv", {a}, {b}, {4, 2, 1, 1, 1, 1, 0, 0, 1, 1, 1, 0}, {weight}, {sum, {7, b, {}, {}}}});
+  const uint32_t in = numbers({-65535, 65535}), shifts = numbers({-3, 4}), signs = numbers({1, 1}), out = numbers({0, 9}), bias = numbers({1, 2});
+  f.nodes.push_back({6, "activate", {b, b}, {c}, {}, {},
+                     {{2, b, {}, {}}, {15, 0xFFFFFFFF, {1}, {in, shifts, signs, out}}, {17, 0xFFFFFFFF, {}, {bias}}, {7, c, {}, {}}}});
+  f.nodes.push_back({12, "sum", {c}, {d}, {36}, {}, {}});
+  f.outputs = {{d, 1}};
+  return f;
+}
+
 signbit_status open_bytes(const std::vector<uint8_t>& bytes, std::string* message) {
   char error[512];
   signbit_model* model = nullptr;
@@ -130,6 +147,45 @@ void test_new_operations() {
   broken(avg_pool, attr(6, -1), "ceil_mode = -1");
   broken(avg_pool, attr(7, 2), "count_include_pad = 2");
 
+  const auto numbers = [](size_t tensor, size_t at, int32_t to) {
+    return [=](builder::File& f) { std::memcpy(f.tensors[tensor].bytes.data() + 4 * at, &to, 4); };
+  };
+  const auto step_attr = [](size_t node, size_t step, int32_t to) { return [=](builder::File& f) { f.nodes[node].steps[step].attrs[0] = to; }; };
+  // tensors of `integers`: weight, shifts, signs; shift_in, shifts, signs, shift_out, bias
+  broken(integers(), numbers(1, 1, -32), "node 1 (conv): step 0: shifts = -32 is not in -31..15");
+  broken(integers(), numbers(1, 3, 16), "step 0: shifts = 16");
+  broken(integers(), numbers(2, 0, 2), "step 0: signs = 2 is not in -1..1");
+  broken(integers(), numbers(2, 0, -2), "step 0: signs = -2");
+  broken(integers(), step_attr(1, 0, 0), "step 0: digits = 0 is not in 1..4");
+  broken(integers(), step_attr(1, 0, 5), "step 0: digits = 5");
+  broken(integers(), step_attr(1, 0, 4), "step 0: shifts: holds 4 elements, needs 8");
+  broken(integers(), [](auto& f) { f.tensors[1].dtype = 0; }, "step 0: shifts: wrong dtype");
+  broken(integers(), numbers(3, 0, -65536), "node 2 (activate): step 1: shift_in = -65536 is not in -65535..65535");
+  broken(integers(), numbers(6, 1, 65536), "step 1: shift_out = 65536");
+  broken(integers(), [](auto& f) { f.nodes[2].steps[2].params[0] = 1; }, "step 2: bias: holds 4 elements, needs 2");
+  broken(integers(), attr(11, 1), "zero_point is for u8 only");
+  broken(integers(), [](auto& f) { f.values[1].first = 1; }, "value is not i16");
+  broken(integers(), [](auto& f) { f.values[3].first = 1; f.nodes[2].outputs[0] = 3; }, "input has a wrong type");
+  broken(integers(), [](auto& f) { f.values[2].first = 0; }, "node 1 (conv): step 1: value has a wrong type");
+  broken(integers(), [](auto& f) { f.nodes[1].steps[0] = {1, 0xFFFFFFFF, {}, {7, 7}}; }, "integers that are added and shifted alone");
+  broken(integers(), [](auto& f) { f.nodes[3].attrs[0] = 0; }, "area = 0 is not in 1..65536");
+  broken(integers(), [](auto& f) { f.nodes[3].attrs[0] = 65537; }, "area = 65537");
+  broken(integers(), [](auto& f) { f.values[4].first = 2; }, "output has a wrong type");
+  broken(integers(), [](auto& f) { f.nodes[0].steps.insert(f.nodes[0].steps.begin(), {17, 0xFFFFFFFF, {}, {7}}); f.tensors[7] = builder::tensor(1, std::vector<int32_t>(4)); }, "needs an integer value");
+  builder::File average = integers();
+  average.nodes[3] = {4, "average", {3}, {4}, {2, 2, 2, 2, 0, 0, 0, 0}, {}, {}};
+  average.values[4].first = 2;
+  average.nodes.push_back({6, "out", {4}, {average.value(1, 2)}, {}, {}, {{7, 5, {}, {}}}});
+  average.outputs[0].first = 5;
+  const auto window = [](size_t i, int32_t to) { return [=](builder::File& f) { f.nodes[3].attrs[i] = to; }; };
+  broken(average, window(0, 3), "the window of an i16 average is no power of two");
+  broken(average, [](auto& f) { f.nodes[3].attrs = {512, 256, 1, 1, 0, 0, 0, 0}; }, "no power of two up to 65536");
+  broken(average, window(4, 1), "pad is not 0");
+  broken(average, window(6, 1), "ceil_mode is not 0");
+  builder::File most = average;
+  most.nodes[3] = {3, "most", {3}, {4}, {2, 2, 2, 2, 0, 0, 1, 1, 0}, {0xFFFFFFFF}, {}};
+  broken(most, [](auto& f) { f.nodes[3].params[0] = 0; }, "flip is for bits only");
+
   const int32_t nan = 0x7FC00000, seven = 0x40E00000;
   auto step = [](size_t i, builder::StepDef to) { return [=](builder::File& f) { f.nodes[1].steps[i] = to; }; };
   broken(gates(), step(2, {12, 0xFFFFFFFF, {seven, 0}, {}}), "minimum is above maximum");
@@ -163,6 +219,15 @@ void test_versions() {
     return f;
   };
   opens(of(small_file(), 1), "version 1");
+  opens(of(small_file(), 2), "version 2");
+  opens(integers(), "version 3");
+  refuses(of(integers(), 2), "value 1: its type needs version 3");
+  builder::File old = integers();
+  for (auto& value : old.values) value.first = 0;
+  refuses(of(old, 2), "unknown step 16");
+  old.nodes.erase(old.nodes.begin());
+  old.nodes[0].inputs = {0};
+  refuses(of(old, 2), "unknown operation 11");
   opens(of(one_node(3, 6, 4, 4, {3, 3, 2, 2, 1, 1}, {0xFFFFFFFF}), 1), "a pool of version 1");
   refuses(of(one_node(3, 6, 4, 4, {3, 3, 2, 2, 1, 1, 1, 1, 0}, {0xFFFFFFFF}), 1), "wrong number of attributes");
   refuses(of(one_node(4, 0, 4, 4, {3, 3, 2, 2, 1, 1}), 1), "pad needs version 2");
@@ -174,11 +239,11 @@ void test_versions() {
   f.outputs = {{1, 0}};
   opens(f, "a gate");
   refuses(of(f, 1), "unknown step 13");
-  refuses(of(small_file(), 3), "__metadata__.version is 3, this engine reads 1 to 2: a newer signbit wrote the file; update signbit");
+  refuses(of(small_file(), 4), "__metadata__.version is 4, this engine reads 1 to 3: a newer signbit wrote the file; update signbit");
   refuses(of(small_file(), 0), "is not a version");
   f = small_file();
   f.version = 1;
-  refuses(f, "version 1 is not that of the header, 2");
+  refuses(f, "version 1 is not that of the header, 3");
 }
 
 // Layers deep within modules have long paths: longer, together, than the words of the nodes.
@@ -272,7 +337,7 @@ int main() {
     change(f);
     refuses(f, part);
   };
-  broken([](auto& f) { f.version = 3; }, "newer signbit");
+  broken([](auto& f) { f.version = 4; }, "newer signbit");
   broken([](auto& f) { f.nodes[1].inputs[0] = 2; }, "reads a value that nothing wrote before");
   broken([](auto& f) { f.nodes[1].inputs[0] = 77; }, "id 77");
   broken([](auto& f) { f.nodes[1].outputs[0] = 1; }, "written before");
@@ -289,7 +354,7 @@ int main() {
   broken([](auto& f) { f.values[1].second = 5; }, "channels");
   broken([](auto& f) { f.values[0].first = 3; }, "input value is not f32");
   broken([](auto& f) { f.outputs.clear(); }, "no outputs");
-  broken([](auto& f) { f.outputs[0].first = 1; }, "output value is not f32");
+  broken([](auto& f) { f.outputs[0].first = 1; }, "output value is neither f32 nor i32");
   broken([](auto& f) { f.tensors[1].bytes.resize(3), f.tensors[1].count = 3; }, "holds 3 elements");
   broken([](auto& f) { f.tensors[1].count = 0x7FFFFFFF; }, "outside the file");
 

@@ -20,7 +20,7 @@ from pathlib import Path
 FOLDER = Path(__file__).parent
 NONE = 0xFFFFFFFF
 F32, I32, I8, U8 = 0, 1, 3, 4  # dtypes of tensors
-V_F32, V_U8, V_I4, V_B1 = 0, 4, 5, 6  # types of values
+V_F32, V_I32, V_I16, V_U8, V_I4, V_B1 = 0, 1, 2, 4, 5, 6  # types of values
 BLANK = "0" * 64
 (
     N_TENSORS, N_VALUES, N_NODES, N_OUTPUTS, N_WORDS, N_STRINGS, NORMALISED, MEAN, STD, INPUT, RESERVED,
@@ -66,7 +66,7 @@ class File:
     values: list[tuple[int, int]]
     nodes: list[Node]
     outputs: list[tuple[int, int]]
-    version: int = 2
+    version: int = 3
     words: list[tuple[int, int]] = field(default_factory=list)  # position in `graph`, word
     strings: bytes | None = None
     metadata: dict = field(default_factory=dict)
@@ -191,6 +191,36 @@ def moved() -> File:
     )
 
 
+def integers() -> File:
+    """16-bit numbers, a convolution that adds and shifts, an activation, a sum of 30 pixels."""
+    return File(
+        [
+            (I8, bytes([1, 254, 3, 128, 5, 6, 7, 127])),
+            i32(1, -31, 15, 0),
+            i32(-1, 0, 1, 1),
+            i32(-65535, 65535),
+            i32(-3, 4),
+            i32(1, 1),
+            i32(0, 9),
+            i32(1, 2),
+        ],
+        [(V_F32, 4), (V_I16, 4), (V_I16, 2), (V_I16, 2), (V_I32, 2)],
+        [
+            Node(6, b"scale", [0], [1], steps=[Step(16, 1, [0x3F800000])]),
+            Node(
+                11, b"conv", [1], [2], [4, 2, 1, 1, 1, 1, 0, 0, 1, 1, 1, 0], [0],
+                [Step(14, attrs=[2], params=[1, 2]), Step(7, 2)],
+            ),
+            Node(
+                6, b"activate", [2, 2], [3],
+                steps=[Step(2, 2), Step(15, attrs=[1], params=[3, 4, 5, 6]), Step(7, 3)],
+            ),
+            Node(12, b"sum", [3], [4], [30]),
+        ],
+        [(4, 1)],
+    )  # fmt: skip
+
+
 Change = Callable[[File], object]
 # One line a case: name, what is wrong, what the engine says, what the compiler's reader says.
 # ruff: noqa: E501
@@ -304,9 +334,9 @@ case("not_signbit", lambda f: put(f, "change_entries", lambda e: e.pop("__metada
 case("metadata_not_an_object", lambda f: put(f, "change_entries", lambda e: put(e, "__metadata__", "signbit")), "__metadata__ is not an object", "JSON header is damaged")
 case("metadata_not_text", lambda f: put(f.metadata, "accuracy", 0.9), "__metadata__.accuracy is not a string", "__metadata__")
 case("other_format", lambda f: put(f.metadata, "format", "pt"), 'format is not "signbit"', "format is not signbit")
-case("newer_version", lambda f: put(f, "version", 3), "version is 3, this engine reads 1 to 2: a newer signbit wrote the file", "version 3 is newer than 2")
-case("newer_graph", word(1, 3), "graph: version is 3, this engine reads 1 to 2", "graph.version 3 is newer than 2")
-case("versions_differ", word(1, 1), "graph: version 1 is not that of the header, 2", "graph.version is not that of the header")
+case("newer_version", lambda f: put(f, "version", 4), "version is 4, this engine reads 1 to 3: a newer signbit wrote the file", "version 4 is newer than 3")
+case("newer_graph", word(1, 4), "graph: version is 4, this engine reads 1 to 3", "graph.version 4 is newer than 3")
+case("versions_differ", word(1, 1), "graph: version 1 is not that of the header, 3", "graph.version is not that of the header")
 case("entry_not_an_object", lambda f: put(f, "change_entries", lambda e: put(e, "t0", 7)), "is not an object", "a tensor lacks a part")
 case("entry_without_dtype", lambda f: put(f, "change_entries", lambda e: e["t0"].pop("dtype")), "needs dtype, shape and data_offsets", "a tensor lacks a part")
 case("entry_without_offsets", lambda f: put(f, "change_entries", lambda e: e["t0"].pop("data_offsets")), "needs dtype, shape and data_offsets", "a tensor lacks a part")
@@ -359,7 +389,7 @@ case("value_too_many_channels", word(VALUES + 3, (1 << 20) + 1), "value 1: chann
 case("value_never_written", lambda f: f.values.append((V_F32, 2)), "value 3 is never written", "value 3 is never written")
 case("no_outputs", lambda f: f.outputs.clear(), "no outputs", "n_outputs is not in 1..16384")
 case("output_outside", lambda f: put(f.outputs, 0, (3, 0)), "output value: id 3 of 3", "outputs: value 3 does not exist")
-case("output_not_real", lambda f: put(f.outputs, 0, (1, 0)), "output value is not f32", "output")
+case("output_not_real", lambda f: put(f.outputs, 0, (1, 0)), "output value is neither f32 nor i32", "output")
 case("output_flat_2", lambda f: put(f.outputs, 0, (2, 2)), "flat is neither 0 nor 1", "flat")
 case("no_nodes", lambda f: f.nodes.clear(), "never written", "never written")
 
@@ -450,6 +480,26 @@ case("adaptive_pool_to_nothing", lambda f: put(f.nodes[3].attrs, 1, 0), "out_w =
 case("gate_of_other_channels", lambda f: (put(f.values, 5, (V_F32, 3)), put(f.values, 4, (V_F32, 2))), "output has a wrong type or channels", "pool", moved)
 case("operation_of_a_newer_version", lambda f: put(f, "version", 1), "unknown operation 7", "opcode 7 is unknown in version 1", moved)
 case("step_of_a_newer_version", lambda f: (put(f, "version", 1), f.nodes[1].steps.insert(1, Step(13))), "step 13", "step 13 is unknown in version 1")
+
+# --- integers ---
+
+case("integers_in_version_2", lambda f: put(f, "version", 2), "value 1: its type needs version 3", "value 1: type or channels", integers)
+case("shift_too_far_left", lambda f: put(f.tensors, 1, i32(1, -31, 16, 0)), "step 0: shifts = 16 is not in -31..15", "conv: shift_sum shifts by more", integers)
+case("shift_too_far_right", lambda f: put(f.tensors, 1, i32(1, -32, 15, 0)), "step 0: shifts = -32 is not in -31..15", "conv: shift_sum shifts by more", integers)
+case("sign_2", lambda f: put(f.tensors, 2, i32(-1, 0, 2, 1)), "step 0: signs = 2 is not in -1..1", "conv: shift_sum has a sign", integers)
+case("digits_0", lambda f: put(f.nodes[1].steps[0], "attrs", [0]), "step 0: digits = 0 is not in 1..4", "shifts are not 0 a channel", integers)
+case("digits_5", lambda f: put(f.nodes[1].steps[0], "attrs", [5]), "step 0: digits = 5 is not in 1..4", "are not 5 a channel", integers)
+case("digits_without_shifts", lambda f: put(f.nodes[1].steps[0], "attrs", [4]), "step 0: shifts: holds 4 elements, needs 8", "conv", integers)
+case("shifts_of_reals", lambda f: put(f.tensors, 1, f32(1, -1, 5, 0)), "step 0: shifts: wrong dtype", "conv", integers)
+case("shift_in_too_far", lambda f: put(f.tensors, 3, i32(-65536, 0)), "step 1: shift_in = -65536 is not in -65535..65535", "shift_in is more than 65535", integers)
+case("shift_out_too_far", lambda f: put(f.tensors, 6, i32(0, 65536)), "step 1: shift_out = 65536 is not in -65535..65535", "shift_out is more than 65535", integers)
+case("zero_point_of_16_bits", lambda f: put(f.nodes[1].attrs, 11, 1), "zero_point is for u8 only", "zero_point is for 8-bit maps", integers)
+case("area_0", lambda f: put(f.nodes[3], "attrs", [0]), "area = 0 is not in 1..65536", "sum", integers)
+case("scaled_and_shifted", lambda f: put(f.nodes[1].steps, 0, Step(1, params=[7, 7])), "added and shifted alone", "conv", integers)
+case("quant16_to_32_bits", lambda f: put(f.values, 1, (V_I32, 4)), "value is not i16", "scale", integers)
+case("stores_16_bits_as_real", lambda f: put(f.values, 2, (V_F32, 2)), "value has a wrong type", "conv", integers)
+case("average_of_three", lambda f: (put(f.nodes, 3, Node(4, b"mean", [3], [4], [3, 1, 1, 1, 0, 0, 0, 0])), put(f.values, 4, (V_I16, 2))), "no power of two", "no power of two", integers)
+case("average_over_padding", lambda f: (put(f.nodes, 3, Node(4, b"mean", [3], [4], [2, 2, 1, 1, 1, 1, 0, 0])), put(f.values, 4, (V_I16, 2))), "pad is not 0", "over padding", integers)
 # fmt: on
 
 

@@ -13,7 +13,7 @@
 // as widening leaves them, a vector's even positions before its odd ones: comparing them puts the bits back in order.
 #include "../../simd/simd.h"
 #include "../declare.h"
-#include "../epilogue/epilogue.h"
+#include "../epilogue/integer.h"
 
 namespace signbit {
 namespace SIGNBIT_NS {
@@ -207,15 +207,23 @@ static inline IntBlock dots(const BinaryConv& c, size_t p, const int16_t* sums) 
   return v;
 }
 
-static void run_tile(const BinaryConv& c, const Epilogue& e, const ConvSegment& s, size_t position) {
-  alignas(64) int16_t out[kBinaryChannels][kMaxTile];
+static inline int count_vectors(const BinaryConv& c, size_t position) {
   const size_t left = c.end - position;
-  const int vectors = left < kMaxTile ? int((left + kBytes - 1) / kBytes) : kMaxTile / kBytes;
+  return left < kMaxTile ? int((left + kBytes - 1) / kBytes) : kMaxTile / kBytes;
+}
+
+static inline void count_tile(const BinaryConv& c, const ConvSegment& s, size_t position, Sums* out, int vectors) {
   const int16_t* base = c.base + position;
   if (s.mask)
     count<true>(s, s.input + position, base, out, vectors);
   else
     count<false>(s, s.input + position, base, out, vectors);
+}
+
+static void run_tile(const BinaryConv& c, const Epilogue& e, const ConvSegment& s, size_t position) {
+  alignas(64) int16_t out[kBinaryChannels][kMaxTile];
+  const int vectors = count_vectors(c, position);
+  count_tile(c, s, position, out, vectors);
   if (c.above) return write_nibbles(c, e, s, position, out, vectors);
   if (c.quant4) return write_quantised(c, e, s, position, out, vectors);
   for (int j = 0; j < s.channels; j++)
@@ -224,11 +232,48 @@ static void run_tile(const BinaryConv& c, const Epilogue& e, const ConvSegment& 
     });
 }
 
+// Dot products of a vector of positions, where they fit 16 bits.
+static inline ShortBlock short_dots(const BinaryConv& c, size_t p, const int16_t* sums) {
+  ShortBlock v = shorts_in_order(load_pairs(sums));
+  for (int j = 0; j < 2; j++) v.v[j] += v.v[j];
+  if (c.odd) {
+    const ShortBlock odd = load_bytes_as_shorts(c.odd + p);
+    for (int j = 0; j < 2; j++) v.v[j] -= odd.v[j];
+  }
+  return v;
+}
+
+static void run_tile_integer(const BinaryConv& c, const Epilogue& e, const ConvSegment& s, size_t position) {
+  alignas(64) int16_t out[kBinaryChannels][kMaxTile];
+  const int vectors = count_vectors(c, position);
+  count_tile(c, s, position, out, vectors);
+  if (c.above) return write_nibbles(c, e, s, position, out, vectors);
+  for (int j = 0; j < s.channels; j++) {
+    if (e.narrow == 0 && !c.valid32) {
+      ShortBlock tile[kTileBlocks];
+      for (int i = 0; i < vectors; i++) tile[i] = short_dots(c, position + size_t(i) * kBytes, out[j] + i * kBytes);
+      integer_steps_16(e, 0, s.channel + j, position, vectors, tile);
+    } else {
+      IntBlock tile[kTileBlocks];
+      for (int i = 0; i < vectors; i++) tile[i] = dots(c, position + size_t(i) * kBytes, out[j] + i * kBytes);
+      integer_steps(e, s.channel + j, position, vectors, tile);
+    }
+  }
+}
+
 void binary_conv(const BinaryConv& c, const Epilogue& e, int64_t begin, int64_t end) {
   ConvWalk at = walk_from(c, begin, kBinaryTile);
   for (int64_t i = begin; i < end; i++, advance(c, &at)) {
     const size_t position = size_t(at.start + at.tile) * kBinaryTile;
     for (int32_t k = c.first[at.block]; k < c.first[at.block + 1]; k++) run_tile(c, e, c.segments[k], position);
+  }
+}
+
+void binary_conv_integer(const BinaryConv& c, const Epilogue& e, int64_t begin, int64_t end) {
+  ConvWalk at = walk_from(c, begin, kBinaryTile);
+  for (int64_t i = begin; i < end; i++, advance(c, &at)) {
+    const size_t position = size_t(at.start + at.tile) * kBinaryTile;
+    for (int32_t k = c.first[at.block]; k < c.first[at.block + 1]; k++) run_tile_integer(c, e, c.segments[k], position);
   }
 }
 

@@ -36,15 +36,29 @@ static inline void count_outputs(const OutputsConv& c, const uint8_t* w, const u
   for (int half = 0; half < 2; half++) store_in_order(matches + half * kBytes, total[half]);
 }
 
-void binary_outputs_conv(const OutputsConv& c, const Epilogue& e, int64_t begin, int64_t end) {
+// `finish(first channel, matches of each pixel)` for each block of channels.
+template <typename Finish>
+static inline void for_blocks(const OutputsConv& c, int64_t begin, int64_t end, Finish finish) {
   for (int64_t block = begin; block < end; block++) {
     alignas(64) int16_t matches[kTile][kOutputs];
     const uint8_t* w = c.weights + size_t(block) * size_t(c.steps) * kBytes;
     for (int32_t i = 0; i < c.pixels; i++) count_outputs(c, w, c.input + c.pixel[i], matches[i]);
-    finish_outputs(c, e, int32_t(block) * kOutputs, kOutputs, [&](int32_t i, int32_t channel) {
+    finish(int32_t(block) * kOutputs, matches);
+  }
+}
+
+void binary_outputs_conv(const OutputsConv& c, const Epilogue& e, int64_t begin, int64_t end) {
+  for_blocks(c, begin, end, [&](int32_t first, const int16_t (*matches)[kOutputs]) {
+    finish_outputs(c, e, first, kOutputs, [&](int32_t i, int32_t channel) { return 2 * matches[i][channel] - c.subtract[i]; });
+  });
+}
+
+void binary_outputs_conv_integer(const OutputsConv& c, const Epilogue& e, int64_t begin, int64_t end) {
+  for_blocks(c, begin, end, [&](int32_t first, const int16_t (*matches)[kOutputs]) {
+    finish_outputs_integer(c, e, first, kOutputs, [&](int32_t i, int32_t channel) {
       return 2 * matches[i][channel] - c.subtract[i];
     });
-  }
+  });
 }
 
 int binary_outputs() { return kOutputs; }

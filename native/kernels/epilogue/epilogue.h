@@ -56,6 +56,19 @@ static inline void write_quads(const Epilogue& e, const EpilogueStep& s, int cha
   store_ints(dst, quads);
 }
 
+// The same rounding, for 16 bits.
+static inline void write_shorts(const EpilogueStep& s, int channel, size_t p, const FloatBlock& f) {
+  IntBlock q;
+  for (int i = 0; i < 4; i++) {
+    Floats x = f.v[i] * s.inv_scale;
+    x = below_becomes(x, all_floats(-40000.0f));
+    x = above_becomes(x, all_floats(40000.0f));
+    x = x == x ? x : all_floats(0.0f);
+    q.v[i] = truncated(round_half_even(x));
+  }
+  store_shorts(reinterpret_cast<int16_t*>(plane_of(s, channel)) + p, saturate(q));
+}
+
 // Pixels of a value that has one an image, which stands for the whole image. A block may span several images, and end
 // behind the last one. Not inline, as `sigmoid`: the steps that every network has stay small and keep their registers.
 static __attribute__((noinline)) void repeat_pixels(const Epilogue& e, const EpilogueStep& s, const float* plane, size_t p,
@@ -99,6 +112,46 @@ static __attribute__((noinline)) void sigmoid(FloatBlock* f) {
   }
 }
 
+static inline Ints at_least(Ints x, int32_t low) { return x < low ? all_ints(low) : x; }
+static inline Ints at_most(Ints x, int32_t high) { return x > high ? all_ints(high) : x; }
+static inline Ints short_range(Ints x) { return at_most(at_least(x, -32768), 32767); }
+
+// A channel's sum of signed shifts, brought to 16 bits. `shifts` and `signs`: the channel's.
+static inline Ints add_shifted(const int32_t* shifts, const int32_t* signs, int digits, Ints v) {
+  Ints sum = all_ints(0);
+  for (int d = 0; d < digits; d++) {
+    if (!signs[d]) continue;
+    const Ints term = shifts[d] >= 0 ? v << shifts[d] : v >> -shifts[d];
+    sum = signs[d] > 0 ? sum + term : sum - term;
+  }
+  return short_range(sum);
+}
+
+// The same where sums need more than 32 bits.
+static __attribute__((noinline)) void add_shifted_wide(const int32_t* shifts, const int32_t* signs, int digits, IntBlock* v) {
+  int32_t number[kBytes];
+  store_ints(number, *v);
+  for (int i = 0; i < kBytes; i++) {
+    int64_t sum = 0;
+    for (int d = 0; d < digits; d++) {
+      if (!signs[d]) continue;
+      const int64_t term = shifts[d] >= 0 ? int64_t(number[i]) << shifts[d] : int64_t(number[i]) >> -shifts[d];
+      sum = signs[d] > 0 ? sum + term : sum - term;
+    }
+    number[i] = int32_t(sum < -32768 ? -32768 : sum > 32767 ? 32767 : sum);
+  }
+  *v = load_ints(number);
+}
+
+static inline IntBlock shifted(const EpilogueStep& s, int channel, IntBlock v) {
+  const int32_t *shifts = s.i0 + size_t(channel) * size_t(s.digits), *signs = s.i1 + size_t(channel) * size_t(s.digits);
+  if (s.wide)
+    add_shifted_wide(shifts, signs, s.digits, &v);
+  else
+    for (int j = 0; j < 4; j++) v.v[j] = add_shifted(shifts, signs, s.digits, v.v[j]);
+  return v;
+}
+
 // What a step does to a block of real values.
 template <StepCode kCode>
 static inline void apply(const Epilogue& e, const EpilogueStep& s, int channel, size_t p, FloatBlock& f) {
@@ -134,6 +187,8 @@ static inline void apply(const Epilogue& e, const EpilogueStep& s, int channel, 
     write_bits(e, s, channel, p, pack_ints(bits));
   } else if (kCode == StepCode::kQuant8) {
     write_quads(e, s, channel, p, f);
+  } else if (kCode == StepCode::kQuant16) {
+    write_shorts(s, channel, p, f);
   }
 }
 
@@ -165,6 +220,23 @@ static inline void apply(const Epilogue& e, const EpilogueStep& s, int channel, 
     for (int j = 0; j < 4; j++) v.v[j] += y.v[j];
   } else if (kCode == StepCode::kStoreI4) {
     store_bytes(plane_of(s, channel) + p, pack_ints(v));
+  } else if (kCode == StepCode::kShiftSum) {
+    v = shifted(s, channel, v);
+  } else if (kCode == StepCode::kShiftPReLU) {
+    // Sums with these constants stay the same, once they are brought to 16 bits, where v is brought nearer to 0 first.
+    const int32_t in = s.i2[channel], out = s.i3[channel];
+    for (int j = 0; j < 4; j++) v.v[j] = short_range(at_most(at_least(v.v[j], -131072), 131072) + in);
+    const IntBlock y = shifted(s, channel, v);
+    for (int j = 0; j < 4; j++) v.v[j] = short_range((v.v[j] < 0 ? y.v[j] : v.v[j]) + out);
+  } else if (kCode == StepCode::kBias) {
+    for (int j = 0; j < 4; j++) v.v[j] += s.i0[channel];
+  } else if (kCode == StepCode::kAddI16) {
+    const IntBlock y = load_shorts_as_ints(reinterpret_cast<const int16_t*>(plane_of(s, channel)) + p);
+    for (int j = 0; j < 4; j++) v.v[j] = short_range(at_most(at_least(v.v[j], -65536), 65536) + y.v[j]);
+  } else if (kCode == StepCode::kStoreI16) {
+    store_shorts(reinterpret_cast<int16_t*>(plane_of(s, channel)) + p, saturate(v));
+  } else if (kCode == StepCode::kStoreI32) {
+    store_ints(reinterpret_cast<int32_t*>(plane_of(s, channel)) + p, v);
   }
 }
 
@@ -217,6 +289,7 @@ static inline void run_steps(const Epilogue& e, int i, int channel, size_t p, in
       case StepCode::kStore: apply_all<StepCode::kStore>(e, s, channel, p, blocks, tile); break;
       case StepCode::kSign: apply_all<StepCode::kSign>(e, s, channel, p, blocks, tile); break;
       case StepCode::kQuant8: apply_all<StepCode::kQuant8>(e, s, channel, p, blocks, tile); break;
+      case StepCode::kQuant16: apply_all<StepCode::kQuant16>(e, s, channel, p, blocks, tile); break;
       default: return;  // integer steps cannot follow a float one: the reader refuses such a file
     }
   }
@@ -230,6 +303,12 @@ static inline void run_steps(const Epilogue& e, int i, int channel, size_t p, in
       case StepCode::kThreshold: apply_all<StepCode::kThreshold>(e, s, channel, p, blocks, tile); break;
       case StepCode::kAddI4: apply_all<StepCode::kAddI4>(e, s, channel, p, blocks, tile); break;
       case StepCode::kStoreI4: apply_all<StepCode::kStoreI4>(e, s, channel, p, blocks, tile); break;
+      case StepCode::kShiftSum: apply_all<StepCode::kShiftSum>(e, s, channel, p, blocks, tile); break;
+      case StepCode::kShiftPReLU: apply_all<StepCode::kShiftPReLU>(e, s, channel, p, blocks, tile); break;
+      case StepCode::kBias: apply_all<StepCode::kBias>(e, s, channel, p, blocks, tile); break;
+      case StepCode::kAddI16: apply_all<StepCode::kAddI16>(e, s, channel, p, blocks, tile); break;
+      case StepCode::kStoreI16: apply_all<StepCode::kStoreI16>(e, s, channel, p, blocks, tile); break;
+      case StepCode::kStoreI32: apply_all<StepCode::kStoreI32>(e, s, channel, p, blocks, tile); break;
       default: {
         FloatBlock real[kMaxTile / kBytes];
         for (int j = 0; j < blocks; j++) real[j] = to_floats(tile[j]);
@@ -255,6 +334,7 @@ static inline void run_epilogue(const Epilogue& e, int channel, size_t p, int bl
     if (run_chain<C::kAffine, C::kStore>(e, channel, p, blocks, load)) return;
   } else {
     if (run_chain<C::kQuant8>(e, channel, p, blocks, load)) return;
+    if (run_chain<C::kQuant16>(e, channel, p, blocks, load)) return;
   }
   Block tile[kMaxTile / kBytes];
   for (int i = 0; i < blocks; i++) tile[i] = load(i);

@@ -1,4 +1,4 @@
-// Concatenation, split and any other order of channels: whole planes of real values, single bits of nibble planes.
+// Concatenation, split and any other order of channels: whole planes of numbers, single bits of nibble planes.
 #include "../../simd/simd.h"
 #include "../declare.h"
 
@@ -19,6 +19,12 @@ static inline void for_tiles(const ChannelMove& m, int64_t begin, int64_t end, W
 void channels_f32(const ChannelMove& m, int64_t begin, int64_t end) {
   for_tiles(m, begin, end, [&](size_t plane, size_t p, size_t count) {
     memcpy(m.dst + plane * m.dst_plane + 4 * p, m.sources[plane] + 4 * p, 4 * count);
+  });
+}
+
+void channels_i16(const ChannelMove& m, int64_t begin, int64_t end) {
+  for_tiles(m, begin, end, [&](size_t plane, size_t p, size_t count) {
+    memcpy(m.dst + plane * m.dst_plane + 2 * p, m.sources[plane] + 2 * p, 2 * count);
   });
 }
 

@@ -1,4 +1,4 @@
-// Pooling: rows of a channel (f32) or of a nibble plane (four channels' bits a byte).
+// Pooling: rows of a channel (f32, i16) or of a nibble plane (four channels' bits a byte).
 //
 // Maxima are separable: first down the columns of a window into one row of scratch, which is contiguous,
 // then across, with the stride. Both visit the window in the order of docs/numerics.md, column by column.
@@ -13,6 +13,11 @@ struct MaxF32 {
   typedef float T;
   static inline float start() { return -__builtin_inff(); }
   static inline float join(float m, float x) { return x > m ? x : m; }
+};
+struct MaxI16 {
+  typedef int16_t T;
+  static inline int16_t start() { return -32768; }
+  static inline int16_t join(int16_t m, int16_t x) { return x > m ? x : m; }
 };
 struct OrBits {
   typedef uint8_t T;
@@ -77,6 +82,12 @@ static inline bool join_pairs(const uint8_t* scratch, uint8_t* dst, int width, i
   return kernel == 2 || kernel == 3;
 }
 
+static inline bool join_pairs(const int16_t* scratch, int16_t* dst, int width, int kernel) {
+  if (kernel == 2) join_windows<MaxI16, 2, 2>(scratch, dst, width);
+  if (kernel == 3) join_windows<MaxI16, 3, 2>(scratch, dst, width);
+  return kernel == 2 || kernel == 3;
+}
+
 template <typename Op>
 static inline void join_columns(const Pool& pool, const typename Op::T* __restrict scratch, typename Op::T* __restrict dst) {
   const int width = pool.out->width, stride = pool.stride_w;
@@ -125,6 +136,10 @@ static void max_pool_row(const Pool& pool, int plane, int image, int y) {
 
 void max_pool_f32(const Pool& pool, int64_t begin, int64_t end) {
   for_rows(pool, begin, end, [&](int plane, int image, int y) { max_pool_row<MaxF32>(pool, plane, image, y); });
+}
+
+void max_pool_i16(const Pool& pool, int64_t begin, int64_t end) {
+  for_rows(pool, begin, end, [&](int plane, int image, int y) { max_pool_row<MaxI16>(pool, plane, image, y); });
 }
 
 void max_pool_b1(const Pool& pool, int64_t begin, int64_t end) {
@@ -186,6 +201,50 @@ void avg_pool_f32(const Pool& pool, int64_t begin, int64_t end) {
     const int taps = pool.include_pad ? padded : last - first;
     for (int x = 0; x < width; x++) row[x] *= 1.0f / float(taps * pool.column_taps[x]);
   });
+}
+
+// Whole windows, whose taps are a power of two: sums in 32 bits, and a shift that rounds down.
+void avg_pool_i16(const Pool& pool, int64_t begin, int64_t end) {
+  constexpr int kSums = 128;  // windows side by side that are summed together
+  const int width = pool.out->width, stride = pool.stride_w, shift = pool.shift, row_stride = pool.in->row_stride;
+  for_rows(pool, begin, end, [&](int plane, int image, int y) {
+    const int16_t* start = source_row<int16_t>(pool, size_t(plane), image, y * pool.stride_h);
+    int16_t* __restrict row = result_row<int16_t>(pool, size_t(plane), image, y);
+    if (pool.kernel_h == 2 && pool.kernel_w == 2 && stride == 2) {
+      const int16_t* __restrict upper = start;
+      const int16_t* __restrict lower = start + row_stride;
+      for (int x = 0; x < width; x++)
+        row[x] = int16_t((upper[2 * x] + upper[2 * x + 1] + lower[2 * x] + lower[2 * x + 1]) >> 2);
+      return;
+    }
+    for (int done = 0; done < width; done += kSums) {
+      const int count = width - done < kSums ? width - done : kSums;
+      int32_t sums[kSums];
+      for (int x = 0; x < count; x++) sums[x] = 0;
+      const int16_t* from = start + done * stride;
+      for (int ky = 0; ky < pool.kernel_h; ky++, from += row_stride)
+        for (int kx = 0; kx < pool.kernel_w; kx++) {
+          const int16_t* tap = from + kx;
+          for (int x = 0; x < count; x++, tap += stride) sums[x] += *tap;
+        }
+      for (int x = 0; x < count; x++) row[done + x] = int16_t(sums[x] >> shift);
+    }
+  });
+}
+
+void global_sum_i16(const Pool& pool, int64_t begin, int64_t end) {
+  const Geometry &in = *pool.in, &out = *pool.out;
+  for (int64_t c = begin; c < end; c++) {
+    const int16_t* src = reinterpret_cast<const int16_t*>(pool.src + size_t(c) * pool.src_plane);
+    int32_t* dst = reinterpret_cast<int32_t*>(pool.dst + size_t(c) * pool.dst_plane);
+    for (int n = 0; n < in.batch; n++) {
+      int32_t sum = 0;
+      const int16_t* row = src + row_start(in, n, 0);
+      for (int y = 0; y < in.height; y++, row += in.row_stride)
+        for (int x = 0; x < in.width; x++) sum += row[x];
+      dst[row_start(out, n, 0)] = sum;
+    }
+  }
 }
 
 // Window i of n over `size` rows or columns.
