@@ -64,8 +64,11 @@ def network_recipe(name: str, seed: int) -> Recipe:
         optimizer = copy.copy(stage["optimizer"])
         if options is None or options.get("variant") == "batch_norm":
             optimizer.pop("agc")
+        slopes = _slopes(options)
         if "decay_exclude" in optimizer:
-            optimizer["decay_exclude"] = [*_slopes(options), "head.*"]
+            optimizer["decay_exclude"] = [*slopes, "head.*"]
+        if slopes != ["*.exponent"]:
+            optimizer.pop("lr_scale")
         stage["optimizer"] = optimizer
     return parse_recipe(tree, name)
 

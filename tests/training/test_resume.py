@@ -14,8 +14,9 @@ import torch
 
 from signbit.training import load_trained
 
-from .killable import tiny_network
+from .killable import RECIPE, tiny_network
 
+EPOCHS = sum(stage["epochs"] for stage in RECIPE["stages"])
 SCRIPT = Path(__file__).with_name("killable.py")
 
 
@@ -50,6 +51,7 @@ def kill_after_epochs(process, folder, epochs):
             checkpoint = folder / "checkpoints" / "last.ckpt"
             if checkpoint.exists() and _epoch(checkpoint) >= epochs:
                 os.kill(process.pid, signal.SIGKILL)
+                assert _epoch(checkpoint) < EPOCHS, "killed too late to prove anything"
                 process.communicate()
                 assert process.returncode == -signal.SIGKILL
                 return
@@ -78,7 +80,7 @@ def test_resume_after_sigkill_equals_an_uninterrupted_run(tmp_path, uninterrupte
         process = start(tmp_path, "resume", 0 if epochs == 5 else 1000)
     assert finish(process) == expected
     assert rows(tmp_path) == rows(whole)
-    assert [row["epoch"] for row in rows(tmp_path)] == [str(i) for i in range(1, 8)]
+    assert [row["epoch"] for row in rows(tmp_path)] == [str(i) for i in range(1, EPOCHS + 1)]
 
     def state(folder):
         return load_trained(folder, build=lambda spec: tiny_network()).model.state_dict()

@@ -48,7 +48,7 @@ class History(pl.Callback):
         row = {
             "epoch": trainer.current_epoch + 1,
             "stage": pl_module.stage.name,
-            "lr": trainer.optimizers[0].param_groups[0]["lr"],
+            "lr": pl_module.learning_rate,
             "train_loss": float(metrics["train_loss"]),
             "train_accuracy": float(metrics["train_accuracy"]),
             "val_loss": float(metrics["val_loss"]),

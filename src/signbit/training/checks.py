@@ -47,7 +47,7 @@ def check_patterns(recipe: Recipe, model: nn.Module) -> None:
     names = [name for name, _ in model.named_parameters()]
     for index, stage in enumerate(recipe.stages):
         optimizer = stage.optimizer
-        lists = {"decay_exclude": optimizer.decay_exclude}
+        lists = {"decay_exclude": optimizer.decay_exclude, "lr_scale": list(optimizer.lr_scale)}
         if optimizer.agc is not None:
             lists["agc.exclude"] = optimizer.agc.exclude
         for field, patterns in lists.items():

@@ -41,6 +41,7 @@ class StagedClassifier(pl.LightningModule):
         self.model = model
         self.recipe = recipe
         self.steps_per_epoch = steps_per_epoch
+        self.learning_rate = 0.0  # of the current step
         self.train_accuracy = classification.accuracy_metric(num_classes)
         self.val_accuracy = classification.accuracy_metric(num_classes)
         self._enter_stage(0)
@@ -70,12 +71,12 @@ class StagedClassifier(pl.LightningModule):
 
     def on_train_batch_start(self, batch: object, batch_idx: int) -> None:
         _, epoch = self.recipe.stage_at(self.current_epoch)
-        rate = learning_rate(
+        self.learning_rate = learning_rate(
             self.stage, epoch * self.steps_per_epoch + batch_idx, self.steps_per_epoch
         )
         for optimizer in self.trainer.optimizers:
             for group in optimizer.param_groups:
-                group["lr"] = rate
+                group["lr"] = self.learning_rate * group["lr_scale"]
         # For layers that draw numbers, such as dropout.
         key = [self.recipe.seed, self.current_epoch, batch_idx]
         torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
@@ -142,18 +143,19 @@ def diverged(recipe: Recipe, epoch: int, what: str) -> SignbitError:
 
 
 def make_optimizer(model: nn.Module, recipe: OptimizerRecipe) -> torch.optim.Optimizer:
-    """The optimiser of a stage, with parameters that do not decay in a group of their own."""
-    decayed, spared = [], []
+    """The optimiser of a stage: a group for every weight decay and factor of the learning rate."""
+    members: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             decays = parameter.ndim > 1 or recipe.decay_1d
-            spare = not decays or _matches(name, recipe.decay_exclude)
-            (spared if spare else decayed).append(parameter)
+            decay = decays and not _matches(name, recipe.decay_exclude)
+            factors = (f for pattern, f in recipe.lr_scale.items() if fnmatchcase(name, pattern))
+            key = (recipe.weight_decay if decay else 0.0, next(factors, 1.0))
+            members.setdefault(key, []).append(parameter)
     groups = [
-        {"params": decayed, "weight_decay": recipe.weight_decay},
-        {"params": spared, "weight_decay": 0.0},
+        {"params": parameters, "weight_decay": decay, "lr_scale": factor, "lr": recipe.lr * factor}
+        for (decay, factor), parameters in members.items()
     ]
-    groups = [group for group in groups if group["params"]]
     if recipe.name == "sgd":
         return torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum or 0.0)
     kind = torch.optim.Adam if recipe.name == "adam" else torch.optim.AdamW

@@ -77,8 +77,9 @@ class OptimizerRecipe(_Checked):
     """The optimiser of one stage.
 
     ``weight_decay`` leaves parameters of one dimension alone (gains, biases, slopes) unless
-    ``decay_1d``, and always those that ``decay_exclude`` names, with shell wildcards; ``momentum``
-    belongs to ``sgd``.
+    ``decay_1d``, and always those that ``decay_exclude`` names, with shell wildcards. ``lr_scale``
+    multiplies the rate of the parameters that a name with wildcards fits, of several the first.
+    ``momentum`` belongs to ``sgd``.
     """
 
     name: Literal["adam", "adamw", "sgd"] = "adam"
@@ -86,6 +87,7 @@ class OptimizerRecipe(_Checked):
     weight_decay: float = Field(0.0, ge=0, le=1)
     decay_1d: bool = False
     decay_exclude: list[str] = []
+    lr_scale: dict[str, Annotated[float, Field(gt=0, le=1e4)]] = {}
     agc: AgcRecipe | None = None
     momentum: float | None = Field(None, ge=0, lt=1)
 

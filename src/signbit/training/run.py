@@ -200,7 +200,14 @@ def _fit(
         _SetEpoch(loader),
         history,
         best,
-        ModelCheckpoint(checkpoints, save_last=True, save_top_k=0, save_on_train_epoch_end=True),
+        # One file, written anew after every epoch. `save_last` alone would write at the end only.
+        ModelCheckpoint(
+            checkpoints,
+            filename="last",
+            save_top_k=1,
+            save_on_train_epoch_end=True,
+            enable_version_counter=False,
+        ),
     ]
     if console.is_terminal:
         callbacks.append(RichProgressBar(leave=False, console_kwargs={"file": console.file}))
