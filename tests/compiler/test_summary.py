@@ -129,3 +129,24 @@ def test_text_and_json() -> None:
     assert found["rows"][1]["params"] == {"1-bit": 108, "8-bit": 0, "32-bit": 4}
     assert found["total"]["memory"] == 4 * 16 * 4 + 3 * 16 / 8
     assert found["compiles"] is True
+
+
+def test_multiplications_are_summed_with_the_steps_of_a_layer() -> None:
+    model = nn.Sequential(snn.Sign(), snn.BinaryConv2d(4, 4, 1), nn.Hardswish(), snn.Sign())
+    summary = signbit.summary(model, torch.randn(1, 4, 4, 4))
+    row = by_path(summary)["2"]
+    assert row.count.multiplications == {"factors": 64, "products": 64}  # 1/6, and x times its gate
+    assert row.count.mo == 128
+    assert summary.to_dict()["total"]["mo"] == 128
+    assert "multiplications 128 between stem and head (MO, A&B BNN's convention); 192 in all: " in (
+        str(summary)
+    )
+
+
+def test_network_without_multiplications_between_stem_and_head() -> None:
+    model = signbit.create_model("ab_reactnet18", num_classes=10, stem="cifar", width=0.25)
+    summary = signbit.summary(model, torch.randn(1, 3, 32, 32))
+    assert summary.total.mo == 0
+    downsampling = [row for row in summary.rows if row.count.additions]
+    assert [row.path for row in downsampling] == [f"stages.{i}.0.shortcut.1" for i in (1, 2, 3)]
+    assert "multiplications 0 between stem and head" in str(summary)

@@ -229,7 +229,8 @@ def conv_output_size(
 @dataclass(frozen=True)
 class CapturedSpec:
     """What a captured node holds. `params` are float64 but for integer weights; those that end in
-    `?` may be missing. `weight_bits` is the precision of `weight`."""
+    `?` may be missing, and attributes that end in it are then 0: only counts read these.
+    `weight_bits` is the precision of `weight`."""
 
     attrs: tuple[str, ...] = ()
     params: tuple[str, ...] = ()
@@ -251,10 +252,11 @@ CAPTURED_OPS: dict[str, CapturedSpec] = {
     "quant_linear": CapturedSpec((*_LINEAR, *_QUANT), ("weight", "scale", "bias?"), 8),
     # (x - mean) / sqrt(var + eps) * gain + bias
     "batch_norm": CapturedSpec(("eps",), ("gain", "bias", "mean", "var")),
-    # bits of x + bias >= 0
-    "sign": CapturedSpec((), ("bias?",)),
-    "rprelu": CapturedSpec((), ("shift_in", "slope", "shift_out")),
-    "prelu": CapturedSpec((), ("slope",)),
+    # bits of x + bias >= 0. scaled: 1 where the layer multiplies x by a positive factor before.
+    "sign": CapturedSpec(("scaled?",), ("bias?",)),
+    # power_of_two: 1 where the layer has no other slopes, whatever it learns.
+    "rprelu": CapturedSpec(("power_of_two?",), ("shift_in", "slope", "shift_out")),
+    "prelu": CapturedSpec(("power_of_two?",), ("slope",)),
     "relu": CapturedSpec(),
     "add": CapturedSpec(),
     # (clip(rint(a / step), -8, 7) + clip(rint(b / step), -8, 7)) * step

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from signbit import nn as snn
+from signbit.quantizers import SigmoidSign
 
 OUTSIDE = "use it outside of the model, on the program's outputs"
 REAL = "it computes in real numbers"
@@ -162,19 +163,27 @@ def _rsign(module: snn.RSign) -> Layer:
 
 def _rprelu(module: snn.RPReLU | snn.QRPReLU) -> Layer:
     names = ("shift_in", "slope", "shift_out")
-    return Layer("rprelu", params={name: array(getattr(module, name)) for name in names})
+    attrs = {"power_of_two": 1} if isinstance(module, snn.QRPReLU) else {}
+    return Layer("rprelu", attrs, {name: array(getattr(module, name)) for name in names})
 
 
 def _rleakyrelu(module: snn.RLeakyReLU) -> Layer:
     params = {name: array(getattr(module, name)) for name in ("shift_in", "shift_out")}
-    return Layer("rprelu", params=params | {"slope": np.full(module.channels, module.slope)})
+    params["slope"] = np.full(module.channels, module.slope)
+    return Layer("rprelu", _fixed_slope(module.slope), params)
+
+
+def _fixed_slope(slope: float) -> dict[str, int]:
+    """The attributes of a slope that is not learned."""
+    return {"power_of_two": 1} if abs(np.frexp(slope)[0]) in (0, 0.5) else {}
 
 
 def _normalized_sign(module: snn.NormalizedSign) -> Layer:
-    # its positive factor changes no sign
-    return Layer(
-        "sign", params={} if module.bias is None else {"bias": array(module.bias) / module.beta}
-    )
+    # Its positive factor changes no sign. Behind a mask layer it is one of the surrogate's
+    # gradient alone; counts take it for a multiplication elsewhere.
+    attrs = {} if isinstance(module.surrogate, SigmoidSign) else {"scaled": 1}
+    bias = {} if module.bias is None else {"bias": array(module.bias) / module.beta}
+    return Layer("sign", attrs, bias)
 
 
 def _prelu(module: nn.PReLU) -> Layer:
@@ -191,7 +200,8 @@ def _leaky_relu(module: nn.LeakyReLU) -> Layer:
 
 def leaky_relu(negative_slope: float = 0.01) -> Layer:
     """A PReLU with one slope for all channels."""
-    return Layer("prelu", params={"slope": np.array([negative_slope], np.float64)})
+    slope = np.array([negative_slope], np.float64)
+    return Layer("prelu", _fixed_slope(negative_slope), {"slope": slope})
 
 
 def clip(minimum: float, maximum: float) -> Layer:

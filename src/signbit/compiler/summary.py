@@ -12,6 +12,7 @@ from signbit.compiler.layers import UNCALIBRATED
 from signbit.compiler.passes import lower
 from signbit.errors import CompileError
 from signbit.hardware.counts import Count, count_layers, total
+from signbit.hardware.multiplications import KINDS
 
 BITS = {
     Type.F32: 32,
@@ -49,7 +50,7 @@ class Row:
         path: the layer's path in the model.
         type: its class, or the function called.
         shape: (C, H, W) of what it gives for one image.
-        count: parameters and MACs by precision.
+        count: parameters and MACs by precision, multiplications.
         memory: bytes of what it leaves in memory for one image, at the type that the program
             stores, with its input's 8-bit form if it makes one; 0 where all is fused. Where the
             model cannot be lowered: of its output, as bits or float32.
@@ -124,21 +125,24 @@ def summarize(model: nn.Module, example_input: Tensor) -> Summary:
     if failure is not None:
         refused.setdefault(_layer_at_fault(captured.graph, failure), []).append(failure)
     rows = []
+    steps = []
     for node, (path, count) in zip(captured.graph.nodes, count_layers(captured.graph), strict=True):
         if ":" in node.outputs[0].name:
-            continue  # a step on the way to the layer's result
+            steps.append(count)  # on the way to the layer's result
+            continue
         reasons = refused.get(path, [])
         rows.append(
             Row(
                 path,
                 _type_name(model, node),
                 node.outputs[0].shape,
-                count,
+                total([*steps, count]),
                 _memory(node, lowered),
                 _runs(node, lowered, reasons),
                 tuple(reasons),
             )
         )
+        steps = []
     paths = {row.path for row in rows}
     problems = [
         f"{path or 'the model'}: {reason}"
@@ -240,6 +244,7 @@ def _text(summary: Summary) -> str:
         f"OPs = FLOPs + BOPs/64, a MAC counting 1; CPU64 {_number(whole.cpu64)}, "
         f"ACE {_number(whole.ace)}; parameters {_number(whole.weight_bytes)}B"
     )
+    lines.append(_multiplications(whole))
     reasons = [
         f"{row.path} ({row.type}): {reason}"
         for row in summary.rows
@@ -260,6 +265,15 @@ def _text(summary: Summary) -> str:
             *(f"  {text}" for text in (*summary.problems, *reasons)),
         ]
     return "\n".join(lines)
+
+
+def _multiplications(whole: Count) -> str:
+    kinds = sorted(whole.multiplications.items(), key=lambda item: -item[1])
+    listed = ", ".join(f"{KINDS[kind]} {_number(number)}" for kind, number in kinds)
+    return (
+        f"multiplications {_number(whole.mo)} between stem and head (MO, A&B BNN's convention); "
+        f"{_number(whole.strict_mo)} in all{': ' if listed else ''}{listed}"
+    )
 
 
 def _cells(path: str, kind: str, shape: str, count: Count, memory: float, runs: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""Operation counts of captured graphs: multiply-accumulates and parameters, by precision.
+"""Operation counts of captured graphs: MACs and parameters by precision, and multiplications.
 
 The counts are those of the layers as the model has them, whatever the compiler fuses afterwards.
 One MAC is one operation, not two; convolutions and linear layers count, element-wise layers and
@@ -10,15 +10,22 @@ pooling do not. From them follow the field's summaries:
   (PokeBNN, arXiv 2112.00133).
 * `ace`: MACs times the bits of both operands: 1, 64 for 8-bit, 1024 for float32 (PokeBNN).
 
+A MAC of binary weights with real inputs, as in A&B BNN's downsampling, is an addition of real
+numbers: `additions`, one of the `flops`, 1 in `cpu64` and 32 in `ace`.
+
+`mo` and `multiplications` are explained in `signbit.hardware.multiplications`.
+
 Imports NumPy only.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, replace
 
 from signbit.compiler.ir import CAPTURED_OPS, Graph, Node
+from signbit.hardware.multiplications import count_multiplications, is_addition, macs
 
 PRECISIONS = (1, 8, 32)
 # Parameters of a captured node that inference does not need beside the others.
@@ -27,16 +34,22 @@ _FOLDED = {"batch_norm": ("mean", "var"), "channels": ("index",)}
 
 @dataclass(frozen=True)
 class Count:
-    """MACs and parameters by bits of their operands.
+    """MACs and parameters by bits of their operands, and multiplications by kind.
 
     Attributes:
         macs: multiply-accumulates for one image.
         params: parameters that inference needs: weights, their scales where these are not all 1,
             biases, slopes and shifts, and two a channel for a batch norm.
+        additions: MACs of binary weights with real inputs; not among `macs`.
+        mo: multiplications between stem and head by A&B BNN's convention.
+        multiplications: all multiplications, kind (`multiplications.KINDS`) to number.
     """
 
     macs: dict[int, int] = field(default_factory=lambda: dict.fromkeys(PRECISIONS, 0))
     params: dict[int, int] = field(default_factory=lambda: dict.fromkeys(PRECISIONS, 0))
+    additions: int = 0
+    mo: int = 0
+    multiplications: dict[str, int] = field(default_factory=dict)
 
     @property
     def bops(self) -> int:
@@ -44,7 +57,7 @@ class Count:
 
     @property
     def flops(self) -> int:
-        return self.macs[8] + self.macs[32]
+        return self.macs[8] + self.macs[32] + self.additions
 
     @property
     def ops(self) -> float:
@@ -52,11 +65,16 @@ class Count:
 
     @property
     def cpu64(self) -> float:
-        return self.macs[1] / 64 + self.macs[8] / 8 + self.macs[32]
+        return self.macs[1] / 64 + self.macs[8] / 8 + self.macs[32] + self.additions
 
     @property
     def ace(self) -> int:
-        return sum(macs * bits * bits for bits, macs in self.macs.items())
+        return sum(macs * bits * bits for bits, macs in self.macs.items()) + 32 * self.additions
+
+    @property
+    def strict_mo(self) -> int:
+        """All multiplications, stem, head and scales of weights included."""
+        return sum(self.multiplications.values())
 
     @property
     def weight_bytes(self) -> float:
@@ -67,25 +85,26 @@ class Count:
         """All counts as JSON can hold them; precisions are keys such as `8-bit`."""
         named = {
             kind: {f"{bits}-bit": count for bits, count in counts.items()}
-            for kind, counts in asdict(self).items()
+            for kind, counts in (("macs", self.macs), ("params", self.params))
         }
-        figures = ("bops", "flops", "ops", "cpu64", "ace", "weight_bytes")
+        figures = (
+            "additions", "bops", "flops", "ops", "cpu64", "ace", "weight_bytes", "mo", "strict_mo",
+            "multiplications",
+        )  # fmt: skip
         return named | {name: getattr(self, name) for name in figures}
 
 
-def count_node(node: Node) -> Count:
+def _count_node(node: Node) -> Count:
     """MACs and parameters of one captured node."""
-    found = Count()
+    found = Count(additions=macs(node) if is_addition(node) else 0)
     spec = CAPTURED_OPS[node.op]
     for name, array in node.params.items():
         if name == "weight":
             found.params[spec.weight_bits] += array.size
         elif not (name in _FOLDED.get(node.op, ()) or _is_constant(node, name)):
             found.params[32] += array.size
-    if spec.weight_bits is not None:
-        weight = node.params["weight"]
-        _, height, width = node.outputs[0].shape
-        found.macs[spec.weight_bits] += int(weight.size) * height * width
+    if spec.weight_bits is not None and not found.additions:
+        found.macs[spec.weight_bits] += macs(node)
     return found
 
 
@@ -99,12 +118,17 @@ def _is_constant(node: Node, name: str) -> bool:
 
 def total(counts: Iterable[Count]) -> Count:
     """The sum of counts."""
-    found = Count()
-    for count in counts:
-        for bits in PRECISIONS:
-            found.macs[bits] += count.macs[bits]
-            found.params[bits] += count.params[bits]
-    return found
+    counts = list(counts)
+    multiplications: Counter[str] = Counter()
+    for each in counts:
+        multiplications.update(each.multiplications)
+    return Count(
+        {bits: sum(each.macs[bits] for each in counts) for bits in PRECISIONS},
+        {bits: sum(each.params[bits] for each in counts) for bits in PRECISIONS},
+        sum(each.additions for each in counts),
+        sum(each.mo for each in counts),
+        dict(multiplications),
+    )
 
 
 def count_layers(graph: Graph) -> list[tuple[str, Count]]:
@@ -114,15 +138,15 @@ def count_layers(graph: Graph) -> list[tuple[str, Count]]:
     """
     seen: set[str] = set()
     layers = []
-    for node in graph.nodes:
-        count = count_node(node)
+    for node, multiplied in zip(graph.nodes, count_multiplications(graph), strict=True):
+        count = replace(_count_node(node), mo=multiplied.mo, multiplications=multiplied.strict)
         if node.path in seen:
-            count = Count(macs=count.macs)
+            count = replace(count, params=dict.fromkeys(PRECISIONS, 0))
         seen.add(node.path)
         layers.append((node.path, count))
     return layers
 
 
 def count(graph: Graph) -> Count:
-    """MACs and parameters of a captured graph for one image of the example's size."""
+    """All counts of a captured graph for one image of the example's size."""
     return total(each for _, each in count_layers(graph))

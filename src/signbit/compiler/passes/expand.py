@@ -16,8 +16,8 @@ from signbit.compiler.ir import Graph, Node, Type, Value
 from signbit.errors import CompileError
 
 _KEPT = (
-    "rprelu", "prelu", "affine", "clip", "sigmoid", "add", "mul", "int4_add", "max_pool",
-    "avg_pool", "global_avg_pool", "adaptive_pool", "channels", "resize", "pixel_shuffle",
+    "affine", "clip", "sigmoid", "add", "mul", "int4_add", "max_pool", "avg_pool",
+    "global_avg_pool", "adaptive_pool", "channels", "resize", "pixel_shuffle",
 )  # fmt: skip
 _READ_BITS = ("binary_conv2d", "max_pool", "global_avg_pool", "pixel_shuffle")
 
@@ -68,6 +68,8 @@ def _expand(node: Node) -> list[Node]:
                 batch_norm(node.params, node.attrs["eps"]),
             )
         ]
+    if node.op in ("prelu", "rprelu"):
+        return [replace(node, attrs={})]
     if node.op in ("add", "mul"):
         _check_broadcast(node)
     if node.op in _KEPT:
