@@ -192,6 +192,13 @@ signbit_status signbit_session_output_shape(const signbit_session* session, int3
   });
 }
 
+signbit_status signbit_session_output_type(const signbit_session* session, int32_t index, signbit_output_type* type) {
+  return guarded(nullptr, 0, [&] {
+    require(session && type && index >= 0 && index < session->session->output_count(), "no such output");
+    *type = session->session->output_type(index) == Type::kI32 ? SIGNBIT_OUTPUT_I32 : SIGNBIT_OUTPUT_F32;
+  });
+}
+
 signbit_status signbit_session_run(signbit_session* session, const void* input, signbit_input_kind kind,
                                    float* const* outputs, char* error, size_t error_size) {
   return guarded(error, error_size, [&] {

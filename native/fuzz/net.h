@@ -9,7 +9,7 @@
 
 namespace fuzz {
 
-constexpr uint32_t kF32 = 0, kU8 = 4, kI4 = 5, kB1 = 6, kNone = 0xFFFFFFFF;
+constexpr uint32_t kF32 = 0, kI32 = 1, kI16 = 2, kU8 = 4, kI4 = 5, kB1 = 6, kNone = 0xFFFFFFFF;
 
 // What stands in a tensor follows from its length alone.
 struct Net : builder::File {
@@ -37,12 +37,21 @@ struct Net : builder::File {
   builder::StepDef affine(uint32_t c) { return {1, kNone, {}, {reals(c, 0.05f, 0.2f), reals(c, -1, 1)}}; }
   builder::StepDef sign(uint32_t v) { return {9, v, {}, {reals(channels_of(v), -1, 1)}}; }
   builder::StepDef store(uint32_t v) { return {7, v, {}, {}}; }
+  // Of integers.
+  builder::StepDef shift_sum(uint32_t c, int32_t digits) {
+    const uint32_t shifts = integers(size_t(c) * size_t(digits), -6, 3);
+    return {14, kNone, {digits}, {shifts, integers(size_t(c) * size_t(digits), -1, 1)}};
+  }
+  builder::StepDef shift_prelu(uint32_t c) {
+    const uint32_t in = integers(c, -99, 99), shifts = integers(c, -4, 0), signs = integers(c, -1, 1);
+    return {15, kNone, {1}, {in, shifts, signs, integers(c, -99, 99)}};
+  }
 
   uint32_t pointwise(uint32_t from, std::vector<builder::StepDef> steps, std::vector<uint32_t> more = {}) {
     std::vector<uint32_t> inputs = {from}, outputs;
     inputs.insert(inputs.end(), more.begin(), more.end());
     for (const auto& s : steps)
-      if (s.code >= 7 && s.code <= 10) outputs.push_back(s.value);
+      if (writes(s.code)) outputs.push_back(s.value);
     nodes.push_back({6, "point" + std::to_string(nodes.size()), inputs, outputs, {}, {}, steps});
     return outputs.back();
   }
@@ -51,9 +60,12 @@ struct Net : builder::File {
   struct Shape {
     int32_t kernel = 3, stride = 1, pad = 1, dilation = 1, groups = 1, outside = 0;
   };
-  // A convolution of bits or of 8-bit values, by the type of `from`.
-  uint32_t conv(uint32_t from, uint32_t out, Shape s, std::vector<builder::StepDef> steps, std::vector<uint32_t> more = {}) {
+  static bool writes(uint32_t code) { return (code >= 7 && code <= 10) || code == 16; }
+  // A convolution of bits or of 8-bit values, by the type of `from`, or one that adds and shifts.
+  uint32_t conv(uint32_t from, uint32_t out, Shape s, std::vector<builder::StepDef> steps, std::vector<uint32_t> more = {},
+                bool shifts = false) {
     const bool binary = values[from].first == kB1;
+    const uint32_t code = binary ? 1 : shifts ? 11 : 2;
     const uint32_t in = channels_of(from);
     const size_t quads = (in / uint32_t(s.groups) + 3) / 4, taps = size_t(s.kernel) * size_t(s.kernel);
     const size_t group = in / uint32_t(s.groups);
@@ -71,8 +83,8 @@ struct Net : builder::File {
     std::vector<uint32_t> inputs = {from}, outputs;
     inputs.insert(inputs.end(), more.begin(), more.end());
     for (const auto& step : steps)
-      if (step.code >= 7 && step.code <= 10) outputs.push_back(step.value);
-    nodes.push_back({binary ? 1u : 2u, "conv" + std::to_string(nodes.size()), inputs, outputs,
+      if (writes(step.code)) outputs.push_back(step.value);
+    nodes.push_back({code, "conv" + std::to_string(nodes.size()), inputs, outputs,
                      {int32_t(in), int32_t(out), s.kernel, s.kernel, s.stride, s.stride, s.pad, s.pad, s.dilation, s.dilation,
                       s.groups, s.outside},
                      {add(builder::tensor(binary ? 4u : 3u, weight))}, steps});

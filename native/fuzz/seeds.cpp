@@ -120,6 +120,42 @@ Net gates() {
   return n;
 }
 
+// 16-bit maps: a stem, a layer with a shortcut, pools, a head.
+Net integers() {
+  Net n(3);
+  const uint32_t q = n.value(kU8, 3), a = n.value(kI16, 6), b = n.value(kB1, 6), c = n.value(kI16, 6), d = n.value(kB1, 6);
+  n.pointwise(0, {{10, q, {word_of(40.0f), 117}, {}}});
+  const builder::StepDef sum = n.shift_sum(6, 1), zero = {8, b, {}, {n.integers(6, -9, 9), n.integers(6, 99, 200), n.bytes_of(6, 4, 1)}};
+  n.conv(q, 6, {3, 1, 1, 1, 1, 117}, {sum, n.store(a), zero}, {}, true);
+  const builder::StepDef digits = n.shift_sum(6, 2), prelu = n.shift_prelu(6);
+  const builder::StepDef sign = {8, d, {}, {n.integers(6, -9, 9), n.integers(6, 99, 200), n.bytes_of(6, 4, 1)}};
+  n.conv(b, 6, {}, {digits, {2, a, {}, {}}, prelu, sign, n.store(c)}, {a});
+  const uint32_t m = n.plain(3, {c}, kI16, 6, {3, 3, 2, 2, 1, 1, 1, 1, 0}, {kNone});
+  const uint32_t h = n.plain(4, {m}, kI16, 6, {1, 1, 2, 1, 0, 0, 0, 0});
+  const uint32_t joined = n.plain(7, {h, h}, kI16, 4, {}, {n.add(builder::tensor(1, std::vector<int32_t>{7, 0, 3, 11}))});
+  const uint32_t y = n.value(kI32, 4), z = n.value(kI32, 3);
+  const builder::StepDef bias = {17, kNone, {}, {n.integers(4, -9, 9)}};
+  n.pointwise(joined, {bias, n.store(y)});
+  n.give(y);
+  n.give(n.conv(joined, 3, {1, 1, 0, 1, 1, 0}, {n.store(z)}, {}, true));
+  return n;
+}
+
+// The sum of a map has one size alone: of a crop that leaves one pixel.
+Net integer_sums() {
+  Net n(2);
+  const uint32_t q = n.value(kI16, 2);
+  n.pointwise(0, {{16, q, {word_of(100.0f)}, {}}});
+  const uint32_t one = n.value(kF32, 2), small = n.value(kI16, 2);
+  const uint32_t pooled = n.plain(10, {0}, kF32, 2, {1, 1, 0});
+  n.pointwise(pooled, {n.affine(2), n.store(one)});
+  n.pointwise(one, {{16, small, {word_of(100.0f)}, {}}});
+  const uint32_t sum = n.plain(12, {small}, kI32, 2, {1}), y = n.value(kI32, 5);
+  const builder::StepDef bias = {17, kNone, {}, {n.integers(5, -9, 9)}};
+  n.give(n.conv(sum, 5, {1, 1, 0, 1, 1, 0}, {bias, n.store(y)}, {}, true), 1);
+  return n;
+}
+
 // Version 1: pooling with six attributes.
 Net first_version() {
   Net n(3);
@@ -147,6 +183,8 @@ std::vector<std::pair<std::string, builder::File>> seeds() {
       {"resizes", resizes()},
       {"pixel_shuffles", pixel_shuffles()},
       {"gates", gates()},
+      {"integers", integers()},
+      {"integer_sums", integer_sums()},
       {"first_version", first_version()},
   };
   return list;

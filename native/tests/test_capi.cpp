@@ -93,6 +93,7 @@ void test_null_arguments() {
   const signbit_session_options options = {1, 2, 2, 1, nullptr, 0};
   int64_t dims[4];
   int32_t rank, shape[3];
+  signbit_output_type type;
   float x[12] = {}, y[12];
   float *outputs[] = {y}, *missing[] = {nullptr};
   for (signbit_status status : {
@@ -109,6 +110,10 @@ void test_null_arguments() {
            signbit_session_output_shape(session.handle, 0, nullptr, &rank),
            signbit_session_output_shape(session.handle, 0, dims, nullptr),
            signbit_session_output_shape(session.handle, 1, dims, &rank),
+           signbit_session_output_type(nullptr, 0, &type),
+           signbit_session_output_type(session.handle, 0, nullptr),
+           signbit_session_output_type(session.handle, -1, &type),
+           signbit_session_output_type(session.handle, 1, &type),
            signbit_session_run(nullptr, x, SIGNBIT_INPUT_F32_NCHW, outputs, error, sizeof error),
            signbit_session_run(session.handle, nullptr, SIGNBIT_INPUT_F32_NCHW, outputs, error, sizeof error),
            signbit_session_run(session.handle, x, SIGNBIT_INPUT_F32_NCHW, nullptr, error, sizeof error),

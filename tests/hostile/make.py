@@ -487,7 +487,7 @@ case("integers_in_version_2", lambda f: put(f, "version", 2), "value 1: its type
 case("shift_too_far_left", lambda f: put(f.tensors, 1, i32(1, -31, 16, 0)), "step 0: shifts = 16 is not in -31..15", "conv: shift_sum shifts by more", integers)
 case("shift_too_far_right", lambda f: put(f.tensors, 1, i32(1, -32, 15, 0)), "step 0: shifts = -32 is not in -31..15", "conv: shift_sum shifts by more", integers)
 case("sign_2", lambda f: put(f.tensors, 2, i32(-1, 0, 2, 1)), "step 0: signs = 2 is not in -1..1", "conv: shift_sum has a sign", integers)
-case("digits_0", lambda f: put(f.nodes[1].steps[0], "attrs", [0]), "step 0: digits = 0 is not in 1..4", "shifts are not 0 a channel", integers)
+case("digits_0", lambda f: put(f.nodes[1].steps[0], "attrs", [0]), "step 0: digits = 0 is not in 1..4", "are not 0 a channel", integers)
 case("digits_5", lambda f: put(f.nodes[1].steps[0], "attrs", [5]), "step 0: digits = 5 is not in 1..4", "are not 5 a channel", integers)
 case("digits_without_shifts", lambda f: put(f.nodes[1].steps[0], "attrs", [4]), "step 0: shifts: holds 4 elements, needs 8", "conv", integers)
 case("shifts_of_reals", lambda f: put(f.tensors, 1, f32(1, -1, 5, 0)), "step 0: shifts: wrong dtype", "conv", integers)
@@ -498,8 +498,8 @@ case("area_0", lambda f: put(f.nodes[3], "attrs", [0]), "area = 0 is not in 1..6
 case("scaled_and_shifted", lambda f: put(f.nodes[1].steps, 0, Step(1, params=[7, 7])), "added and shifted alone", "conv", integers)
 case("quant16_to_32_bits", lambda f: put(f.values, 1, (V_I32, 4)), "value is not i16", "scale", integers)
 case("stores_16_bits_as_real", lambda f: put(f.values, 2, (V_F32, 2)), "value has a wrong type", "conv", integers)
-case("average_of_three", lambda f: (put(f.nodes, 3, Node(4, b"mean", [3], [4], [3, 1, 1, 1, 0, 0, 0, 0])), put(f.values, 4, (V_I16, 2))), "no power of two", "no power of two", integers)
-case("average_over_padding", lambda f: (put(f.nodes, 3, Node(4, b"mean", [3], [4], [2, 2, 1, 1, 1, 1, 0, 0])), put(f.values, 4, (V_I16, 2))), "pad is not 0", "over padding", integers)
+case("average_of_three", lambda f: (put(f.nodes, 3, Node(4, b"mean", [3], [4], [3, 1, 1, 1, 0, 0, 0, 0])), put(f.values, 4, (V_I16, 2)), put(f.outputs, 0, (4, 0))), "no power of two", "no power of two", integers)
+case("average_over_padding", lambda f: (put(f.nodes, 3, Node(4, b"mean", [3], [4], [2, 2, 1, 1, 1, 1, 0, 0])), put(f.values, 4, (V_I16, 2)), put(f.outputs, 0, (4, 0))), "pad is not 0", "over padding", integers)
 # fmt: on
 
 

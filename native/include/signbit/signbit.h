@@ -106,8 +106,17 @@ SIGNBIT_API int32_t signbit_session_output_count(const signbit_session* session)
 SIGNBIT_API signbit_status signbit_session_output_shape(const signbit_session* session, int32_t index,
                                                         int64_t shape[4], int32_t* rank);
 
+/* What an output's numbers are. The scale of integers is a power of two, which the file's metadata name:
+ * "output_exponents", a JSON list of e, one an output; the number meant is integer * 2^e. */
+typedef enum signbit_output_type {
+  SIGNBIT_OUTPUT_F32 = 0,
+  SIGNBIT_OUTPUT_I32 = 1
+} signbit_output_type;
+SIGNBIT_API signbit_status signbit_session_output_type(const signbit_session* session, int32_t index,
+                                                       signbit_output_type* type);
+
 /* Run once. `input` holds batch * height * width * channels elements of the kind given; `outputs[i]`
- * receives output i, contiguous float32 in NC or NCHW order. Both are the caller's. A session that is running in
+ * receives output i, contiguous in NC or NCHW order: float32 or, where that is its type, int32. Both are the caller's. A session that is running in
  * another thread refuses with SIGNBIT_ERROR_ARGUMENT. What outputs hold after an error is not defined. */
 SIGNBIT_API signbit_status signbit_session_run(signbit_session* session, const void* input,
                                                signbit_input_kind kind, float* const* outputs,

@@ -87,6 +87,7 @@ def library() -> ctypes.CDLL:
             c_int32,
             (c_void_p, c_int32, POINTER(c_int64), POINTER(c_int32)),
         ),
+        "signbit_session_output_type": (c_int32, (c_void_p, c_int32, POINTER(c_int32))),
         "signbit_session_run": (
             c_int32,
             (c_void_p, c_void_p, c_int32, POINTER(POINTER(c_float)), *error_out),

@@ -99,9 +99,9 @@ class _Open:
         )
         check(status, error.value, model.name)
         lib.signbit_session_set_checking(self.handle, int(debug))
-        self.output_shapes = [
-            self._output_shape(i) for i in range(lib.signbit_session_output_count(self.handle))
-        ]
+        outputs = range(lib.signbit_session_output_count(self.handle))
+        self.output_shapes = [self._output_shape(i) for i in outputs]
+        self.output_types = [self._output_type(i) for i in outputs]
 
     def _output_shape(self, index: int) -> tuple[int, ...]:
         dims, rank = (ctypes.c_int64 * 4)(), ctypes.c_int32()
@@ -111,8 +111,17 @@ class _Open:
         check(status, b"no such output", self.model.name)
         return tuple(dims[: rank.value])
 
+    def _output_type(self, index: int) -> np.dtype:
+        kind = ctypes.c_int32()
+        status = library().signbit_session_output_type(self.handle, index, ctypes.byref(kind))
+        check(status, b"no such output", self.model.name)
+        return np.dtype((np.float32, np.int32)[kind.value])
+
     def run(self, x: np.ndarray, kind: int) -> list[np.ndarray]:
-        outputs = [np.empty(shape, np.float32) for shape in self.output_shapes]
+        outputs = [
+            np.empty(shape, dtype)
+            for shape, dtype in zip(self.output_shapes, self.output_types, strict=True)
+        ]
         float_p = ctypes.POINTER(ctypes.c_float)
         pointers = (float_p * len(outputs))(*[y.ctypes.data_as(float_p) for y in outputs])
         error = ctypes.create_string_buffer(ERROR_SIZE)
@@ -217,6 +226,26 @@ class Session:
         return self._model.accepts_pixels
 
     @property
+    def output_scales(self) -> list[float]:
+        """What each output's integers count: real numbers are integers times these powers of two.
+
+        1.0 for real-valued outputs, and where the file does not say.
+        """
+        types = self._current.output_types
+        exponents = self.metadata.get("output_exponents")
+        if exponents is None:
+            return [1.0] * len(types)
+        integers = isinstance(exponents, list) and all(type(e) is int for e in exponents)
+        if not integers or len(exponents) != len(types) or any(abs(e) > 1000 for e in exponents):
+            raise FormatError(
+                f"{self._model.name}: header: __metadata__.output_exponents is not a list of one "
+                f"integer for each of the {len(types)} outputs, but {str(exponents)[:80]!r}"
+            )
+        return [
+            2.0**e if dtype == np.int32 else 1.0 for e, dtype in zip(exponents, types, strict=True)
+        ]
+
+    @property
     def isa(self) -> str:
         """The instruction set that the kernels use."""
         current = self._current  # not closed under this call by another thread's run
@@ -293,7 +322,8 @@ class Session:
                 (N, C, H, W), already normalised as the PyTorch model expects.
 
         Returns:
-            float32 (N, classes) or (N, C, H, W); a tuple where the network has several outputs.
+            float32 (N, classes) or (N, C, H, W), int32 where an integer program ends in integers
+            (`output_scales`); a tuple where the network has several outputs.
 
         Raises:
             SessionError: wrong dtype or shape, the session is running in another thread, or with
