@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from signbit.plots import (
+    plot_comparison,
     plot_curves,
     plot_profile,
     plot_roofline,
@@ -61,6 +62,13 @@ def test_other_numbers_give_another_picture():
     assert plot_curves(HISTORY) != plot_curves(other)
     slower = [{**PROFILE[0], "ms": 9.0}, *PROFILE[1:]]
     assert plot_profile(PROFILE) != plot_profile(slower)
+
+
+def test_a_comparison_shows_mean_and_range(tmp_path):
+    other = [{**row, "val_accuracy": row["val_accuracy"] / 2} for row in HISTORY[:3]]
+    png = plot_comparison({"a": [HISTORY, other], "b": [HISTORY]}, tmp_path / "c.png", "title")
+    assert (tmp_path / "c.png").read_bytes() == png
+    assert png != plot_comparison({"a": [HISTORY, HISTORY], "b": [HISTORY]}, title="title")
 
 
 def test_a_failed_picture_leaves_the_old_file(tmp_path):
@@ -135,6 +143,8 @@ def test_colour_images_and_short_rows():
     ("draw", "message"),
     [
         (lambda: plot_curves([]), "no epoch"),
+        (lambda: plot_comparison({}), "no epoch"),
+        (lambda: plot_comparison({"a": [HISTORY, []]}), "no epoch"),
         (lambda: plot_profile([]), "no operation"),
         (lambda: plot_speed([]), "no contender"),
         (lambda: plot_roofline(STEPS[:1], PEAKS), "no step with multiply-accumulates"),

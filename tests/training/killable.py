@@ -23,7 +23,16 @@ RECIPE = {
     },
     "model": {"name": "bineal18"},
     "stages": [
-        {"name": "first", "epochs": 3, "binary_weights": False},
+        {
+            "name": "first",
+            "epochs": 3,
+            "binary_weights": False,
+            "optimizer": {
+                "lr_scale": {"1.*": 2.0},
+                "agc": {"clip_factor": 0.01, "exclude": ["8.*"]},
+            },
+            "schedule": {"per_epoch": True},
+        },
         {
             "name": "second",
             "epochs": 4,

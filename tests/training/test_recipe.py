@@ -64,6 +64,25 @@ def test_there_are_recipes():
         ("stages.1.binary_weights", False, "would not be binary"),
         ("stages", [], "stages"),
         ("stages.0.loss.label_smoothing", 1, "stages.0.loss.label_smoothing"),
+        ("stages.0.loss.teacher", {}, "stages.0.loss.teacher: give either checkpoint or timm"),
+        (
+            "stages.0.loss.teacher",
+            {"checkpoint": "a", "timm": "b"},
+            "stages.0.loss.teacher: give either checkpoint or timm",
+        ),
+        ("stages.0.loss.teacher", {"timm": "a", "temperature": 0}, "teacher.temperature: .*got 0"),
+        ("stages.0.loss.teacher.tim", "a", "stages.0.loss.teacher.tim: .*did you mean 'timm'"),
+        (
+            "stages.0.loss",
+            {"label_smoothing": 0.1, "teacher": {"timm": "a"}},
+            "label_smoothing is of hard labels",
+        ),
+        ("stages.0.optimizer.agc", {}, "stages.0.optimizer.agc.clip_factor: missing"),
+        ("stages.0.optimizer.agc.clip_factor", 0, "agc.clip_factor: .*greater than 0, got 0"),
+        ("stages.0.optimizer.agc", {"clip_factor": 1, "eps": -1}, "stages.0.optimizer.agc.eps"),
+        ("stages.0.optimizer.lr_scale", {"head.*": 0}, r"optimizer.lr_scale.head.\*: .*got 0"),
+        ("stages.0.optimizer.decay_exclude", "head.*", "stages.0.optimizer.decay_exclude"),
+        ("stages.0.schedule.per_epoch", "often", "stages.0.schedule.per_epoch"),
         ("data", {}, "data.name: missing"),
         ("data.name", "cifar", "did you mean 'cifar10"),
         ("model.options", {"num_classes": 3}, "options.num_classes: comes from the data"),
@@ -138,13 +157,13 @@ def test_stage_of_an_epoch():
     assert found == [(0, 0), (0, 1), (1, 0), (1, 1), (1, 2), (1, 3)]
 
 
-def rates(name, warmup=0.0, epochs=4, steps=5):
+def rates(name, warmup=0.0, epochs=4, steps=5, per_epoch=False):
     stage = StageRecipe.model_validate(
         {
             "name": "s",
             "epochs": epochs,
             "optimizer": {"lr": 2.0},
-            "schedule": {"name": name, "warmup_epochs": warmup},
+            "schedule": {"name": name, "warmup_epochs": warmup, "per_epoch": per_epoch},
         }
     )
     return [learning_rate(stage, step, steps) for step in range(epochs * steps)]
@@ -157,6 +176,18 @@ def test_schedules_follow_their_formulas():
     assert cosine[0] == 2.0
     assert cosine[10] == pytest.approx(1.0)
     assert 0 < cosine[-1] < 0.02
+
+
+def test_rates_by_epoch_stand_still_within_one():
+    assert rates("linear", per_epoch=True) == pytest.approx(
+        [2 * (1 - epoch / 4) for epoch in range(4) for _ in range(5)]
+    )
+    assert rates("constant", per_epoch=True) == [2.0] * 20
+    assert rates("cosine", per_epoch=True)[10:15] == pytest.approx([1.0] * 5)
+    # A warm-up that ends within an epoch: the peak until the next one.
+    values = rates("linear", warmup=0.4, per_epoch=True)
+    assert values[:5] == pytest.approx([2 / 3, 4 / 3, 2.0, 2.0, 2.0])
+    assert values[5:10] == pytest.approx([2 * (1 - 3 / 18)] * 5)
 
 
 def test_warmup_rises_to_the_peak():

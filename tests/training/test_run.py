@@ -279,6 +279,79 @@ def test_weight_decay_spares_vectors_unless_asked():
     assert decays(decay_1d=True) == {True: 0.1, False: 0.1}
 
 
+def test_parameters_are_chosen_by_name():
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2))
+    options = {
+        "lr": 0.5,
+        "weight_decay": 0.1,
+        "decay_1d": True,
+        "decay_exclude": ["0.bias", "1.*"],
+        "lr_scale": {"0.*": 3, "0.bias": 7, "1.bias": 2},
+    }
+    optimizer = make_optimizer(model, OptimizerRecipe(**options))
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    found = {
+        names[id(p)]: (group["weight_decay"], group["lr_scale"], group["lr"])
+        for group in optimizer.param_groups
+        for p in group["params"]
+    }
+    assert found == {
+        "0.weight": (0.1, 3.0, 1.5),
+        "0.bias": (0.0, 3.0, 1.5),
+        "1.weight": (0.0, 1.0, 0.5),
+        "1.bias": (0.0, 2.0, 1.0),
+    }
+
+
+@pytest.mark.parametrize("field", ["decay_exclude", "lr_scale", "agc"])
+def test_names_that_fit_no_parameter_are_told(tmp_path, field):
+    value = {
+        "decay_exclude": ["0.*", "had.*"],
+        "lr_scale": {"had.*": 2.0},
+        "agc": {"clip_factor": 0.1, "exclude": ["had.*"]},
+    }[field]
+    tree = recipe().model_dump()
+    tree["stages"][1]["optimizer"][field] = value
+    message = rf"stages\.1\.optimizer\.{field}.*: 'had\.\*' fits no parameter; did you mean"
+    with pytest.raises(RecipeError, match=message):
+        train(parse_recipe(tree), SOURCE, tmp_path / "out", model=tiny_network(), console=quiet())
+    assert not (tmp_path / "out" / "recipe.resolved.yaml").exists()
+
+
+def test_factors_of_the_learning_rate_reach_the_steps(tmp_path):
+    """With a factor so small, parameters stand still; the rate that is told is the common one."""
+    tree = recipe().model_dump()
+    for stage in tree["stages"]:
+        stage["optimizer"]["lr_scale"] = {"8.*": 1e-30}
+    model = tiny_network()
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    result = train(parse_recipe(tree), SOURCE, tmp_path, model=model, console=quiet())
+    for name, parameter in result.trained.model.named_parameters():
+        still = torch.allclose(parameter, before[name], rtol=0, atol=1e-20)
+        assert still == name.startswith("8."), name
+    assert result.history[1]["lr"] == pytest.approx(0.01 * 0.75, rel=0.5)
+
+
+def test_a_network_without_8_bit_layers(tmp_path):
+    """A&B BNN's own: stem and classifier are real, there is nothing to calibrate."""
+    tree = {
+        **RECIPE,
+        "model": {
+            "name": "ab_reactnet18",
+            "width": 0.0625,
+            "options": {"scale": "power_of_two"},
+        },
+    }
+    tree["stages"] = [
+        {"name": "first", "epochs": 1, "binary_weights": False},
+        {"name": "second", "epochs": 1, "optimizer": {"agc": {"clip_factor": 0.01}}},
+    ]
+    result = train(parse_recipe(tree), SOURCE, tmp_path, console=quiet())
+    loaded = load_trained(tmp_path)
+    assert weights_sha256(loaded.model) == result.metrics["weights_sha256"]
+    assert loaded.spec["scale"] == "power_of_two"
+
+
 @pytest.mark.parametrize(
     ("name", "kind"),
     [("adam", torch.optim.Adam), ("adamw", torch.optim.AdamW), ("sgd", torch.optim.SGD)],

@@ -359,7 +359,7 @@ def ab_birealnet18(
     There are no biases or activations inside the stages, but one PReLU behind the stem and one
     before global pooling. 2x2 average pooling and a 1x1 convolution downsample the stream,
     with real weights also in stage two of training. That the expected variances follow the rule of
-    ReActNet-18, and that the PReLU stands behind the stem's pooling, is our choice [RECON].
+    ReActNet-18 is our choice [RECON].
     Arguments and errors: :func:`ab_reactnet18`. Source: arXiv 2403.03739.
     """
     parts = Parts(variant, None, scale, surrogate)
