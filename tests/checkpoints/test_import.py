@@ -7,8 +7,10 @@ import math
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import signbit
 from signbit.checkpoints import import_checkpoint, published_state_dict, published_tensors
@@ -309,3 +311,24 @@ def test_the_verb_refuses(tmp_path: Path, file: Path, capsys) -> None:
     status, _, err = call(capsys, "import-checkpoint", file, "-o", tmp_path / "no" / "model.pt")
     assert status == 2
     assert "not a file that can be written" in err
+
+
+def test_names_of_classes_from_a_data_set(tmp_path: Path, capsys) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 40, 40, 3), np.uint8)
+    for index, image in enumerate(pixels):
+        folder = tmp_path / "data" / ("cat", "dog")[index % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(folder / f"{index}.png")
+    state = reference.random_state("xnornet18", "cifar", 2)
+    file, output = saved(tmp_path / "two.pt", state), tmp_path / "model.pt"
+    arguments = ("import-checkpoint", file, "-o", output, "--data", tmp_path / "data")
+    assert call(capsys, *arguments)[0] == 0
+    assert load_trained(output).class_names == ("cat", "dog")
+    status, out, _ = call(capsys, "eval", output, "--data", tmp_path / "data", "--json")
+    assert status == 0
+    assert json.loads(out)["data"] == "folder"
+    state = reference.random_state("xnornet18", "cifar", 3)
+    saved(file, state)
+    status, _, err = call(capsys, *arguments)
+    assert status == 2
+    assert "2 classes, but the checkpoint has 3" in err

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from signbit.cli.console import JsonOption, bytes_text, print_json, print_pairs
-from signbit.errors import SignbitError
+from signbit.errors import DataError, SignbitError
+
+if TYPE_CHECKING:
+    from signbit.training import TrainedModel
 
 
 def import_checkpoint(
@@ -28,6 +31,10 @@ def import_checkpoint(
     classes: Annotated[
         int | None, typer.Option(min=1, help="Number of classes [the classifier's outputs].")
     ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="The data set that it was trained on, for the names of its classes."),
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Make a network of ours from published weights: model.pt, to compile or measure."""
@@ -39,6 +46,8 @@ def import_checkpoint(
         raise SignbitError(f"--output: {output} is the checkpoint itself: give another name")
     imported = read(source, model, stem, classes)
     trained = imported.trained
+    if data is not None:
+        _name_classes(trained, data)
     try:
         trained.save(output)
     except OSError as error:
@@ -57,6 +66,10 @@ def import_checkpoint(
         return
     arguments = {"model": trained.spec["name"], **trained.spec}
     del arguments["name"]
+    if data is None:
+        arguments["classes"] = "numbered; eval wants their names: import with --data"
+    else:
+        arguments["data"] = trained.info["data"]
     print_pairs(
         f"imported {source}",
         {
@@ -70,3 +83,26 @@ def import_checkpoint(
             **({"note": imported.note} if imported.note else {}),
         },
     )
+
+
+def _name_classes(trained: TrainedModel, data: Path) -> None:
+    """Take the names of the classes from a data set, and remember which it was.
+
+    Raises:
+        DataError: it is missing or broken, or has another number of classes.
+    """
+    from signbit.data import detect_source, load_source
+
+    name = detect_source(data)
+    # the images of a folder have many sizes
+    size = trained.input_shape[1] if name == "folder" else None
+    source = load_source(name, data, image_size=size)
+    if source.num_classes != len(trained.class_names):
+        raise DataError(
+            f"{data}: {source.num_classes} classes, but the checkpoint has "
+            f"{len(trained.class_names)}"
+        )
+    trained.class_names = tuple(source.class_names)
+    trained.info["data"] = name
+    if size is not None:
+        trained.info["recipe"] = {"data": {"image_size": size}}

@@ -25,8 +25,8 @@ This gives the published 4.60M and 14.65M of ReActNet-18 and -A without batch no
 20.86M of ReActNet-18 and Bi-Real-18 with it, and 0 for A&B BNN's ReActNets and XnorNet-18. Not
 reproduced: its Bi-Real networks, published as 0, whose released code downsamples with real 1x1
 convolutions, which are counted here as everywhere else (19.27M); with batch norm ReActNet-A
-(10.79M) and Bi-Real-34 (22.20M). Of a model that cannot be traced neither stem nor head is known:
-all of it counts.
+(10.79M), Bi-Real-34 (22.20M) and XNOR-Net-18 (3.20M). Of a model that cannot be traced neither stem
+nor head is known: all of it counts.
 
 The **strict** count takes every multiplication of every layer as the layer is written, stem, head
 and the scales of weights included, by kind (`KINDS`). A power of two, whichever network has it, is
