@@ -9,7 +9,7 @@ import typer
 
 from signbit.cli.console import JsonOption, bytes_text, print_json, print_pairs, stderr, stdout
 from signbit.cli.networks import example_input, load_network, parse_size, untrained_network
-from signbit.errors import SignbitError
+from signbit.errors import DataError, SignbitError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -149,7 +149,8 @@ def calibration_images(
     None where the network brings its ranges with it.
 
     Raises:
-        SignbitError: the data set that the network was trained on is not found.
+        SignbitError: the data set that the network was trained on is not found, or has images of
+            another shape.
     """
     if arithmetic == "float" and not has_real_layers(trained.model):
         if data is not None:
@@ -167,6 +168,11 @@ def calibration_images(
         val_size=recipe.get("val_size"),
         image_size=recipe.get("image_size"),
     )
+    if source.input_shape != tuple(trained.input_shape):
+        raise DataError(
+            f"the network takes images of {tuple(trained.input_shape)}, {source.name} has "
+            f"{source.input_shape}: say where its data set lies (--data PATH)"
+        )
     loader = BatchLoader(source.train, trained.mean, trained.std, batch_size=125, shuffle=True)
     return [images for (images, _), _ in zip(loader, range(_CALIBRATION_BATCHES), strict=False)]
 
