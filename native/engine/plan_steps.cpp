@@ -288,6 +288,17 @@ void Planner::make_words(Epilogue* e, int64_t greatest) {
     }
     if (!narrow) e->narrow = i + 1;
   }
+  if (e->narrow || e->count < 3 || e->steps[0].code != StepCode::kShiftSum || e->steps[1].code != StepCode::kAddI16) return;
+  for (int i = 2; i < e->count; i++) {
+    const StepCode code = e->steps[i].code;
+    int32_t* place = code == StepCode::kShiftPReLU && i == 2 ? &e->activates
+                     : code == StepCode::kThreshold          ? &e->compares
+                     : code == StepCode::kStoreI16           ? &e->stores
+                                                             : nullptr;
+    if (!place || *place) return;
+    *place = i;
+  }
+  e->residual = 1;
 }
 
 PlanStep& Planner::new_step(const NodeInfo& n, const char* op, const char* kernel) {

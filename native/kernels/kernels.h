@@ -106,6 +106,10 @@ struct Epilogue {
   int32_t channels;          // of the node's result
   uint64_t chain;            // chain_of the steps
   int32_t narrow;            // integer steps alone: from this one on they work on 16-bit numbers
+  // What networks with shortcuts have, 16-bit numbers from the first step on: shift_sum, add, then where there is one a
+  // shift_prelu, and a threshold or a store or both. The steps' numbers, 0 for none.
+  int32_t residual;          // 1 where the steps are these
+  int32_t activates, compares, stores;
   int32_t batch;
   size_t image;              // positions from one image to the next
   size_t end;                // Geometry::end

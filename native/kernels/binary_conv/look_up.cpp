@@ -250,8 +250,12 @@ static void run_tile_integer(const BinaryConv& c, const Epilogue& e, const ConvS
   if (c.above) return write_nibbles(c, e, s, position, out, vectors);
   for (int j = 0; j < s.channels; j++) {
     if (e.narrow == 0 && !c.valid32) {
+      const auto load = [&](int i) __attribute__((always_inline)) {
+        return short_dots(c, position + size_t(i) * kBytes, out[j] + i * kBytes);
+      };
+      if (run_residual(e, s.channel + j, position, vectors, load)) continue;
       ShortBlock tile[kTileBlocks];
-      for (int i = 0; i < vectors; i++) tile[i] = short_dots(c, position + size_t(i) * kBytes, out[j] + i * kBytes);
+      for (int i = 0; i < vectors; i++) tile[i] = load(i);
       integer_steps_16(e, 0, s.channel + j, position, vectors, tile);
     } else {
       IntBlock tile[kTileBlocks];

@@ -140,6 +140,70 @@ static __attribute__((noinline)) void integer_steps_16(const Epilogue& e, int i,
   }
 }
 
+// The steps of a shortcut (Epilogue::residual) as one: a block stays in registers. `load(i)` gives block i.
+template <int kDigits, bool kClamps, bool kActivates, typename Load>
+static inline void residual_chain(const Epilogue& e, int channel, size_t p, int blocks, Load load) {
+  const ShiftWords w = e.steps[0].words[channel];
+  const int16_t* other = reinterpret_cast<const int16_t*>(plane_of(e.steps[1], channel)) + p;
+  ShiftWords slope = {};
+  Shorts shift_in = all_shorts(0), shift_out = all_shorts(0);
+  if (kActivates) {
+    const EpilogueStep& s = e.steps[e.activates];
+    slope = s.words[channel];
+    shift_in = all_shorts(int16_t(s.i2[channel]));
+    shift_out = all_shorts(int16_t(s.i3[channel]));
+  }
+  const EpilogueStep &bits = e.steps[e.compares], &store = e.steps[e.stores];
+  ShortLimits limits = {};
+  Bytes flip = all_bytes(0xFF);
+  if (e.compares) {
+    limits = short_limits(bits.i0[channel], bits.i1[channel]);
+    if (bits.flip[channel]) flip = all_bytes(0);
+  }
+  int16_t* to = e.stores ? reinterpret_cast<int16_t*>(plane_of(store, channel)) + p : nullptr;
+  for (int i = 0; i < blocks; i++) {
+    ShortBlock v = load(i);
+    for (int j = 0; j < 2; j++) {
+      Shorts x = add_saturated(shift_shorts<kDigits, kClamps>(w, v.v[j]), shorts_at(other + i * kBytes + j * kShorts));
+      if (kActivates) {
+        x = add_saturated(x, shift_in);
+        x = add_saturated(x < 0 ? shift_shorts<1, false>(slope, x) : x, shift_out);
+      }
+      v.v[j] = x;
+    }
+    if (to) store_shorts(to + i * kBytes, v);
+    if (e.compares) write_bits(e, bits, channel, p + size_t(i) * kBytes, between_shorts(v, limits, flip));
+  }
+}
+
+template <int kDigits, bool kClamps, typename Load>
+static inline bool residual_steps(const Epilogue& e, int channel, size_t p, int blocks, Load load) {
+  if (!e.activates) {
+    residual_chain<kDigits, kClamps, false>(e, channel, p, blocks, load);
+    return true;
+  }
+  const ShiftWords& slope = e.steps[e.activates].words[channel];
+  if (slope.count != 1 || slope.clamps) return false;
+  residual_chain<kDigits, kClamps, true>(e, channel, p, blocks, load);
+  return true;
+}
+
+// False where the channel's digits are not among those compiled.
+template <typename Load>
+static inline bool run_residual(const Epilogue& e, int channel, size_t p, int blocks, Load load) {
+  if (!e.residual) return false;
+  const ShiftWords& w = e.steps[0].words[channel];
+  switch (2 * w.count + (w.clamps != 0)) {
+    case 2: return residual_steps<1, false>(e, channel, p, blocks, load);
+    case 3: return residual_steps<1, true>(e, channel, p, blocks, load);
+    case 4: return residual_steps<2, false>(e, channel, p, blocks, load);
+    case 5: return residual_steps<2, true>(e, channel, p, blocks, load);
+    case 6: return residual_steps<3, false>(e, channel, p, blocks, load);
+    case 7: return residual_steps<3, true>(e, channel, p, blocks, load);
+    default: return false;
+  }
+}
+
 template <StepCode kCode>
 static __attribute__((noinline)) void integer_step(const Epilogue& e, const EpilogueStep& s, int channel, size_t p, int blocks,
                                                    IntBlock* tile) {
