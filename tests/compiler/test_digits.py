@@ -3,13 +3,7 @@
 import numpy as np
 import pytest
 
-from signbit.compiler.digits import (
-    digit_count,
-    integer_weights,
-    limit_digits,
-    non_adjacent,
-    signed_powers,
-)
+from signbit.compiler.digits import integer_weights, non_adjacent, signed_powers
 
 
 def test_non_adjacent_form_is_the_number_and_has_no_neighbours() -> None:
@@ -19,7 +13,7 @@ def test_non_adjacent_form_is_the_number_and_has_no_neighbours() -> None:
     assert not (digits[:, 1:] * digits[:, :-1]).any()
 
 
-def test_digit_counts_are_those_of_the_shortest_sums() -> None:
+def test_no_sum_of_powers_is_shorter() -> None:
     # breadth first: what k signed powers of two can reach
     reach = {0: 0}
     powers = [s << k for k in range(9) for s in (1, -1)]
@@ -28,30 +22,26 @@ def test_digit_counts_are_those_of_the_shortest_sums() -> None:
             for power in powers:
                 reach.setdefault(number + power, count)
     numbers = np.arange(-127, 128)
-    assert digit_count(numbers).tolist() == [reach[n] for n in numbers.tolist()]
+    counts = (non_adjacent(numbers) != 0).sum(-1)
+    assert counts.tolist() == [reach[n] for n in numbers.tolist()]
 
 
-@pytest.mark.parametrize("most", [1, 2, 3, 4])
-def test_limited_weights_are_the_nearest_that_so_few_digits_reach(most: int) -> None:
-    numbers = np.arange(-127, 128)
-    allowed = numbers[digit_count(numbers) <= most]
-    limited = limit_digits(numbers, most)
-    assert limited.dtype == np.int8
-    assert (digit_count(limited) <= most).all()
-    best = np.abs(numbers[:, None] - allowed).min(1)
-    assert (np.abs(limited.astype(int) - numbers) == best).all()
-
-
-def test_integer_weights_use_the_room_of_8_bits_a_channel() -> None:
+@pytest.mark.parametrize("bits", [2, 5, 8])
+def test_integer_weights_use_the_room_of_their_bits_a_channel(bits: int) -> None:
     weights = np.random.default_rng(0).standard_normal((5, 3, 3, 3))
     weights[1] *= 1000
     weights[2] = 0
-    integers, exponents = integer_weights(weights, 4)
-    scale = np.exp2(-exponents).reshape(-1, 1, 1, 1)
-    assert (np.abs(integers * scale - weights) <= scale / 2 + 1e-12).all()
+    integers, factors = integer_weights(weights, bits)
+    limit = 2 ** (bits - 1) - 1
+    scale = factors.reshape(-1, 1, 1, 1)
+    assert (np.abs(integers * scale - weights) <= scale / 2 + 1e-9).all()
     peaks = np.abs(integers.astype(int)).reshape(5, -1).max(1)
-    assert (peaks[[0, 1, 3, 4]] >= 63).all()
-    assert peaks[2] == exponents[2] == 0
+    assert (peaks[[0, 1, 3, 4]] >= int(0.8 * limit)).all()
+    assert (peaks <= limit).all()
+    assert (peaks[2], factors[2]) == (0, 1)
+    shifts, signs = signed_powers(factors, 4)
+    assert shifts.shape[1] <= 2
+    assert ((signs * np.exp2(shifts.astype(float))).sum(1) == factors).all()
 
 
 def test_signed_powers_divide_the_error_by_three_each() -> None:

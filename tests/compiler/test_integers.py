@@ -175,7 +175,7 @@ def images(count: int = 4) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(
-    "options", [IntegerOptions(), IntegerOptions(stem="multiply"), IntegerOptions(stem_digits=4)]
+    "options", [IntegerOptions(), IntegerOptions(stem="multiply"), IntegerOptions(stem_bits=5)]
 )
 def test_an_integer_program_comes_close_to_its_model(options: IntegerOptions) -> None:
     model = Small().eval()
@@ -288,6 +288,8 @@ def test_arguments_are_checked() -> None:
         compile(model, x, arithmetic="integer", calibration=[])
     with pytest.raises(CompileError, match="stem must be"):
         IntegerOptions(stem="digits")
+    with pytest.raises(CompileError, match=r"stem_bits must be 2\.\.8, got 9"):
+        IntegerOptions(stem_bits=9)
     with pytest.raises(CompileError, match="scale_digits must be 1, 2, 3 or 4"):
         IntegerOptions(scale_digits=5)
     with pytest.raises(CompileError, match=r"fraction_bits must be 4\.\.14"):
@@ -336,7 +338,7 @@ def test_networks_of_the_zoo_run_in_integers(name: str) -> None:
 def test_more_digits_come_closer() -> None:
     errors = []
     for digits in (1, 2, 4):
-        options = IntegerOptions(scale_digits=digits, stem_digits=4)
+        options = IntegerOptions(scale_digits=digits)
         compiled = compile(Small().eval(), images(16), arithmetic="integer", integer=options)
         errors.append(compiled.report.max_error)
     assert errors[0] > errors[1] >= errors[2] * 0.5

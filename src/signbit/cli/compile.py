@@ -55,7 +55,7 @@ def compile_(
         typer.Option(
             "--integer",
             metavar="NAME=VALUE",
-            help="With integer: stem=multiply, stem_digits=3, clamp_slopes=true ...",
+            help="With integer: stem=multiply, stem_bits=7, clamp_slopes=true ...",
         ),
     ] = None,
     data: Annotated[

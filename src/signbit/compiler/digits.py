@@ -8,12 +8,9 @@ Imports NumPy only.
 
 from __future__ import annotations
 
-import functools
-
 import numpy as np
 
 MIN_SHIFT, MAX_SHIFT = -31, 15  # of a shift in a program
-WEIGHT_LIMIT = 127
 
 
 def non_adjacent(numbers: np.ndarray) -> np.ndarray:
@@ -28,37 +25,19 @@ def non_adjacent(numbers: np.ndarray) -> np.ndarray:
     return digits
 
 
-def digit_count(numbers: np.ndarray) -> np.ndarray:
-    """How many digits of each integer are not zero."""
-    return (non_adjacent(numbers) != 0).sum(-1)
+def integer_weights(weights: np.ndarray, bits: int) -> tuple[np.ndarray, np.ndarray]:
+    """Real weights [O, ...] -> int8 of at most `bits` bits, and factors [O].
 
-
-@functools.cache
-def _nearest_weights(most: int) -> np.ndarray:
-    """For each integer from -127 on: the nearest one of at most `most` digits."""
-    integers = np.arange(-WEIGHT_LIMIT, WEIGHT_LIMIT + 1)
-    allowed = integers[digit_count(integers) <= most]
-    nearest = allowed[np.abs(integers[:, None] - allowed[None]).argmin(1)]
-    return nearest.astype(np.int8)
-
-
-def limit_digits(weights: np.ndarray, most: int) -> np.ndarray:
-    """Integers in -127..127 -> int8 ones of at most `most` digits, the nearest."""
-    return _nearest_weights(most)[np.asarray(weights, np.int64) + WEIGHT_LIMIT]
-
-
-def integer_weights(weights: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
-    """Real weights [O, ...] -> int8 of at most `most` digits, and exponents e [O].
-
-    `weights` is about `integers * 2**-e_c`, where e_c is the greatest that keeps channel c within
-    127; a channel of zeros has e = 0.
+    `weights` is about `integers * factors`. A factor is the least of the form 2^k, 1.25 * 2^k,
+    1.5 * 2^k and 1.75 * 2^k, one or two signed powers of two, that keeps its channel within
+    `2^(bits - 1) - 1`; a channel of zeros has the factor 1.
     """
-    peak = np.abs(weights).reshape(len(weights), -1).max(1)
-    room = np.divide(WEIGHT_LIMIT, peak, out=np.ones_like(peak), where=peak > 0)
-    exponents = np.floor(np.log2(room)).astype(np.int64)
-    scaled = weights * np.exp2(exponents).reshape(-1, *[1] * (weights.ndim - 1))
-    integers = np.clip(np.rint(scaled), -WEIGHT_LIMIT, WEIGHT_LIMIT)
-    return limit_digits(integers, most), exponents
+    limit = (1 << bits - 1) - 1
+    least = np.abs(weights).reshape(len(weights), -1).max(1) / limit
+    fraction, exponent = np.frexp(np.where(least > 0, least, 1.0))  # fraction in 1/2..1
+    factors = np.ldexp(np.ceil(fraction * 8) / 8, exponent)
+    scaled = weights / factors.reshape(-1, *[1] * (weights.ndim - 1))
+    return np.clip(np.rint(scaled), -limit, limit).astype(np.int8), factors
 
 
 def signed_powers(factors: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:

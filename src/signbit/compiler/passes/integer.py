@@ -30,7 +30,7 @@ INT16_MAX = 32767
 MOST_FRACTION_BITS = 14
 LEAST_FRACTION_BITS = 4
 SLOPE_EXPONENTS = (-15, 7)  # of 16-bit numbers; below, a slope is 0, above, everything saturates
-_WEIGHT_DIGITS = 4  # as many as an 8-bit weight ever has
+_WEIGHT_BITS = 8
 _INPUT_LEVELS = 255
 
 
@@ -41,7 +41,8 @@ class IntegerOptions:
     Attributes:
         stem: `"shift"` computes the first convolution by shifts and adds alone; `"multiply"` by
             8-bit products, which is faster where the CPU has them, and shows in the certificate.
-        stem_digits: signed digits of a stem's weight that are not zero, 1..4, with `"shift"`.
+        stem_bits: of the first convolution's weights with `"shift"`, 2..8. Each bit adds about a
+            third of a signed digit, and so of an addition, to every weight.
         scale_digits: signed powers of two that stand for a weight scale, 1..4. 1 snaps it to a
             power of two; scales trained as such (`scale="power_of_two"`) are met exactly.
         slope_digits: the same for slopes of PReLUs that are not powers of two.
@@ -51,7 +52,7 @@ class IntegerOptions:
     """
 
     stem: str = "shift"
-    stem_digits: int = 2
+    stem_bits: int = 6
     scale_digits: int = 3
     slope_digits: int = 3
     clamp_slopes: bool = False
@@ -60,7 +61,9 @@ class IntegerOptions:
     def __post_init__(self) -> None:
         if self.stem not in ("shift", "multiply"):
             raise CompileError(f'stem must be "shift" or "multiply", got {self.stem!r}')
-        for name in ("stem_digits", "scale_digits", "slope_digits"):
+        if self.stem_bits not in range(2, _WEIGHT_BITS + 1):
+            raise CompileError(f"stem_bits must be 2..{_WEIGHT_BITS}, got {self.stem_bits!r}")
+        for name in ("scale_digits", "slope_digits"):
             if getattr(self, name) not in range(1, 5):
                 raise CompileError(f"{name} must be 1, 2, 3 or 4, got {getattr(self, name)!r}")
         if self.fraction_bits is not None and self.fraction_bits not in range(
@@ -165,13 +168,14 @@ class _Map:
         value: the integer map.
         exponent: real numbers are integers times `2**exponent`.
         bias: what the integers lack on average, in steps, a channel.
-        divisor: of a sum that stands for a mean, the number of its terms.
+        divisor: what remains to be divided by: of a sum that stands for a mean, the number of its
+            terms; of the images, the steps in 1.
     """
 
     value: Value
     exponent: int
     bias: np.ndarray | float = 0.0
-    divisor: int = 1
+    divisor: float = 1
 
 
 @dataclass
@@ -315,13 +319,13 @@ class _Lowering:
     def real_conv(self, node: Node) -> None:
         """A stem, a real-valued 1x1 convolution, a head."""
         weight = node.params["weight"]
-        op, digits = "conv_shift", _WEIGHT_DIGITS
+        op, bits = "conv_shift", _WEIGHT_BITS
         if node.inputs[0] is self.graph.input:
             source = self._input(node)
             if self.options.stem == "multiply":
                 op = "conv_q8"
             else:
-                digits = self.options.stem_digits
+                bits = self.options.stem_bits
         else:
             source = self._source(node)
             if source.value.type == Type.B1:
@@ -331,39 +335,39 @@ class _Lowering:
         attrs = dict(node.attrs) | {"zero_point": 0}
         if source.value.type == Type.U8:
             attrs["zero_point"] = self.zero_point
-        integers, exponents = integer_weights(weight / source.divisor, digits)
+        integers, factors = integer_weights(weight / source.divisor, bits)
+        factors = factors * 2.0**source.exponent  # of the sums
         sums = self._new(node, ":sum", Type.I32)
         self._add(op, node, [source.value], sums, attrs, {"weight": integers})
-        exponents = source.exponent - exponents  # of the sums
         bias = _lacking(source, integers, attrs)
-        self._check_sums(node, exponents)
+        self._check_sums(node, factors)
         if node.outputs[0] in self.graph.outputs:
-            self._head(node, sums, exponents, bias)
+            self._head(node, sums, factors, bias)
         else:
-            self._scale(node, sums, np.exp2(exponents + self.fraction_bits), bias)
+            self._scale(node, sums, factors * 2.0**self.fraction_bits, bias)
 
-    def _check_sums(self, node: Node, exponents: np.ndarray) -> None:
-        most = self._peak(node.outputs[0]) / 2.0 ** float(exponents.min())
+    def _check_sums(self, node: Node, factors: np.ndarray) -> None:
+        most = self._peak(node.outputs[0]) / float(factors.min())
         if most * 2 > INT32_MAX:
             raise CompileError(
-                f"{node.path}: its sums reach {most:.3g} in steps of 2^{int(exponents.min())}, and "
+                f"{node.path}: its sums reach {most:.3g} steps of {float(factors.min()):.3g}, and "
                 "would overflow 32 bits: use smaller weights or a smaller map"
             )
 
     def _input(self, node: Node) -> _Map:
-        """The images in 8 bits, at the finest power-of-two scale that holds their range."""
+        """The images in 8 bits, which hold just their range: what a step is, the weights take."""
         captured = self.graph.input
         if captured not in self.maps:
             low, high = self._range(captured)
             low, high = min(low, 0.0), max(high, 0.0)
             if not high > low:
                 raise CompileError(f"{captured.name}: the calibration images are all zero")
-            bits = math.floor(math.log2(_INPUT_LEVELS / (high - low)))
-            self.zero_point = min(_INPUT_LEVELS, max(0, round(-low * 2.0**bits)))
+            steps = float(np.float32(_INPUT_LEVELS / (high - low)))
+            self.zero_point = min(_INPUT_LEVELS, max(0, round(-low * steps)))
             value = Value(f"{captured.name}:u8", Type.U8, captured.shape)
-            attrs = {"inv_scale": 2.0**bits, "zero_point": self.zero_point}
+            attrs = {"inv_scale": steps, "zero_point": self.zero_point}
             self._add("quant8", node, [captured], value, attrs)
-            self.maps[captured] = _Map(value, -bits)
+            self.maps[captured] = _Map(value, 0, divisor=steps)
         return self.maps[captured]
 
     def _scale(
@@ -405,16 +409,15 @@ class _Lowering:
         self._add("shift_sum", node, [source], to, {"digits": shifts.shape[1]}, params)
         return (signs * np.where(shifts < 0, 0.5 - np.exp2(shifts - 1.0), 0)).sum(1)
 
-    def _head(
-        self, node: Node, sums: Value, exponents: np.ndarray, bias: np.ndarray | float
-    ) -> None:
+    def _head(self, node: Node, sums: Value, factors: np.ndarray, bias: np.ndarray | float) -> None:
         """The last layer: integers of one scale, in 16 bits' range, stored in 32."""
-        added = node.params.get("bias", np.zeros(len(exponents)))
+        added = node.params.get("bias", np.zeros(len(factors)))
         peak = max(self._peak(node.outputs[0]), 2.0**-MOST_FRACTION_BITS)
         bits = math.floor(math.log2(INT16_MAX / (4 * peak)))
         value = self._new(node, ":scaled")
-        lost = self._multiply(node, sums, np.exp2(exponents + bits), 1, value)
-        exact = added * 2.0**bits + bias * np.exp2(exponents + bits) + lost
+        factors = factors * 2.0**bits
+        lost = self._multiply(node, sums, factors, self.options.scale_digits, value)
+        exact = added * 2.0**bits + bias * factors + lost
         out = self._new(node, kind=Type.I32)
         constants = np.clip(np.rint(exact), INT32_MIN, INT32_MAX).astype(np.int32)
         self._add("bias", node, [value], out, params={"bias": constants})
