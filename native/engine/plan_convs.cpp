@@ -10,26 +10,20 @@ namespace signbit {
 
 namespace {
 
-// Of a plane of four 8-bit channels, a channel's number less the zero point.
-struct Channel {
-  int byte, zero_point;
-  int16_t operator()(uint32_t quad) const { return int16_t(int(quad >> 8 * byte & 255) - zero_point); }
-};
-
-// Rows of one plane, spread over the phases of a stride.
-void copy_quads(const Map& from, const Map& to, size_t plane, size_t to_plane, int phase_y, int phase_x,
-                int stride_h, int stride_w, int rows, int columns, Channel channel) {
+// Rows of one of a plane's four 8-bit channels, spread over the phases of a stride.
+void copy_bytes(const Map& from, const Map& to, size_t plane, int byte, size_t to_plane, int phase_y, int phase_x,
+                int stride_h, int stride_w, int rows, int columns) {
   const Geometry &in = *from.geometry, &out = *to.geometry;
-  const uint32_t* src = reinterpret_cast<const uint32_t*>(from.body + plane * from.plane_bytes);
-  int16_t* dst = reinterpret_cast<int16_t*>(to.body + to_plane * to.plane_bytes);
+  const uint8_t* src = from.body + plane * from.plane_bytes + byte;
+  uint8_t* dst = to.body + to_plane * to.plane_bytes;
   rows = std::min(rows, (in.height - phase_y + stride_h - 1) / stride_h);
   columns = std::min(columns, (in.width - phase_x + stride_w - 1) / stride_w);
   for (int n = 0; n < in.batch; n++)
     for (int y = 0; y < rows; y++) {
-      const uint32_t* s = src + (size_t(n) * size_t(in.image_rows) + size_t(y * stride_h + phase_y)) * size_t(in.row_stride) +
-                          phase_x;
-      int16_t* d = dst + (size_t(n) * size_t(out.image_rows) + size_t(y)) * size_t(out.row_stride);
-      for (int x = 0; x < columns; x++, s += stride_w) d[x] = channel(*s);
+      const uint8_t* s = src + 4 * ((size_t(n) * size_t(in.image_rows) + size_t(y * stride_h + phase_y)) * size_t(in.row_stride) +
+                                    size_t(phase_x));
+      uint8_t* d = dst + (size_t(n) * size_t(out.image_rows) + size_t(y)) * size_t(out.row_stride);
+      for (int x = 0; x < columns; x++, s += 4 * stride_w) d[x] = *s;
     }
 }
 
@@ -67,10 +61,10 @@ void Planner::add_repack_step(const Repack& r) {
   step.name = node(r.first - 1).path;
   step.op = "repack";
   const bool unpacks = r.type != info(r.value).type;
-  step.kernel = (unpacks ? "repack_i16_s" : "repack_s") + std::to_string(r.stride_h) + "x" + std::to_string(r.stride_w);
+  step.kernel = (unpacks ? "repack_bytes_s" : "repack_s") + std::to_string(r.stride_h) + "x" + std::to_string(r.stride_w);
   step.shape = dimensions(info(r.value).channels, r.geometry->height, r.geometry->width);
   step.layout = layout(to, r.type);
-  const int planes = to.planes, slots = r.slots(), zero_point = r.zero_point;
+  const int planes = to.planes, slots = r.slots();
   step.bytes = from.geometry->body * from.element * size_t(from.planes) + to.plane_bytes * size_t(planes * slots);
   const int32_t *phase_rows = keep_copy(r.rows), *phase_columns = keep_copy(r.columns);
   const int phases_a_row = int(r.columns.size());
@@ -88,7 +82,7 @@ void Planner::add_repack_step(const Repack& r) {
                     to.geometry->plane * to.element);
         const int py = phase_rows[slot / phases_a_row], px = phase_columns[slot % phases_a_row];
         if (unpacks)
-          copy_quads(from, to, plane / 4, to_plane, py, px, stride_h, stride_w, rows, columns, {int(plane % 4), zero_point});
+          copy_bytes(from, to, plane / 4, int(plane % 4), to_plane, py, px, stride_h, stride_w, rows, columns);
         else if (to.element == 1)
           copy_phase<uint8_t>(from, to, plane, to_plane, py, px, stride_h, stride_w, rows, columns);
         else if (to.element == 2)
@@ -683,20 +677,31 @@ struct Runs {
   std::vector<int32_t> offset;
 };
 
-// Of a channel's digits, highest power first, in runs of at most `most` taps.
-void make_runs(std::vector<Digit>* powers, size_t most, Runs* made) {
-  int above = 0;  // the power of the run before
+// Of a channel's digits, highest power first. Sums of bytes go on for as long as they surely fit kShiftTaps.
+void make_runs(std::vector<Digit>* powers, bool bytes, Runs* made) {
+  const size_t most = bytes ? size_t(kShiftTaps) : size_t(kWrapped);
+  int above = 0, total = 0;  // the power of the run before, and of the last one whose sums were added to the total
+  size_t taps = 0;           // since then, times their powers
   for (int power = kPowers - 1; power >= 0; power--) {
     std::vector<Digit>& digits = powers[power];
     for (size_t start = 0; start < digits.size(); start += most) {
-      const auto first = digits.begin() + int64_t(start), end = first + int64_t(std::min(most, digits.size() - start));
+      const size_t count = std::min(most, digits.size() - start);
+      const int shift = above ? above - power : 0;
+      if (taps && (taps << shift) + count <= most) {
+        made->runs.back().total = -1;
+        taps = (taps << shift) + count;
+      } else {
+        total = taps ? above : power;
+        taps = count;
+      }
+      const auto first = digits.begin() + int64_t(start), end = first + int64_t(count);
       const auto middle = std::stable_partition(first, end, [](const Digit& d) { return !d.negative; });
-      made->runs.push_back({above ? above - power : 0, int32_t(middle - first), int32_t(end - middle)});
+      made->runs.push_back({shift, int32_t(middle - first), int32_t(end - middle), total - power});
       for (auto d = first; d < end; d++) made->offset.push_back(d->offset);
       above = power;
     }
   }
-  if (above) made->runs.push_back({above, 0, 0});
+  if (above) made->runs.push_back({above, 0, 0, above});
 }
 
 }  // namespace
@@ -708,29 +713,32 @@ void Planner::add_shift_conv(int index) {
   const KernelTable* kernels = s_.kernels_;
   const int in_group = w.in_channels / w.groups, in_file = (in_group + 3) / 4 * 4, taps = w.kernel_h * w.kernel_w;
   const int8_t* file = reinterpret_cast<const int8_t*>(program_.tensors[size_t(n.params[0])].data);
-  const bool narrow = info(n.inputs[0]).type == Type::kU8;
+  const bool bytes_in = info(n.inputs[0]).type == Type::kU8;
   size_t digits = 0;  // counted before they are made
   for (size_t i = 0; i < program_.tensors[size_t(n.params[0])].count; i++) digits += size_t(digit_count(file[i]));
   if (w.groups == 1 && shift_lanes_are_outputs(*kernels, *geometry(size(n.outputs[0])), w.out_channels,
-                                               int64_t(w.in_channels) * taps, int64_t(digits), narrow))
+                                               int64_t(w.in_channels) * taps, int64_t(digits), bytes_in))
     return add_shift_outputs(index);
-  const size_t most = narrow ? size_t(32767 / std::max(w.zero_point, 255 - w.zero_point)) : size_t(kWrapped);
   const size_t bytes = digits * sizeof(int32_t);
   require_memory(charged_ + 2 * bytes + size_t(w.out_channels) * (kPowers + 1) * sizeof(ShiftRun));
   const int32_t* tap = tap_offsets(index, 1);
   Runs made;
   made.offset.reserve(digits);
   size_t *first_run = keep<size_t>(size_t(w.out_channels) + 1), *first_offset = keep<size_t>(size_t(w.out_channels));
+  int32_t* subtract = keep<int32_t>(size_t(w.out_channels));
   std::vector<Digit> powers[kPowers];
   const int8_t* row = file;
   for (int channel = 0; channel < w.out_channels; channel++) {
     for (std::vector<Digit>& list : powers) list.clear();
     const int64_t first = int64_t(channel / (w.out_channels / w.groups)) * in_group;
     for (int t = 0; t < taps; t++, row += in_file)
-      for (int i = 0; i < in_group; i++) add_digits(row[i], int32_t(tap[t] + (first + i) * int64_t(in.plane_bytes)), powers);
+      for (int i = 0; i < in_group; i++) {
+        add_digits(row[i], int32_t(tap[t] + (first + i) * int64_t(in.plane_bytes)), powers);
+        subtract[channel] += row[i] * w.zero_point;
+      }
     first_run[channel] = made.runs.size();
     first_offset[channel] = made.offset.size();
-    make_runs(powers, most, &made);
+    make_runs(powers, bytes_in, &made);
   }
   first_run[w.out_channels] = made.runs.size();
   ShiftConv c = {};
@@ -739,14 +747,14 @@ void Planner::add_shift_conv(int index) {
   c.offset = keep_copy(made.offset);
   c.first_run = first_run;
   c.first_offset = first_offset;
+  c.subtract = subtract;
   c.channels = w.out_channels;
   c.element = int32_t(in.element);
-  c.narrow = narrow;
   c.blocks = ceil_div(w.out_channels, kBinaryChannels);
   c.band = band_tiles(index, in_group, kBinaryChannels, kMaxTile);
   c.end = in.geometry->end;
   const Epilogue* e = make_epilogue(n);
-  PlanStep& step = new_step(n, "conv_shift", narrow ? "shift_16" : "shift_32");
+  PlanStep& step = new_step(n, "conv_shift", bytes_in ? "shift_bytes" : "shift_words");
   step.bytes += bytes;
   s_.weight_bytes_ += bytes;
   step.run = parallel(n, c.blocks * ((int64_t(c.end) + kMaxTile - 1) / kMaxTile),
@@ -765,12 +773,17 @@ void Planner::add_shift_outputs(int index) {
   const size_t bytes = size_t(blocks) * size_t(c.steps) * size_t(outputs);
   uint8_t* packed = keep<uint8_t>(bytes);
   c.weights = packed;
+  int32_t* subtract = keep<int32_t>(size_t(w.out_channels));
   const int8_t* file = reinterpret_cast<const int8_t*>(program_.tensors[size_t(n.params[0])].data);
   for (int block = 0; block < w.out_channels; block += outputs)
     for (int t = 0; t < taps; t++)
       for (int i = 0; i < w.in_channels; i++, packed += outputs)
-        for (int j = 0; j < outputs && block + j < w.out_channels; j++)
-          packed[j] = uint8_t(file[(size_t(block + j) * size_t(taps) + size_t(t)) * size_t(in_file) + size_t(i)]);
+        for (int j = 0; j < outputs && block + j < w.out_channels; j++) {
+          const int weight = file[(size_t(block + j) * size_t(taps) + size_t(t)) * size_t(in_file) + size_t(i)];
+          packed[j] = uint8_t(weight);
+          subtract[block + j] += weight * w.zero_point;
+        }
+  c.subtract = subtract;
   const Epilogue* e = make_epilogue(n);
   PlanStep& step = new_step(n, "conv_shift", "shift_outputs");
   step.bytes += bytes;

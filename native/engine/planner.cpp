@@ -19,8 +19,7 @@ size_t element_size(Type type) {
 
 // The byte that a convolution wants to find outside the image.
 uint8_t wanted_halo(const NodeInfo& n) {
-  if (n.op == Op::kConvQ8) return uint8_t(n.window.zero_point);
-  if (n.op == Op::kConvShift) return 0;
+  if (n.op == Op::kConvQ8 || n.op == Op::kConvShift) return uint8_t(n.window.zero_point);
   return n.window.pad_value == 0 ? kOutside : n.window.pad_value > 0 ? uint8_t(15) : uint8_t(0);
 }
 
@@ -202,7 +201,7 @@ void Planner::choose_layouts() {
 
 Type Planner::read_type(const NodeInfo& n) const {
   const Type type = info(n.inputs[0]).type;
-  return n.op == Op::kConvShift && type == Type::kU8 ? Type::kI16 : type;
+  return n.op == Op::kConvShift && type == Type::kU8 ? Type::kI8 : type;
 }
 
 // Maps of 16- and 32-bit integers have no halo of their own: whatever is written beside the image stays there.
@@ -215,9 +214,8 @@ Planner::Repack* Planner::repack_for(int index, uint8_t halo) {
   const NodeInfo& n = node(index);
   const Size out = size(n.outputs[0]);
   const Type type = read_type(n);
-  const int zero_point = type == info(n.inputs[0]).type ? 0 : n.window.zero_point;
   // Readers of one value, resolution and stride differ in no more than the halo byte: the list is short.
-  std::vector<Repack*>& made = repacks_of_[{n.inputs[0], out.height, out.width, n.window.stride_h, n.window.stride_w, int(type), zero_point}];
+  std::vector<Repack*>& made = repacks_of_[{n.inputs[0], out.height, out.width, n.window.stride_h, n.window.stride_w, int(type)}];
   for (Repack* r : made)
     if (r->halo == halo || !reads_halo(n) || !r->halo_matters) return r;
   charge(kRepackBytes);
@@ -225,7 +223,6 @@ Planner::Repack* Planner::repack_for(int index, uint8_t halo) {
   Repack* repack = &repacks_.back();
   repack->value = n.inputs[0];
   repack->type = type;
-  repack->zero_point = zero_point;
   repack->geometry = geometry(out);
   repack->stride_h = n.window.stride_h;
   repack->stride_w = n.window.stride_w;

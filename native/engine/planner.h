@@ -48,8 +48,7 @@ class Planner {
   // A copy of a map brought to a strided consumer's geometry: one set of planes a phase.
   struct Repack {
     int value;
-    Type type;  // of the copy: the value's, or i16 of a u8 value, less `zero_point`
-    int zero_point;
+    Type type;  // of the copy: the value's, or i8 for bytes of a u8 value that lie a channel a plane
     const Geometry* geometry;
     int stride_h, stride_w;
     uint8_t halo;

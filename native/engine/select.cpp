@@ -85,13 +85,13 @@ bool lanes_are_outputs(const KernelTable& kernels, const Geometry& g, int output
   return double(pixels * parts(outputs, kernels.q8_outputs)) * 28.0 < double(channels * vectors) * 2.5;
 }
 
-// Pixels as lanes: a digit is an addition a vector of pixels, or a widening too, and one more to fetch its offset. Outputs as
+// Pixels as lanes: a digit is two instructions a vector of 32-bit lanes, of bytes one, and one more to fetch its offset. Outputs as
 // lanes: a tap is four instructions for each of eight bits, and three more.
-bool shift_lanes_are_outputs(const KernelTable& kernels, const Geometry& g, int outputs, int64_t taps, int64_t digits, bool narrow) {
+bool shift_lanes_are_outputs(const KernelTable& kernels, const Geometry& g, int outputs, int64_t taps, int64_t digits, bool bytes) {
   if (g.end > size_t(kTile)) return false;
   const int64_t pixels = int64_t(g.batch) * g.height * g.width, lanes = kernels.shift_outputs;
   const int64_t blocks = (outputs + lanes - 1) / lanes, vectors = (int64_t(g.end) + lanes - 1) / lanes;
-  return pixels * blocks * taps * 35 < digits * (1 + (narrow ? (vectors + 1) / 2 : 2 * vectors));
+  return pixels * blocks * taps * 35 < digits * (1 + (bytes ? vectors : 2 * vectors));
 }
 
 const KernelTable* select_kernels(const std::string& cap) {

@@ -18,8 +18,8 @@ const KernelTable* select_kernels(const std::string& cap);
 // Whether a convolution without groups is faster with its `outputs` output channels as lanes than with pixels, where its
 // result has such a geometry.
 bool lanes_are_outputs(const KernelTable& kernels, const Geometry& g, int outputs, bool binary);
-// The same of one without multiplications, whose outputs sum `taps` each and whose weights have so many digits in all; `narrow`
-// where pixels are 16-bit lanes.
-bool shift_lanes_are_outputs(const KernelTable& kernels, const Geometry& g, int outputs, int64_t taps, int64_t digits, bool narrow);
+// The same of one without multiplications, whose outputs sum `taps` each and whose weights have so many digits in all; `bytes`
+// where pixels are such, two a 16-bit lane.
+bool shift_lanes_are_outputs(const KernelTable& kernels, const Geometry& g, int outputs, int64_t taps, int64_t digits, bool bytes);
 
 }  // namespace signbit

@@ -187,26 +187,29 @@ struct OutputsConv {
   const int32_t* offset;     // [steps] in bytes
   const uint8_t* weights;
   const int32_t* pixel;      // [pixels]: the positions that are pixels
-  const int32_t* subtract;   // binary: [pixels], valid taps times channels; 8-bit: [channels], as Q8Conv::correction
+  const int32_t* subtract;   // binary: [pixels], valid taps times channels; others: [channels], as Q8Conv::correction
   int32_t steps, pixels, channels;
 };
 
-// What a channel's sum so far is shifted to the left by, and how many taps are then added to it, and taken from it.
+// What a channel's sum so far is shifted to the left by, and how many taps are then added to it, and taken from it. Sums of
+// bytes begin anew behind each run that has a `total`: what was summed till then is added to the whole sum, which is first
+// shifted by so much; -1 where sums go on.
 struct ShiftRun {
-  int32_t shift, add, subtract;
+  int32_t shift, add, subtract, total;
 };
+constexpr int kShiftTaps = 128;  // bytes, each times the power of two it is shifted by later, whose sum fits 16 bits
 
-// A convolution without multiplications, of planes of 16- or 32-bit numbers: weights are sums of signed powers of two, and all
-// taps of a power are added before the next lower one's. Blocks of kBinaryChannels.
+// A convolution without multiplications, of planes of bytes, or 16- or 32-bit numbers: weights are sums of signed powers of two,
+// and all taps of a power are added before the next lower one's. Blocks of kBinaryChannels.
 struct ShiftConv : ConvItems {
   const uint8_t* input;         // body of the first plane
   const ShiftRun* runs;
   const int32_t* offset;        // of the runs' taps, in bytes
   const size_t* first_run;      // [channels + 1]
   const size_t* first_offset;   // [channels]
+  const int32_t* subtract;      // [channels]: zero_point * sum of the channel's weights
   int32_t channels;
-  int32_t element;              // bytes of a number: 2 or 4
-  int32_t narrow;               // 1 where the taps of a run add up to no more than 16 bits
+  int32_t element;              // bytes of a number: 1, 2 or 4
 };
 
 // The same with output channels as lanes, for maps of a few pixels: the bits of the weights select what is added.

@@ -165,9 +165,18 @@ static inline IntBlock in_order(Pairs x) {
 // 16-bit integers: sums that saturate, sums of look-ups in the order of their positions, masks as bytes, and 32-bit numbers
 // brought to 16 bits.
 static inline Shorts add_saturated(Shorts x, Shorts y) { return Shorts(_mm256_adds_epi16(__m256i(x), __m256i(y))); }
-static inline ShortBlock shorts_in_order(Pairs x) {
-  const __m256i low = _mm256_unpacklo_epi16(x.even, x.odd), high = _mm256_unpackhi_epi16(x.even, x.odd);
+static inline ShortBlock interleave(Shorts even, Shorts odd) {
+  const __m256i low = _mm256_unpacklo_epi16(__m256i(even), __m256i(odd)), high = _mm256_unpackhi_epi16(__m256i(even), __m256i(odd));
   return {{Shorts(_mm256_permute2x128_si256(low, high, 0x20)), Shorts(_mm256_permute2x128_si256(low, high, 0x31))}};
+}
+static inline ShortBlock shorts_in_order(Pairs x) { return interleave(Shorts(x.even), Shorts(x.odd)); }
+static inline IntBlock to_ints(const ShortBlock& x) {
+  IntBlock b;
+  for (int i = 0; i < 2; i++) {
+    b.v[2 * i] = Ints(_mm256_cvtepi16_epi32(_mm256_castsi256_si128(__m256i(x.v[i]))));
+    b.v[2 * i + 1] = Ints(_mm256_cvtepi16_epi32(_mm256_extracti128_si256(__m256i(x.v[i]), 1)));
+  }
+  return b;
 }
 static inline Bytes pack_shorts(const ShortBlock& b) {
   return _mm256_permute4x64_epi64(_mm256_packs_epi16(__m256i(b.v[0]), __m256i(b.v[1])), 0xD8);

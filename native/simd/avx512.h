@@ -159,10 +159,16 @@ static inline IntBlock in_order(Pairs x) {
 // 16-bit integers: sums that saturate, sums of look-ups in the order of their positions, masks as bytes, and 32-bit numbers
 // brought to 16 bits.
 static inline Shorts add_saturated(Shorts x, Shorts y) { return Shorts(_mm512_adds_epi16(__m512i(x), __m512i(y))); }
-static inline ShortBlock shorts_in_order(Pairs x) {
-  const __m512i low = _mm512_unpacklo_epi16(x.even, x.odd), high = _mm512_unpackhi_epi16(x.even, x.odd);
+static inline ShortBlock interleave(Shorts even, Shorts odd) {
+  const __m512i low = _mm512_unpacklo_epi16(__m512i(even), __m512i(odd)), high = _mm512_unpackhi_epi16(__m512i(even), __m512i(odd));
   const __m512i first = _mm512_set_epi64(11, 10, 3, 2, 9, 8, 1, 0), second = _mm512_set_epi64(15, 14, 7, 6, 13, 12, 5, 4);
   return {{Shorts(_mm512_permutex2var_epi64(low, first, high)), Shorts(_mm512_permutex2var_epi64(low, second, high))}};
+}
+static inline ShortBlock shorts_in_order(Pairs x) { return interleave(Shorts(x.even), Shorts(x.odd)); }
+static inline IntBlock to_ints(const ShortBlock& x) {
+  int16_t numbers[kBytes];
+  store_shorts(numbers, x);
+  return load_shorts_as_ints(numbers);
 }
 // Of two vectors that were packed within each 128 bits.
 static inline __m512i packed_in_order(__m512i x) {

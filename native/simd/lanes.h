@@ -74,11 +74,10 @@ static inline IntBlock load_shorts_as_ints(const int16_t* p) {
   for (int i = 0; i < 4; i++) b.v[i] = ints_at(p + i * kInts);
   return b;
 }
-static inline IntBlock to_ints(const ShortBlock& x) {
-  int16_t numbers[kBytes];
-  store_shorts(numbers, x);
-  return load_shorts_as_ints(numbers);
-}
+// Two bytes a number.
+typedef uint16_t BytePairs __attribute__((vector_size(kBytes)));
+typedef uint16_t BytePairsAnywhere __attribute__((vector_size(kBytes), aligned(1), may_alias));
+static inline BytePairs byte_pairs_at(const uint8_t* p) { return *reinterpret_cast<const BytePairsAnywhere*>(p); }
 
 static inline Floats floats_at(const float* p) { return *reinterpret_cast<const FloatsAnywhere*>(p); }
 

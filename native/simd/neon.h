@@ -215,9 +215,11 @@ static inline IntBlock in_order(Pairs x) {
 // 16-bit integers: sums that saturate, sums of look-ups in the order of their positions, masks as bytes, and 32-bit numbers
 // brought to 16 bits.
 static inline Shorts add_saturated(Shorts x, Shorts y) { return Shorts(vqaddq_s16(int16x8_t(x), int16x8_t(y))); }
-static inline ShortBlock shorts_in_order(Pairs x) {
-  return {{Shorts(vzip1q_s16(x.even, x.odd)), Shorts(vzip2q_s16(x.even, x.odd))}};
+static inline ShortBlock interleave(Shorts even, Shorts odd) {
+  return {{Shorts(vzip1q_s16(int16x8_t(even), int16x8_t(odd))), Shorts(vzip2q_s16(int16x8_t(even), int16x8_t(odd)))}};
 }
+static inline ShortBlock shorts_in_order(Pairs x) { return interleave(Shorts(x.even), Shorts(x.odd)); }
+static inline IntBlock to_ints(const ShortBlock& x) { return widen_words(int16x8_t(x.v[0]), int16x8_t(x.v[1])); }
 static inline Bytes pack_shorts(const ShortBlock& b) {
   return vreinterpretq_u8_s8(vcombine_s8(vqmovn_s16(int16x8_t(b.v[0])), vqmovn_s16(int16x8_t(b.v[1]))));
 }

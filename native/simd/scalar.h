@@ -239,6 +239,16 @@ static inline ShortBlock shorts_in_order(const Pairs& x) {
   store_in_order(numbers, x);
   return load_shorts(numbers);
 }
+static inline ShortBlock interleave(Shorts even, Shorts odd) {
+  ShortBlock s;
+  for (int i = 0; i < kBytes; i++) s.v[i / kShorts][i % kShorts] = (i % 2 ? odd : even)[i / 2];
+  return s;
+}
+static inline IntBlock to_ints(const ShortBlock& x) {
+  IntBlock b;
+  for (int i = 0; i < kBytes; i++) b.v[i / kInts][i % kInts] = x.v[i / kShorts][i % kShorts];
+  return b;
+}
 static inline Bytes pack_shorts(const ShortBlock& b) {
   Bytes r;
   for (int i = 0; i < kBytes; i++) r.b[i] = uint8_t(b.v[i / kShorts][i % kShorts]);

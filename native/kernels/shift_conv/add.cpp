@@ -1,8 +1,9 @@
 // Convolution without multiplications: lanes are pixels, weights are sums of signed powers of two.
 //
 // From the highest power on, all taps that have a digit of that power are added or subtracted, and the sum so far is doubled
-// before the next power's. Where numbers are small (8-bit maps less their zero point), the taps of a power are summed in
-// 16-bit lanes, in runs that cannot leave them, and widen once a run; else in 32-bit lanes, modulo 2^32.
+// before the next power's. Bytes (8-bit maps) are summed in pairs, in 16-bit lanes, modulo 2^16: `whole` adds both of a pair as
+// one number, `high` the upper one alone, and the lower one's sum is what is left. That goes on as long as the upper sum
+// surely fits its lane; then both widen. Other numbers are summed in 32-bit lanes, modulo 2^32.
 #include "../../simd/simd.h"
 #include "../declare.h"
 #include "../epilogue/integer.h"
@@ -16,26 +17,40 @@ struct ShiftRuns {
   const int32_t* offset;
 };
 
-static inline const int16_t* tap16(const uint8_t* in, int32_t offset) { return reinterpret_cast<const int16_t*>(in + offset); }
+struct PairSums {
+  BytePairs whole, high;
+};
 
-// Sums of kBlocks blocks of positions in 16-bit lanes.
+// Sums of kBlocks blocks of positions.
 template <int kBlocks>
-static __attribute__((noinline)) void shift_conv_16(ShiftRuns r, const uint8_t* in, IntBlock* total) {
+static __attribute__((noinline)) void shift_conv_8(ShiftRuns r, const uint8_t* in, IntBlock* total) {
+  PairSums sum[kBlocks];
+  for (int i = 0; i < kBlocks; i++) sum[i].whole = sum[i].high = BytePairs{};
   bool first = true;
   const int32_t* offset = r.offset;
   for (const ShiftRun* run = r.first; run < r.end; run++) {
-    Shorts sum[kBlocks][2];
-    for (int i = 0; i < kBlocks; i++) sum[i][0] = sum[i][1] = all_shorts(0);
-    for (const int32_t* end = offset + run->add; offset < end; offset++)
-      for (int i = 0; i < kBlocks; i++)
-        for (int j = 0; j < 2; j++) sum[i][j] += shorts_at(tap16(in, *offset) + i * kBytes + j * kShorts);
-    for (const int32_t* end = offset + run->subtract; offset < end; offset++)
-      for (int i = 0; i < kBlocks; i++)
-        for (int j = 0; j < 2; j++) sum[i][j] -= shorts_at(tap16(in, *offset) + i * kBytes + j * kShorts);
-    const int shift = run->shift;
+    const int shift = run->shift, up = run->total;
     for (int i = 0; i < kBlocks; i++) {
-      const IntBlock wide = to_ints({{sum[i][0], sum[i][1]}});
-      for (int j = 0; j < 4; j++) total[i].v[j] = first ? wide.v[j] : (total[i].v[j] << shift) + wide.v[j];
+      sum[i].whole <<= shift;
+      sum[i].high <<= shift;
+    }
+    for (const int32_t* end = offset + run->add; offset < end; offset++)
+      for (int i = 0; i < kBlocks; i++) {
+        const BytePairs x = byte_pairs_at(in + *offset + i * kBytes);
+        sum[i].whole += x;
+        sum[i].high += x >> 8;
+      }
+    for (const int32_t* end = offset + run->subtract; offset < end; offset++)
+      for (int i = 0; i < kBlocks; i++) {
+        const BytePairs x = byte_pairs_at(in + *offset + i * kBytes);
+        sum[i].whole -= x;
+        sum[i].high -= x >> 8;
+      }
+    if (up < 0) continue;
+    for (int i = 0; i < kBlocks; i++) {
+      const IntBlock wide = to_ints(interleave(Shorts(sum[i].whole - (sum[i].high << 8)), Shorts(sum[i].high)));
+      for (int j = 0; j < 4; j++) total[i].v[j] = first ? wide.v[j] : (total[i].v[j] << up) + wide.v[j];
+      sum[i].whole = sum[i].high = BytePairs{};
     }
     first = false;
   }
@@ -79,11 +94,15 @@ static void shift_conv_tile(const ShiftConv& c, const Epilogue& e, int channel, 
   if (runs.first == runs.end) {
     for (int i = 0; i < blocks; i++)
       for (int j = 0; j < 4; j++) tile[i].v[j] = all_ints(0);
-  } else if (c.narrow) {
-    const uint8_t* in = c.input + position * sizeof(int16_t);
-    for_blocks<(kTileBlocks < 4 ? kTileBlocks : 4)>(
-        blocks, [&](int i) { shift_conv_16<(kTileBlocks < 4 ? kTileBlocks : 4)>(runs, in + i * kBytes * 2, tile + i); },
-        [&](int i) { shift_conv_16<1>(runs, in + i * kBytes * 2, tile + i); });
+  } else if (c.element == 1) {
+    constexpr int kAtOnce = kTileBlocks < 4 ? kTileBlocks : 4;
+    const uint8_t* in = c.input + position;
+    for_blocks<kAtOnce>(
+        blocks, [&](int i) { shift_conv_8<kAtOnce>(runs, in + i * kBytes, tile + i); },
+        [&](int i) { shift_conv_8<1>(runs, in + i * kBytes, tile + i); });
+    const int32_t subtract = c.subtract[channel];
+    for (int i = 0; i < blocks; i++)
+      for (int j = 0; j < 4; j++) tile[i].v[j] -= subtract;
   } else if (c.element == 2) {
     const uint8_t* in = c.input + position * sizeof(int16_t);
     for_blocks<2>(

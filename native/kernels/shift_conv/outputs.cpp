@@ -32,12 +32,15 @@ void conv_shift_outputs(const ShiftOutputsConv& c, const Epilogue& e, int64_t be
     const uint8_t* w = c.weights + size_t(block) * size_t(c.steps) * kInts;
     for (int32_t i = 0; i < c.pixels; i++) {
       const uint8_t* pixel = c.input + size_t(c.pixel[i]) * size_t(c.element);
-      if (c.element == 2)
+      if (c.element == 1)
+        shift_outputs_sum<uint8_t>(c, w, pixel, sums[i]);
+      else if (c.element == 2)
         shift_outputs_sum<int16_t>(c, w, pixel, sums[i]);
       else
         shift_outputs_sum<int32_t>(c, w, pixel, sums[i]);
     }
-    finish_outputs_integer(c, e, int32_t(block) * kInts, kInts, [&](int32_t i, int32_t channel) { return sums[i][channel]; });
+    const int32_t first = int32_t(block) * kInts;
+    finish_outputs_integer(c, e, first, kInts, [&](int32_t i, int32_t channel) { return sums[i][channel] - c.subtract[first + channel]; });
   }
 }
 
