@@ -12,15 +12,33 @@ Imports NumPy only.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
 from signbit.compiler.digits import non_adjacent
 from signbit.compiler.ir import Graph, Node, Step, Type
 
-# Kernels of the engine that have no multiplication in their loops: a test disassembles them.
-MULTIPLICATION_FREE_KERNELS: frozenset[str] = frozenset()
+# Kernels of the engine that have no multiplication in their loops, by the names that a profile
+# gives them: the functions of native/kernels behind each. A test disassembles these.
+MULTIPLICATION_FREE_KERNELS: dict[str, str] = {
+    "look_up_integer": "binary_conv_integer",
+    "look_up_masked_integer": "binary_conv_integer",
+    "look_up_outputs_integer": "binary_outputs_conv_integer",
+    "shift_bytes": "conv_shift",
+    "shift_words": "conv_shift",
+    "shift_outputs": "conv_shift_outputs",
+    "pointwise_i16": "pointwise_i16",
+    "max_pool_i16": "max_pool_i16",
+    "avg_pool_i16": "avg_pool_i16",
+    "global_sum_i16": "global_sum_i16",
+    "channels_i16": "channels_i16",
+    "max_pool_b1": "max_pool_b1",
+    "channels_b1": "channels_b1",
+}
+# What moves numbers and computes none: images in, copies of maps in other layouts, results out.
+_MOVES = ("import", "import_or_table", "export", "pixel_table")
+_REPACK = "repack"
 
 
 @dataclass(frozen=True)
@@ -77,8 +95,14 @@ class Layer:
     @property
     def multiplies(self) -> bool:
         """Whether it multiplies, by the program or by the kernel that runs it."""
-        unsure = self.kernel is not None and self.kernel not in MULTIPLICATION_FREE_KERNELS
-        return self.operations.multiplications > 0 or unsure
+        return self.operations.multiplications > 0 or not _is_free(self.kernel)
+
+
+def _is_free(kernel: str | None) -> bool:
+    """Whether a kernel is known to multiply nothing; without one there is nothing to say."""
+    if kernel is None or kernel in _MOVES or kernel.startswith(_REPACK):
+        return True
+    return kernel in MULTIPLICATION_FREE_KERNELS
 
 
 @dataclass(frozen=True)
@@ -120,26 +144,33 @@ def certify(graph: Graph, plan: Iterable[dict[str, object]] | None = None) -> Ce
     `plan` has the steps of a session that runs it, as `Session.profile` gives them: then the
     kernels that do the work are checked too, and steps that only the engine has (copies of maps in
     other layouts) are listed. Images are taken as uint8 pixels where the program normalises them.
+    Raises ValueError for the plan of another program.
     """
     layers = [Layer(node.path, node.op, count_node(graph, node)) for node in graph.nodes]
     if plan is None:
         return Certificate(layers)
-    waiting = list(layers)
+    # the plan has the nodes in their order, and steps of the engine's own between them
+    waiting = list(zip(layers, graph.nodes, strict=True))
     found = []
     for step in plan:
-        kernel = str(step["kernel"])
-        layer = next((la for la in waiting if la.path == step["name"] and _runs(la, step)), None)
-        if layer is None:
-            found.append(Layer(str(step["name"]), str(step["op"]), Operations(), kernel))
+        path, op, kernel = (str(step[key]) for key in ("name", "op", "kernel"))
+        if not waiting or (waiting[0][0].path, waiting[0][0].op) != (path, op):
+            found.append(Layer(path, op, Operations(), kernel))
             continue
-        waiting.remove(layer)
-        found.append(Layer(layer.path, layer.op, layer.operations, kernel))
-    # what pixels make unnecessary: their table has it
-    return Certificate([*waiting, *found])
+        layer, node = waiting.pop(0)
+        if _is_pixel_table(graph, node):
+            kernel = "pixel_table"
+        found.append(replace(layer, kernel=kernel))
+    if waiting:
+        raise ValueError(f"the plan runs another program: it has no {waiting[0][0].path}")
+    return Certificate(found)
 
 
-def _runs(layer: Layer, step: dict[str, object]) -> bool:
-    return str(step["op"]) == layer.op
+def _is_pixel_table(graph: Graph, node: Node) -> bool:
+    """Whether the engine does what the node does by looking pixels up."""
+    kinds = [step.kind for step in node.epilogue]
+    alone = len(graph.consumers(graph.input)) == 1 and kinds in (["quant8"], ["quant16"])
+    return graph.mean is not None and node.inputs[0] is graph.input and alone
 
 
 def count_node(graph: Graph, node: Node) -> Operations:
@@ -147,11 +178,9 @@ def count_node(graph: Graph, node: Node) -> Operations:
     channels, height, width = node.outputs[0].shape
     numbers = channels * height * width
     found = _OPERATIONS[node.op](node, numbers)
-    pixels = graph.mean is not None and node.inputs[0] is graph.input
+    if _is_pixel_table(graph, node):
+        return Operations(look_ups=numbers)  # 256 entries a channel
     for step in node.epilogue:
-        if step.kind in ("quant8", "quant16") and pixels:
-            found += Operations(look_ups=numbers)  # 256 entries a channel
-            continue
         found += _count_step(step, height * width, numbers)
     return found
 
