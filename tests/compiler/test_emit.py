@@ -86,7 +86,7 @@ def test_program_words_are_those_of_the_format(small: Graph) -> None:
     _, tensors = parse(emit(small))
     words = tensors["graph"].view("<u4")
     magic, version, n_tensors, n_values, n_nodes, n_outputs, n_words, n_strings = words[:8].tolist()
-    assert (magic, version, n_nodes) == (0x31474253, 2, len(small.nodes))
+    assert (magic, version, n_nodes) == (0x31474253, 3, len(small.nodes))
     assert n_tensors == len(tensors) - 1
     assert words[8] == 1
     assert not words[12:17].any()
@@ -211,10 +211,10 @@ def test_damage_under_a_right_hash_is_an_error_or_a_graph(small: Graph) -> None:
 def test_newer_and_unknown_versions_say_so(small: Graph) -> None:
     data = emit(small)
     for text, message in (
-        ("3", "version 3 is newer than 2, .* update"),
+        ("4", "version 4 is newer than 3, .* update"),
         ("0", "version .* unknown"),
     ):
-        damaged = bytearray(data.replace(b'"version":"2"', b'"version":"%s"' % text.encode()))
+        damaged = bytearray(data.replace(b'"version":"3"', b'"version":"%s"' % text.encode()))
         with pytest.raises(FormatError, match=message):
             read_graph(rehash(damaged))
         damaged = bytearray(data)
