@@ -1,8 +1,9 @@
 """Integer programs beside float ones: speed of ab_reactnet18 at 224x224, and accuracy of runs.
 
 Speed: the network compiled in float arithmetic (stem, shortcuts and head in 8 bits), in integers
-with an 8-bit stem, and in integers without any multiplication; random weights, since no kernel's
-time depends on them, and ranges of photographs. "body" is everything but the images' conversion,
+with an 8-bit stem, and in integers without any multiplication; random weights, and ranges of
+photographs. Only the stem's time depends on weights, by their digits: they are drawn from a normal
+distribution, and so have about as many as a trained stem's. "body" is everything but the images' conversion,
 the stem with its pooling, and the head: the sum of those steps in the engine's own profile.
 
     python -m benchmarks.integers speed --calibration PATH
@@ -37,6 +38,7 @@ from benchmarks.common import (
     wide_console,
     write_csv,
 )
+from signbit.compiler.digits import non_adjacent
 from signbit.runtime.benchmark import cpu_name
 
 FLOAT = "float, 8-bit stem"
@@ -104,7 +106,12 @@ def measure_speed(arguments: argparse.Namespace) -> None:
         )
     console = wide_console()
     console.print(table)
-    console.print(f"{cpu_name()}, {isa}, {arguments.threads} thread(s)", highlight=False)
+    (stem,) = (n for n in programs[INTEGER].graph.nodes if n.path == "stem.0" and n.params)
+    digits = float((non_adjacent(stem.params["weight"]) != 0).sum(-1).mean())
+    console.print(
+        f"{cpu_name()}, {isa}, {arguments.threads} thread(s); {digits:.2f} digits a stem's weight",
+        highlight=False,
+    )
     write_csv(arguments.output, rows)
 
 
@@ -115,6 +122,7 @@ def make_programs(calibration: Path | None) -> dict[str, signbit.CompiledModel]:
     torch.manual_seed(0)
     images = torch.from_numpy(calibration_batch(calibration, 224, 8))
     model = signbit.create_model("ab_reactnet18").eval()
+    torch.nn.init.normal_(model.stem[0].weight)
     in_8bit = signbit.calibrate(signbit.to_8bit(model, images[:1]), [images])
     return {
         FLOAT: signbit.compile(in_8bit, images[:1], preprocessing=PREPROCESSING),

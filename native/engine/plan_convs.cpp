@@ -706,6 +706,47 @@ void make_runs(std::vector<Digit>* powers, bool bytes, Runs* made) {
 
 }  // namespace
 
+// Whether all weights, but those that pad the input channels to a multiple of 4, are -1 or +1.
+static bool only_signs(const Window& w, const int8_t* file) {
+  const int in_file = (w.in_channels + 3) / 4 * 4;
+  const int64_t rows = int64_t(w.out_channels) * w.kernel_h * w.kernel_w;
+  for (int64_t row = 0; row < rows; row++, file += in_file)
+    for (int i = 0; i < w.in_channels; i++)
+      if (file[i] != 1 && file[i] != -1) return false;
+  return true;
+}
+
+void Planner::add_signs_conv(int index) {
+  const NodeInfo& n = node(index);
+  const Window& w = n.window;
+  const Map& in = input_of(index);
+  const KernelTable* kernels = s_.kernels_;
+  const int in_file = (w.in_channels + 3) / 4 * 4, taps = w.kernel_h * w.kernel_w;
+  SignsConv c = {};
+  c.input = in.body;
+  c.offset = tap_offsets(index, w.in_channels);
+  c.steps = taps * w.in_channels;
+  c.fours = ceil_div(c.steps, 4);
+  c.channels = w.out_channels;
+  const size_t bytes = size_t(c.channels) * size_t(c.fours);
+  uint8_t* patterns = keep<uint8_t>(bytes);
+  std::memset(patterns, 0, bytes);
+  c.patterns = patterns;
+  const int8_t* row = reinterpret_cast<const int8_t*>(program_.tensors[size_t(n.params[0])].data);
+  for (int channel = 0; channel < c.channels; channel++, patterns += c.fours)
+    for (int tap = 0, step = 0; tap < taps; tap++, row += in_file)
+      for (int i = 0; i < w.in_channels; i++, step++) patterns[step / 4] |= uint8_t((row[i] > 0) << step % 4);
+  c.blocks = ceil_div(c.channels, kSignsChannels);
+  c.band = band_tiles(index, w.in_channels, kSignsChannels, kMaxTile);
+  c.end = in.geometry->end;
+  const Epilogue* e = make_epilogue(n);
+  PlanStep& step = new_step(n, "conv_shift", "signs");
+  step.bytes += bytes;
+  s_.weight_bytes_ += bytes;
+  step.run = parallel(n, c.blocks * ((int64_t(c.end) + kMaxTile - 1) / kMaxTile),
+                      [=](int64_t begin, int64_t end, int) { kernels->conv_signs(c, *e, begin, end); });
+}
+
 void Planner::add_shift_conv(int index) {
   const NodeInfo& n = node(index);
   const Window& w = n.window;
@@ -714,6 +755,7 @@ void Planner::add_shift_conv(int index) {
   const int in_group = w.in_channels / w.groups, in_file = (in_group + 3) / 4 * 4, taps = w.kernel_h * w.kernel_w;
   const int8_t* file = reinterpret_cast<const int8_t*>(program_.tensors[size_t(n.params[0])].data);
   const bool bytes_in = info(n.inputs[0]).type == Type::kU8;
+  if (w.groups == 1 && in.element == sizeof(int16_t) && only_signs(w, file)) return add_signs_conv(index);
   size_t digits = 0;  // counted before they are made
   for (size_t i = 0; i < program_.tensors[size_t(n.params[0])].count; i++) digits += size_t(digit_count(file[i]));
   if (w.groups == 1 && shift_lanes_are_outputs(*kernels, *geometry(size(n.outputs[0])), w.out_channels,
@@ -770,19 +812,24 @@ void Planner::add_shift_outputs(int index) {
   ShiftOutputsConv c = {};
   static_cast<OutputsConv&>(c) = make_outputs_conv(index);
   c.element = int32_t(input_of(index).element);
-  const size_t bytes = size_t(blocks) * size_t(c.steps) * size_t(outputs);
-  uint8_t* packed = keep<uint8_t>(bytes);
-  c.weights = packed;
+  const int field = kernels->shift_index_bits, fields = 32 / field, chunk = field * fields;
+  const size_t words = size_t(ceil_div(c.steps, chunk)), block_words = words * 8 * size_t(outputs);
+  const size_t bytes = size_t(blocks) * block_words * sizeof(uint32_t);
+  uint32_t* packed = keep<uint32_t>(bytes / sizeof(uint32_t));
+  std::memset(packed, 0, bytes);
+  c.weights = reinterpret_cast<const uint8_t*>(packed);
   int32_t* subtract = keep<int32_t>(size_t(w.out_channels));
-  const int8_t* file = reinterpret_cast<const int8_t*>(program_.tensors[size_t(n.params[0])].data);
-  for (int block = 0; block < w.out_channels; block += outputs)
-    for (int t = 0; t < taps; t++)
-      for (int i = 0; i < w.in_channels; i++, packed += outputs)
-        for (int j = 0; j < outputs && block + j < w.out_channels; j++) {
-          const int weight = file[(size_t(block + j) * size_t(taps) + size_t(t)) * size_t(in_file) + size_t(i)];
-          packed[j] = uint8_t(weight);
-          subtract[block + j] += weight * w.zero_point;
-        }
+  const int8_t* row = reinterpret_cast<const int8_t*>(program_.tensors[size_t(n.params[0])].data);
+  for (int channel = 0; channel < w.out_channels; channel++) {
+    uint32_t* lane = packed + size_t(channel / outputs) * block_words + size_t(channel % outputs);
+    for (int t = 0, step = 0; t < taps; t++, row += in_file)
+      for (int i = 0; i < w.in_channels; i++, step++) {
+        const int within = step % chunk, at = field == 1 ? 31 - within : within;
+        uint32_t* word = lane + size_t(step / chunk) * 8 * size_t(outputs);
+        for (int bit = 0; bit < 8; bit++, word += outputs) *word |= uint32_t(uint8_t(row[i]) >> bit & 1) << at;
+        subtract[channel] += row[i] * w.zero_point;
+      }
+  }
   c.subtract = subtract;
   const Epilogue* e = make_epilogue(n);
   PlanStep& step = new_step(n, "conv_shift", "shift_outputs");

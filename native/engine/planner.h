@@ -85,6 +85,7 @@ class Planner {
   OutputsConv make_outputs_conv(int index);
   void add_shift_conv(int index);
   void add_shift_outputs(int index);
+  void add_signs_conv(int index);
   int64_t greatest_sum(const NodeInfo& n) const;
   bool find_all_words(const EpilogueStep& s, int channels, int64_t least, int64_t most, const ShiftWords** words);
   void make_words(Epilogue* e, int64_t greatest);

@@ -86,12 +86,14 @@ bool lanes_are_outputs(const KernelTable& kernels, const Geometry& g, int output
 }
 
 // Pixels as lanes: a digit is two instructions a vector of 32-bit lanes, of bytes one, and one more to fetch its offset. Outputs as
-// lanes: a tap is four instructions for each of eight bits, and three more.
+// lanes: a tap is four instructions for each of eight bits, and three more; where taps pass together, three for each bit of all of
+// them, and four.
 bool shift_lanes_are_outputs(const KernelTable& kernels, const Geometry& g, int outputs, int64_t taps, int64_t digits, bool bytes) {
   if (g.end > size_t(kTile)) return false;
   const int64_t pixels = int64_t(g.batch) * g.height * g.width, lanes = kernels.shift_outputs;
   const int64_t blocks = (outputs + lanes - 1) / lanes, vectors = (int64_t(g.end) + lanes - 1) / lanes;
-  return pixels * blocks * taps * 35 < digits * (1 + (bytes ? vectors : 2 * vectors));
+  const int64_t tap = kernels.shift_index_bits == 1 ? 35 : 24 / kernels.shift_index_bits + 4;
+  return pixels * blocks * taps * tap < digits * (1 + (bytes ? vectors : 2 * vectors));
 }
 
 const KernelTable* select_kernels(const std::string& cap) {

@@ -46,9 +46,11 @@ int32_t pack_q8(const int8_t* weights, int32_t steps, uint8_t* packed, int32_t* 
 int q8_quad_bytes();
 int q8_pack();
 void conv_shift(const ShiftConv&, const Epilogue&, int64_t begin, int64_t end);
+void conv_signs(const SignsConv&, const Epilogue&, int64_t begin, int64_t end);
 int binary_outputs();
 int q8_outputs();
 int shift_outputs();
+int shift_index_bits();
 void binary_outputs_conv(const OutputsConv&, const Epilogue&, int64_t begin, int64_t end);
 void binary_outputs_conv_integer(const OutputsConv&, const Epilogue&, int64_t begin, int64_t end);
 void conv_shift_outputs(const ShiftOutputsConv&, const Epilogue&, int64_t begin, int64_t end);

@@ -212,8 +212,18 @@ struct ShiftConv : ConvItems {
   int32_t element;              // bytes of a number: 1, 2 or 4
 };
 
-// The same with output channels as lanes, for maps of a few pixels: the bits of the weights select what is added.
-// Weights: [blocks of shift_outputs][steps][shift_outputs], int8.
+// The same of 16-bit planes where all weights are -1 and +1. Blocks of kSignsChannels.
+struct SignsConv : ConvItems {
+  const uint8_t* input;         // body of the first plane
+  const int32_t* offset;        // [steps] in bytes
+  const uint8_t* patterns;      // [channels][fours]: bit k is 1 where the weight of step 4 * four + k is +1
+  int32_t steps, fours, channels;
+};
+constexpr int kSignsChannels = 64;  // a multiple of 4, as kBinaryChannels
+
+// The same with output channels as lanes, for maps of a few pixels: the bits of the weights select what is added. A word of 32
+// bits holds, for one output and one bit of the weights, fields of shift_index_bits steps, the first in the lowest bits; where
+// these are fields of one bit, the first is the highest. Weights: [blocks of shift_outputs][words][8 bits][shift_outputs].
 struct ShiftOutputsConv : OutputsConv {
   int32_t element;
 };
@@ -297,8 +307,10 @@ struct KernelTable {
   void (*binary_conv_integer)(const BinaryConv&, const Epilogue&, int64_t begin, int64_t end);
   // item: a tile of kMaxTile positions of a block of output channels, numbered as Conv says
   void (*conv_shift)(const ShiftConv&, const Epilogue&, int64_t begin, int64_t end);
+  void (*conv_signs)(const SignsConv&, const Epilogue&, int64_t begin, int64_t end);
   // item: a block of binary_outputs, q8_outputs, shift_outputs channels
   int32_t binary_outputs, q8_outputs, shift_outputs;
+  int32_t shift_index_bits;  // of ShiftOutputsConv's words
   void (*binary_outputs_conv)(const OutputsConv&, const Epilogue&, int64_t begin, int64_t end);
   void (*binary_outputs_conv_integer)(const OutputsConv&, const Epilogue&, int64_t begin, int64_t end);
   void (*q8_outputs_conv)(const OutputsConv&, const Epilogue&, int64_t begin, int64_t end);

@@ -204,5 +204,9 @@ static inline Bytes quantise4(Pairs x, const Quant4& q) {
 static inline Floats evens(Floats x, Floats y) { return __builtin_shufflevector(x, y, 0, 2, 4, 6, 8, 10, 12, 14); }
 static inline Floats odds(Floats x, Floats y) { return __builtin_shufflevector(x, y, 1, 3, 5, 7, 9, 11, 13, 15); }
 
+// Of each lane of `index` its lowest kIndexBits bits choose a lane of the table.
+constexpr int kIndexBits = 3;
+static inline Ints lanes_of(Ints table, Ints index) { return Ints(_mm256_permutevar8x32_epi32(__m256i(table), __m256i(index))); }
+
 }  // namespace SIGNBIT_NS
 }  // namespace signbit

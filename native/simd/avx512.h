@@ -200,5 +200,9 @@ static inline Bytes quantise4(Pairs x, const Quant4& q) {
 static inline Floats evens(Floats x, Floats y) { return __builtin_shufflevector(x, y, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30); }
 static inline Floats odds(Floats x, Floats y) { return __builtin_shufflevector(x, y, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31); }
 
+// Of each lane of `index` its lowest kIndexBits bits choose a lane of the table.
+constexpr int kIndexBits = 4;
+static inline Ints lanes_of(Ints table, Ints index) { return Ints(_mm512_permutexvar_epi32(__m512i(index), __m512i(table))); }
+
 }  // namespace SIGNBIT_NS
 }  // namespace signbit

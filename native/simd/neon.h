@@ -234,5 +234,9 @@ static inline ShortBlock saturate(const IntBlock& b) {
 static inline Floats evens(Floats x, Floats y) { return __builtin_shufflevector(x, y, 0, 2, 4, 6); }
 static inline Floats odds(Floats x, Floats y) { return __builtin_shufflevector(x, y, 1, 3, 5, 7); }
 
+// No instruction chooses among a vector's lanes of 32 bits: a table has its number in all of them.
+constexpr int kIndexBits = 1;
+static inline Ints lanes_of(Ints table, Ints) { return table; }
+
 }  // namespace SIGNBIT_NS
 }  // namespace signbit

@@ -28,6 +28,7 @@ MULTIPLICATION_FREE_KERNELS: dict[str, str] = {
     "shift_bytes": "conv_shift",
     "shift_words": "conv_shift",
     "shift_outputs": "conv_shift_outputs",
+    "signs": "conv_signs",
     "pointwise_i16": "pointwise_i16",
     "max_pool_i16": "max_pool_i16",
     "avg_pool_i16": "avg_pool_i16",
