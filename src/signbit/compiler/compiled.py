@@ -92,8 +92,9 @@ def compile(
         verify: check the engine against the graph and the graph against the model.
         arithmetic: `"float"` or `"integer"`.
         integer: with `"integer"`, how numbers are brought to integers.
-        calibration: with `"integer"`, batches of images as `example_input`, on which the ranges of
-            all maps are measured; by default the example itself.
+        calibration: with `"integer"`, batches of images as `example_input`, or tuples and lists
+            that begin with one, on which the ranges of all maps are measured; by default the
+            example itself.
 
     Raises:
         CompileError: layers that cannot be compiled, each with its path and what to use instead;
@@ -107,6 +108,10 @@ def compile(
     in_integers = arithmetic == "integer"
     if not in_integers and not (integer is None and calibration is None):
         raise CompileError('integer and calibration are for arithmetic="integer"')
+    if not isinstance(integer, IntegerOptions | None):
+        raise CompileError(
+            f"integer must be signbit.IntegerOptions(...), got {type(integer).__name__}"
+        )
     captured = capture(model, example_input, real_layers=in_integers)
     graph = captured.graph
     graph.mean, graph.std = _preprocessing(preprocessing, graph.input.channels)

@@ -25,16 +25,19 @@ def non_adjacent(numbers: np.ndarray) -> np.ndarray:
     return digits
 
 
-def integer_weights(weights: np.ndarray, bits: int) -> tuple[np.ndarray, np.ndarray]:
+def integer_weights(
+    weights: np.ndarray, bits: int, least_factor: float = 0.0
+) -> tuple[np.ndarray, np.ndarray]:
     """Real weights [O, ...] -> int8 of at most `bits` bits, and factors [O].
 
     `weights` is about `integers * factors`. A factor is the least of the form 2^k, 1.25 * 2^k,
     1.5 * 2^k and 1.75 * 2^k, one or two signed powers of two, that keeps its channel within
-    `2^(bits - 1) - 1`; a channel of zeros has the factor 1.
+    `2^(bits - 1) - 1` and is at least `least_factor`; a channel of zeros has the factor 1 or more.
     """
     limit = (1 << bits - 1) - 1
-    least = np.abs(weights).reshape(len(weights), -1).max(1) / limit
-    fraction, exponent = np.frexp(np.where(least > 0, least, 1.0))  # fraction in 1/2..1
+    peak = np.abs(weights).reshape(len(weights), -1).max(1)
+    least = np.where(peak > 0, np.maximum(peak / limit, least_factor), max(1.0, least_factor))
+    fraction, exponent = np.frexp(least)  # fraction in 1/2..1
     factors = np.ldexp(np.ceil(fraction * 8) / 8, exponent)
     scaled = weights / factors.reshape(-1, *[1] * (weights.ndim - 1))
     return np.clip(np.rint(scaled), -limit, limit).astype(np.int8), factors

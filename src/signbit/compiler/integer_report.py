@@ -7,7 +7,7 @@ measured and reported, with the range and headroom of every stream and what satu
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
@@ -15,8 +15,10 @@ import numpy as np
 
 from signbit.compiler import reference
 from signbit.compiler.capture import Capture
+from signbit.compiler.ir import Graph
 from signbit.compiler.passes.integer import Integers, Stream
 from signbit.compiler.verify import (
+    LIMIT,
     LayerBits,
     check_engine,
     compare_bits,
@@ -24,22 +26,27 @@ from signbit.compiler.verify import (
     outputs_of,
     values_of_model,
 )
-from signbit.errors import CompileError
+from signbit.errors import CompileError, VerifyError
 
 if TYPE_CHECKING:
     import torch
 
 
 def calibrated_ranges(
-    captured: Capture, images: Iterable[torch.Tensor]
+    captured: Capture, images: Iterable[torch.Tensor | Sequence[torch.Tensor]]
 ) -> dict[str, tuple[float, float]]:
-    """Least and greatest number of every captured value over batches [N, C, H, W].
+    """Least and greatest number of every captured value over batches.
 
+    A batch is float32 [N, C, H, W] of the example's size, or a tuple or list that begins with one.
     The images' own range is that of all pixels where the graph knows how these are normalised.
-    Raises CompileError without any image, and for values that are not finite.
+    Raises CompileError for other batches, without any image, and for values that are not finite.
     """
+    if hasattr(images, "shape"):
+        raise CompileError("calibration must be batches of images: put the tensor into a list")
     found: dict[str, tuple[float, float]] = {}
-    for batch in images:
+    for item in images:
+        batch = item[0] if isinstance(item, tuple | list) and item else item
+        _check_batch(batch, captured.graph.input.shape)
         values = values_of_model(captured, captured.module, batch)
         values[captured.graph.input.name] = batch.detach().cpu().numpy()
         for name, array in values.items():
@@ -57,6 +64,21 @@ def calibrated_ranges(
     return found
 
 
+def _check_batch(batch: object, shape: tuple[int, int, int]) -> None:
+    import torch
+
+    found = f"{type(batch).__name__}"
+    if isinstance(batch, torch.Tensor):
+        fits = batch.ndim == 4 and len(batch) and tuple(batch.shape[1:]) == shape
+        if fits and batch.dtype == torch.float32:
+            return
+        found = f"{batch.dtype} {list(batch.shape)}"
+    raise CompileError(
+        f"calibration must hold float32 batches [N, {', '.join(map(str, shape))}], as the example "
+        f"is; got {found}"
+    )
+
+
 @dataclass
 class IntegerReport:
     """What verification of an integer program found.
@@ -68,7 +90,7 @@ class IntegerReport:
         equal_predictions: share of the example's images with the model's arg-max.
         max_error: greatest difference of an output from the model's, in real numbers.
         relative_error: the same, relative to the output's greatest magnitude.
-        saturations: by the node's path, how many numbers the example saturated.
+        saturations: by the node's path, how many numbers of the example saturated.
     """
 
     engine: str
@@ -103,7 +125,8 @@ class IntegerReport:
                 f"{len(self.streams)} streams of 16 bits, {least.fraction_bits} behind the point; "
                 f"least headroom {least.headroom:.1f} bits ({least.name})"
             )
-        lines.append(f"saturations on the example: {sum(self.saturations.values())}")
+        where = ", ".join(f"{path} {count}" for path, count in self.saturations.items())
+        lines.append(f"saturations on the example: {where or 'none'}")
         if bits:
             lines.append(f"bits against PyTorch: {wrong / bits:.2%} of {bits} differ")
         lines.append(
@@ -113,12 +136,25 @@ class IntegerReport:
         return "\n".join(lines)
 
 
+def _check_saturations(graph: Graph, saturations: dict[str, int], images: int) -> None:
+    for path, count in saturations.items():
+        nodes = [node for node in graph.nodes if node.path == path]
+        sizes = [int(np.prod(value.shape)) for node in nodes for value in node.outputs]
+        numbers = images * max(sizes)
+        if count > LIMIT * numbers:
+            raise VerifyError(
+                f"{path}: {count} of {numbers} numbers saturate on the example: calibrate with "
+                "images like it, or use fewer fraction_bits"
+            )
+
+
 def verify_integers(
     integers: Integers, captured: Capture, example_input: torch.Tensor
 ) -> IntegerReport:
     """Check an integer program on an example [N, C, H, W]; returns what was found.
 
-    Raises VerifyError if the engine differs from the reference at all.
+    Raises VerifyError if the engine differs from the reference at all, or if more than 0.1 % of a
+    layer's numbers saturate on the example: its ranges are then not those of the calibration.
     """
     graph = integers.graph
     x = example_input.detach().cpu().float().numpy()
@@ -126,6 +162,7 @@ def verify_integers(
     outputs, values = reference.run(graph, x, collect=True, saturations=saturations)
     report = IntegerReport(check_engine(graph, x, outputs), integers.streams)
     report.saturations = saturations
+    _check_saturations(graph, saturations, len(x))
     model_values = values_of_model(captured, captured.module, example_input)
     report.layers = compare_bits(graph, values, model_values)
     wanted = outputs_of(captured.model, example_input)

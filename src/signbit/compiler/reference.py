@@ -40,8 +40,8 @@ def run(
         precision: float64 evaluates the functions behind the program; programs mean float32.
         settle: called with every value that a node gives, in the order of execution; what it
             returns takes that value's place.
-        saturations: receives, by the node's path, how many numbers of an integer program were
-            brought back into 16 bits; nodes without any are left out.
+        saturations: receives, by the path of each node that saturates at all, how many of its
+            numbers were brought back into 8 or 16 bits, or, of sums, left 32 bits.
 
     Returns:
         The outputs, (N, C) where the graph says flat, else (N, C, H, W).
@@ -131,7 +131,15 @@ def _conv_shift(node: Node, values: dict[Value, np.ndarray], precision: Real) ->
 
 def _wrapped(v: np.ndarray) -> np.ndarray:
     """Integers modulo 2^32, as int32 has them."""
-    return v.astype(np.int32).astype(np.int64)
+    return _counted_as_kept(v, v.astype(np.int32).astype(np.int64))
+
+
+def _counted_as_kept(v: np.ndarray, kept: np.ndarray) -> np.ndarray:
+    """`kept`, having counted the numbers that are not what they were."""
+    count = _saturated.get()
+    if count is not None:
+        count(int((kept != v).sum()))
+    return kept
 
 
 def convolve(x: np.ndarray, weight: np.ndarray, node: Node, pad_value: int) -> np.ndarray:
@@ -368,11 +376,7 @@ def _add(v, step, p, values, precision):
 
 def _sat16(v: np.ndarray) -> np.ndarray:
     """Integers brought into 16 bits."""
-    kept = np.clip(v, INT16_MIN, INT16_MAX)
-    count = _saturated.get()
-    if count is not None:
-        count(int((kept != v).sum()))
-    return kept
+    return _counted_as_kept(v, np.clip(v, INT16_MIN, INT16_MAX))
 
 
 def _shifted(v: np.ndarray, p: dict[str, np.ndarray]) -> np.ndarray:
@@ -471,13 +475,15 @@ def _sign(v, step, p):
 def _quant8(v, step, p):
     real = v.dtype.type
     zero_point = real(step.attrs["zero_point"])
-    q = np.clip(np.rint(v * real(step.attrs["inv_scale"])) + zero_point, real(0), real(255))
+    q = np.rint(v * real(step.attrs["inv_scale"])) + zero_point
+    q = _counted_as_kept(q, np.clip(q, real(0), real(255)))
     return np.where(np.isnan(q), zero_point, q).astype(np.uint8)
 
 
 def _quant16(v, step, p):
     real = v.dtype.type
-    q = np.clip(np.rint(v * real(step.attrs["inv_scale"])), real(INT16_MIN), real(INT16_MAX))
+    q = np.rint(v * real(step.attrs["inv_scale"]))
+    q = _counted_as_kept(q, np.clip(q, real(INT16_MIN), real(INT16_MAX)))
     return np.where(np.isnan(q), 0, q).astype(np.int16)
 
 

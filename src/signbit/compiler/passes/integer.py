@@ -32,6 +32,7 @@ LEAST_FRACTION_BITS = 4
 SLOPE_EXPONENTS = (-15, 7)  # of 16-bit numbers; below, a slope is 0, above, everything saturates
 _WEIGHT_BITS = 8
 _INPUT_LEVELS = 255
+_MOST_ADDED = 2.0**30  # to sums, which have 32 bits
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,11 @@ class IntegerOptions:
     fraction_bits: int | None = None
 
     def __post_init__(self) -> None:
+        kinds = {"stem": str, "clamp_slopes": bool}
+        for name, value in vars(self).items():
+            kind = kinds.get(name, int)
+            if type(value) is not kind and not (name == "fraction_bits" and value is None):
+                raise CompileError(f"{name} must be of type {kind.__name__}, got {value!r}")
         if self.stem not in ("shift", "multiply"):
             raise CompileError(f'stem must be "shift" or "multiply", got {self.stem!r}')
         if self.stem_bits not in range(2, _WEIGHT_BITS + 1):
@@ -269,8 +275,9 @@ class _Lowering:
         source = self._source(node, at)
         if source.value.type != Type.I16:
             raise CompileError(
-                f"{node.path}: reads {node.inputs[at].name}, which is no 16-bit stream: only a "
-                "convolution or a linear layer may follow global pooling in integers"
+                f"{node.path}: reads {node.inputs[at].name}, which is a sum and no 16-bit stream: "
+                "in integers only a convolution or a linear layer may follow global pooling, and "
+                "nothing the layer that gives an output"
             )
         return source
 
@@ -335,24 +342,17 @@ class _Lowering:
         attrs = dict(node.attrs) | {"zero_point": 0}
         if source.value.type == Type.U8:
             attrs["zero_point"] = self.zero_point
-        integers, factors = integer_weights(weight / source.divisor, bits)
+        # sums have 32 bits: where weights are so small that theirs would not do, some are left off
+        least = 2 * self._peak(node.outputs[0]) / INT32_MAX / 2.0**source.exponent
+        integers, factors = integer_weights(weight / source.divisor, bits, least)
         factors = factors * 2.0**source.exponent  # of the sums
         sums = self._new(node, ":sum", Type.I32)
         self._add(op, node, [source.value], sums, attrs, {"weight": integers})
         bias = _lacking(source, integers, attrs)
-        self._check_sums(node, factors)
         if node.outputs[0] in self.graph.outputs:
             self._head(node, sums, factors, bias)
         else:
             self._scale(node, sums, factors * 2.0**self.fraction_bits, bias)
-
-    def _check_sums(self, node: Node, factors: np.ndarray) -> None:
-        most = self._peak(node.outputs[0]) / float(factors.min())
-        if most * 2 > INT32_MAX:
-            raise CompileError(
-                f"{node.path}: its sums reach {most:.3g} steps of {float(factors.min()):.3g}, and "
-                "would overflow 32 bits: use smaller weights or a smaller map"
-            )
 
     def _input(self, node: Node) -> _Map:
         """The images in 8 bits, which hold just their range: what a step is, the weights take."""
@@ -361,7 +361,7 @@ class _Lowering:
             low, high = self._range(captured)
             low, high = min(low, 0.0), max(high, 0.0)
             if not high > low:
-                raise CompileError(f"{captured.name}: the calibration images are all zero")
+                raise CompileError(f"{node.path}: the calibration images are all zero")
             steps = float(np.float32(_INPUT_LEVELS / (high - low)))
             self.zero_point = min(_INPUT_LEVELS, max(0, round(-low * steps)))
             value = Value(f"{captured.name}:u8", Type.U8, captured.shape)
@@ -371,27 +371,52 @@ class _Lowering:
         return self.maps[captured]
 
     def _scale(
-        self, node: Node, sums: Value, factors: np.ndarray, bias: np.ndarray | float
+        self, node: Node, sums: Value, factors: np.ndarray, lacking: np.ndarray | float
     ) -> None:
         """Sums times a factor a channel, plus the layer's bias: a stream.
 
-        `bias`: what the sums lack on average.
+        `lacking`: what the sums lack on average.
         """
-        added = node.params.get("bias", 0.0)
-        to = self._new(node, ":scaled" if np.any(added) else "")
-        lost = self._multiply(node, sums, factors, self.options.scale_digits, to)
-        self._bias(node, to, added, bias * factors + lost)
-
-    def _bias(
-        self, node: Node, value: Value, added: np.ndarray | float, bias: np.ndarray | float
-    ) -> None:
-        """The layer's constants are added, and its result is a stream."""
-        if np.any(added):
-            exact = added * 2.0**self.fraction_bits + bias
-            constants = np.clip(np.rint(exact), INT32_MIN, INT32_MAX).astype(np.int32)
-            value = self._add("bias", node, [value], self._new(node), params={"bias": constants})
-            bias = 0.0
+        added = node.params.get("bias", 0.0) * 2.0**self.fraction_bits
+        value, bias = self._affine(node, sums, factors, lacking, added, Type.I16)
         self._finish(node, value, bias)
+
+    def _affine(
+        self,
+        node: Node,
+        source: Value,
+        factors: np.ndarray,
+        lacking: np.ndarray | float,
+        added: np.ndarray | float,
+        kind: Type,
+    ) -> tuple[Value, np.ndarray | float]:
+        """Integers times factors, plus constants, in steps of the result.
+
+        The constants are added before the integers are scaled, as whole numbers of the integers'
+        own steps: what is brought into 16 bits is then the result, not a part of it. What these
+        steps are too coarse for is added behind. Returns the result and what it lacks on average.
+        """
+        channels = source.channels
+        factors = np.broadcast_to(factors, (channels,))
+        added = np.broadcast_to(added, (channels,))
+        if not added.any():
+            value = self._new(node, kind=kind)
+            lost = self._multiply(node, source, factors, self.options.scale_digits, value)
+            return value, lacking * factors + lost
+        before = np.divide(added, factors, out=np.zeros(channels), where=factors != 0)
+        before = np.where(np.abs(before) < _MOST_ADDED, np.rint(before), 0)
+        if before.any():
+            value = self._new(node, ":biased", source.type)
+            params = {"bias": before.astype(np.int32)}
+            source = self._add("bias", node, [source], value, params=params)
+        behind = added - before * factors
+        rounded = np.clip(np.rint(behind), INT32_MIN, INT32_MAX)
+        value = self._new(node, ":scaled" if rounded.any() else "", kind)
+        lost = self._multiply(node, source, factors, self.options.scale_digits, value)
+        if rounded.any():
+            params = {"bias": rounded.astype(np.int32)}
+            value = self._add("bias", node, [value], self._new(node, kind=kind), params=params)
+        return value, lacking * factors + lost + behind - rounded
 
     def _multiply(
         self, node: Node, source: Value, factors: np.ndarray, digits: int, to: Value
@@ -411,16 +436,10 @@ class _Lowering:
 
     def _head(self, node: Node, sums: Value, factors: np.ndarray, bias: np.ndarray | float) -> None:
         """The last layer: integers of one scale, in 16 bits' range, stored in 32."""
-        added = node.params.get("bias", np.zeros(len(factors)))
         peak = max(self._peak(node.outputs[0]), 2.0**-MOST_FRACTION_BITS)
         bits = math.floor(math.log2(INT16_MAX / (4 * peak)))
-        value = self._new(node, ":scaled")
-        factors = factors * 2.0**bits
-        lost = self._multiply(node, sums, factors, self.options.scale_digits, value)
-        exact = added * 2.0**bits + bias * factors + lost
-        out = self._new(node, kind=Type.I32)
-        constants = np.clip(np.rint(exact), INT32_MIN, INT32_MAX).astype(np.int32)
-        self._add("bias", node, [value], out, params={"bias": constants})
+        added = node.params.get("bias", 0.0) * 2.0**bits
+        out, _ = self._affine(node, sums, factors * 2.0**bits, bias, added, Type.I32)
         captured = node.outputs[0]
         self.maps[captured] = _Map(out, -bits)
         self.heads[captured] = -bits
@@ -470,10 +489,12 @@ class _Lowering:
         slopes = np.broadcast_to(node.params["slope"], (node.outputs[0].channels,))
         least, most = SLOPE_EXPONENTS
         size = np.abs(slopes)
-        outside = (size > 2.0**most) | ((size < 2.0**least) & (size > 0))
+        # a power of two that is 0 was too small for the model's own numbers
+        lost = (size == 0) & bool(node.attrs.get("power_of_two", 0))
+        outside = (size > 2.0**most) | ((size < 2.0**least) & (size > 0)) | lost
         if outside.any() and not self.options.clamp_slopes:
             channel = int(outside.argmax())
-            exponent = math.log2(size[channel])
+            exponent = math.log2(size[channel]) if size[channel] else -math.inf
             raise CompileError(
                 f"{node.path}: the slope of channel {channel} is {slopes[channel]:.4g}, with the "
                 f"exponent {exponent:.4g}, outside the fixed-point range {least}..{most}: compile "
@@ -485,10 +506,9 @@ class _Lowering:
     def affine(self, node: Node) -> None:
         source = self._stream(node)
         scale = node.params["scale"]
-        added = node.params["bias"]
-        to = self._new(node, ":scaled" if np.any(added) else "")
-        lost = self._multiply(node, source.value, scale, self.options.scale_digits, to)
-        self._bias(node, to, added, source.bias * scale + lost)
+        added = node.params["bias"] * 2.0**self.fraction_bits
+        value, bias = self._affine(node, source.value, scale, source.bias, added, Type.I16)
+        self._finish(node, value, bias)
 
     def add(self, node: Node) -> None:
         sources = [self._stream(node, at) for at in range(2)]
@@ -577,9 +597,6 @@ _REASONS = {
     "quant_linear": "its 8-bit scales are real numbers: keep the layer real (torch.nn.Linear)",
     "int4_add": 'its scale is real: a network of 1-bit maps runs as it is, arithmetic="float"',
 }
-_REASONS["int4_add"] = (
-    'its scale is real: a network of 1-bit maps runs as it is, arithmetic="float"'
-)
 
 
 def _refusal(op: str) -> str:
