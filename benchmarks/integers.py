@@ -3,8 +3,9 @@
 Speed: the network compiled in float arithmetic (stem, shortcuts and head in 8 bits), in integers
 with an 8-bit stem, and in integers without any multiplication; random weights, and ranges of
 photographs. Only the stem's time depends on weights, by their digits: they are drawn from a normal
-distribution, and so have about as many as a trained stem's. "body" is everything but the images' conversion,
-the stem with its pooling, and the head: the sum of those steps in the engine's own profile.
+distribution, and so have about as many as a trained stem's. "body" is everything but
+the images' conversion, the stem with its pooling, and the head: the sum of those steps in the
+engine's own profile.
 
     python -m benchmarks.integers speed --calibration PATH
 
@@ -209,7 +210,7 @@ def evaluate(run: Path, arguments: argparse.Namespace) -> dict[str, Any]:
         certificate = certify_file(file)
         graph = read_graph(file)
     row["multiplications"] = certificate.total.multiplications
-    row["multiplying_layers"] = " ".join(layer.path for layer in certificate.multiplying)
+    row["multiplying_layers"] = " ".join(certificate.multiplying + certificate.unsure)
     saturations: dict[str, int] = {}
     for start in range(0, len(test), 100):
         reference.run(graph, test.images[start : start + 100], saturations=saturations)

@@ -378,7 +378,13 @@ def test_channels_that_are_as_good_as_dead_do_not_matter() -> None:
 
 def test_an_example_beyond_the_calibration_is_refused() -> None:
     with pytest.raises(VerifyError, match="numbers saturate on the example: calibrate with"):
-        compile(Small().eval(), 40 * images(), arithmetic="integer", calibration=[0.01 * images()])
+        compile(
+            Small().eval(),
+            images(),
+            arithmetic="integer",
+            preprocessing=PIXELS,
+            calibration=[0.01 * images()],
+        )
 
 
 def test_calibration_takes_batches_of_the_examples_kind() -> None:

@@ -98,7 +98,7 @@ def test_an_integer_program_is_certified(tmp_path) -> None:
     compiled = signbit.compile(network(), images, preprocessing=PIXELS, arithmetic="integer")
     certificate = certify_file(compiled.save(tmp_path / "a.signbit"))
     assert certificate.total.multiplications == 0
-    assert certificate.multiplying == []
+    assert certificate.multiplication_free
     assert [la.path for la in certificate.layers if la.kernel == "pixel_table"] == ["stem.0"]
     assert certificate.total == certify(compiled.graph).total
     assert certificate.total.look_ups > 1_000_000
@@ -120,16 +120,16 @@ def test_layers_that_multiply_are_named(way: str, tmp_path) -> None:
         compiled = signbit.compile(in_8bit, images, preprocessing=PIXELS)
     certificate = certify_file(compiled.save(tmp_path / "a.signbit"))
     assert certificate.total.multiplications > 0
-    named = {layer.path for layer in certificate.multiplying if layer.operations.multiplications}
-    assert "stem.0" in named
-    assert (named == {"stem.0"}) == (way == "stem")
+    assert not certificate.multiplication_free
+    assert "stem.0" in certificate.multiplying
+    assert (certificate.multiplying == ["stem.0"]) == (way == "stem")
 
 
 def test_real_numbers_at_the_input_are_multiplied(tmp_path) -> None:
     images = torch.randn(2, 3, 32, 32)
     compiled = signbit.compile(network(), images, arithmetic="integer")
     certificate = certify_file(compiled.save(tmp_path / "a.signbit"))
-    assert {la.path for la in certificate.multiplying} == {"stem.0"}
+    assert certificate.multiplying == ["stem.0"]
     assert certificate.total.multiplications == 3 * 32 * 32
 
 
@@ -153,7 +153,22 @@ def test_a_network_of_ones_own_is_certified(tmp_path) -> None:
     compiled = signbit.compile(
         Wide().eval(), torch.randn(1, 3, 48, 48), preprocessing=PIXELS, arithmetic="integer"
     )
-    assert certify_file(compiled.save(tmp_path / "a.signbit")).multiplying == []
+    assert certify_file(compiled.save(tmp_path / "a.signbit")).multiplication_free
+
+
+def test_a_kernel_that_nobody_has_looked_at_is_no_proof() -> None:
+    compiled = signbit.compile(
+        Wide().eval(), torch.randn(1, 3, 16, 16), preprocessing=PIXELS, arithmetic="integer"
+    )
+    plan = [
+        {"name": node.path, "op": node.op, "kernel": "look_up_integer"}
+        for node in compiled.graph.nodes
+    ]
+    assert certify(compiled.graph, plan).multiplication_free
+    plan[-1]["kernel"] = "brand_new"
+    certificate = certify(compiled.graph, plan)
+    assert (certificate.multiplying, certificate.unsure) == ([], ["head"])
+    assert not certificate.multiplication_free
 
 
 def test_a_plan_of_another_program_is_refused() -> None:

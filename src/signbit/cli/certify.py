@@ -32,7 +32,7 @@ def certify(
         print_json({"file": str(file)} | certificate.to_dict())
     else:
         _print(file, certificate)
-    if certificate.multiplying:
+    if not certificate.multiplication_free:
         raise typer.Exit(1)
 
 
@@ -70,6 +70,10 @@ def _print(file: Path, certificate: Certificate) -> None:
     totals = [f"{count:,}" for count in total.counts()]
     print_fitting(full, narrow)
     facts = dict(zip(names, totals, strict=True))
-    where = ", ".join(layer.path for layer in certificate.multiplying)
-    facts["verdict"] = f"multiplies in {where}" if where else "no multiplication"
+    verdicts = {
+        "multiplies in": certificate.multiplying,
+        "not known to multiply nothing:": certificate.unsure,
+    }
+    words = [f"{verdict} {', '.join(paths)}" for verdict, paths in verdicts.items() if paths]
+    facts["verdict"] = "; ".join(words) or "no multiplication"
     print_pairs(f"{file}, one image", facts)

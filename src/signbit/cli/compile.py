@@ -93,10 +93,11 @@ def compile_(
         trained, output, arithmetic=arithmetic, integer=options_given, calibration=images
     )
     if json:
+        del report["table"]
         print_json(report)
         return
-    if "streams" in report:
-        stdout().print(report["streams"], highlight=False)
+    if report["table"] is not None:
+        stdout().print(report["table"], highlight=False)
     facts = {
         "file": bytes_text(report["bytes"]),
         "float32 weights": f"{bytes_text(report['float32_bytes'])}, {report['ratio']:.1f}x",
@@ -118,6 +119,7 @@ def integer_options(arithmetic: str, words: list[str]) -> IntegerOptions | None:
     import yaml
 
     from signbit.compiler import IntegerOptions
+    from signbit.errors import CompileError
     from signbit.quantizers import nearest_name
 
     if arithmetic != "integer":
@@ -133,12 +135,14 @@ def integer_options(arithmetic: str, words: list[str]) -> IntegerOptions | None:
             raise SignbitError(
                 f"--integer {word}: expected NAME=VALUE{hint}; known: {', '.join(known)}"
             )
-        value = yaml.safe_load(text)
-        kind = int if known[name] is None else type(known[name])
-        if type(value) is not kind:
-            raise SignbitError(f"--integer {word}: {name} is of type {kind.__name__}")
-        values[name] = value
-    return IntegerOptions(**values)
+        try:
+            values[name] = yaml.safe_load(text)
+        except yaml.YAMLError:
+            raise SignbitError(f"--integer {word}: the value is not YAML") from None
+    try:
+        return IntegerOptions(**values)
+    except CompileError as error:
+        raise SignbitError(f"--integer: {error}") from None
 
 
 def calibration_images(
@@ -157,6 +161,8 @@ def calibration_images(
             raise SignbitError("--data: this network brings its 8-bit ranges with it")
         return None
     if trained.info.get("untrained"):
+        if data is not None:
+            raise SignbitError("--data: an untrained network (--model) is compiled without any")
         return [example_input(trained, 8)]
     from signbit.data import load_source
     from signbit.data.loader import BatchLoader
@@ -208,12 +214,14 @@ def compile_trained(
             and where layers are real-valued, which then become 8-bit ones.
 
     Returns:
-        Sizes, the verifier's words and the layers brought to 8 bits, ready for JSON.
+        Sizes, the verifier's words, the layers brought to 8 bits, and of an integer program the
+        table of its streams and the whole report; ready for JSON.
 
     Raises:
         SignbitError: the folder cannot be written, or what the compiler raises.
     """
     from signbit.compiler import compile as compile_model
+    from signbit.compiler.integer_report import IntegerReport
 
     if output.is_dir() or not output.resolve().parent.is_dir():
         raise SignbitError(f"{output}: not a file that can be written")
@@ -249,16 +257,17 @@ def compile_trained(
     except OSError as error:
         raise SignbitError(f"{output}: cannot be written ({error.strerror or error})") from error
     size, full = output.stat().st_size, float32_bytes(trained)
-    report = {
+    report: dict[str, Any] = {
         "file": str(output),
         "bytes": size,
         "float32_bytes": full,
         "ratio": full / size,
         "verify": str(compiled.report),
         "to_8bit": changed,
+        "table": None,
     }
-    if arithmetic == "integer":
-        report["streams"] = compiled.report.table()
+    if isinstance(compiled.report, IntegerReport):
+        report |= {"table": compiled.report.table(), "integer": compiled.report.to_dict()}
     return report
 
 

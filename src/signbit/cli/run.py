@@ -99,4 +99,5 @@ def _logits(session: Session, image: np.ndarray, name: str, file: Path) -> np.nd
             f"{file} gives maps of shape {output.shape}, and signbit run shows classes: call "
             "signbit.load(FILE) from Python"
         )
-    return output[0].astype(np.float64)
+    (scale,) = session.output_scales
+    return output[0].astype(np.float64) * scale

@@ -41,7 +41,7 @@ def run(
         settle: called with every value that a node gives, in the order of execution; what it
             returns takes that value's place.
         saturations: receives, by the path of each node that saturates at all, how many of its
-            numbers were brought back into 8 or 16 bits, or, of sums, left 32 bits.
+            numbers were brought back into 16 bits, or, of sums, left 32 bits.
 
     Returns:
         The outputs, (N, C) where the graph says flat, else (N, C, H, W).
@@ -475,15 +475,13 @@ def _sign(v, step, p):
 def _quant8(v, step, p):
     real = v.dtype.type
     zero_point = real(step.attrs["zero_point"])
-    q = np.rint(v * real(step.attrs["inv_scale"])) + zero_point
-    q = _counted_as_kept(q, np.clip(q, real(0), real(255)))
+    q = np.clip(np.rint(v * real(step.attrs["inv_scale"])) + zero_point, real(0), real(255))
     return np.where(np.isnan(q), zero_point, q).astype(np.uint8)
 
 
 def _quant16(v, step, p):
     real = v.dtype.type
-    q = np.rint(v * real(step.attrs["inv_scale"]))
-    q = _counted_as_kept(q, np.clip(q, real(INT16_MIN), real(INT16_MAX)))
+    q = np.clip(np.rint(v * real(step.attrs["inv_scale"])), real(INT16_MIN), real(INT16_MAX))
     return np.where(np.isnan(q), 0, q).astype(np.int16)
 
 

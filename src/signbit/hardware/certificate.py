@@ -1,8 +1,10 @@
 """The certificate: every operation that a compiled program does, by kind.
 
 It walks the lowered graph, which is what the file holds and the engine runs, and counts what each
-step does to one image of the size that the program was compiled for. Operations are those of the
-numbers of the network; the addresses at which they lie are not counted. A multiply-accumulate is a
+step does to one image of the size that the program was compiled for. Operations are those that the
+program asks for, on the numbers of the network: a kernel may need fewer additions (it shares sums)
+or a few more (it selects by bits), and computes addresses; none of them may multiply numbers where
+the program does not. A multiply-accumulate is a
 multiplication and an addition. Saturation is part of an addition. A division counts as a
 multiplication.
 
@@ -95,8 +97,13 @@ class Layer:
 
     @property
     def multiplies(self) -> bool:
-        """Whether it multiplies, by the program or by the kernel that runs it."""
-        return self.operations.multiplications > 0 or not _is_free(self.kernel)
+        """Whether the program has it multiply."""
+        return self.operations.multiplications > 0
+
+    @property
+    def unsure(self) -> bool:
+        """Whether it has nothing to multiply, but runs by a kernel that is not known not to."""
+        return not self.multiplies and not _is_free(self.kernel)
 
 
 def _is_free(kernel: str | None) -> bool:
@@ -122,15 +129,27 @@ class Certificate:
         return sum((layer.operations for layer in self.layers), Operations())
 
     @property
-    def multiplying(self) -> list[Layer]:
-        """The layers that multiply; empty if the program is free of multiplications."""
-        return [layer for layer in self.layers if layer.multiplies]
+    def multiplying(self) -> list[str]:
+        """The paths of the layers that multiply."""
+        return list(dict.fromkeys(layer.path for layer in self.layers if layer.multiplies))
+
+    @property
+    def unsure(self) -> list[str]:
+        """The paths of the layers whose kernels are not known to multiply nothing."""
+        return list(dict.fromkeys(layer.path for layer in self.layers if layer.unsure))
+
+    @property
+    def multiplication_free(self) -> bool:
+        """Whether neither the program nor any kernel that runs it multiplies."""
+        return not (self.multiplying or self.unsure)
 
     def to_dict(self) -> dict[str, object]:
         """The certificate as JSON can hold it."""
         return {
             "total": self.total.to_dict(),
-            "multiplication_free": not self.multiplying,
+            "multiplication_free": self.multiplication_free,
+            "multiplying": self.multiplying,
+            "unsure": self.unsure,
             "layers": [
                 {"layer": la.path, "operation": la.op, "kernel": la.kernel}
                 | la.operations.to_dict()
