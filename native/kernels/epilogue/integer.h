@@ -29,55 +29,30 @@ static inline Shorts shift_shorts(const ShiftWords& w, Shorts v) {
   return sum;
 }
 
-// `kWork::run<digits, clamps>` for the digits and limits of a channel.
-template <typename Work, bool kClamps>
-static inline void with_digits(const ShiftWords& w, Work work) {
+// How many digits a channel has, and whether numbers are brought between limits. `work(Digits<count, clamps>{})` for those of
+// a channel; a lambda, for the members of a structure could be merged with those of other instruction sets.
+template <int kCount, bool kClamps>
+struct Digits {
+  static constexpr int count = kCount;
+  static constexpr bool clamps = kClamps;
+};
+template <bool kClamps, typename Work>
+static inline void with_count(const ShiftWords& w, Work work) {
   switch (w.count) {
-    case 0: return work.template run<0, kClamps>();
-    case 1: return work.template run<1, kClamps>();
-    case 2: return work.template run<2, kClamps>();
-    case 3: return work.template run<3, kClamps>();
-    default: return work.template run<4, kClamps>();
+    case 0: return work(Digits<0, kClamps>{});
+    case 1: return work(Digits<1, kClamps>{});
+    case 2: return work(Digits<2, kClamps>{});
+    case 3: return work(Digits<3, kClamps>{});
+    default: return work(Digits<4, kClamps>{});
   }
 }
 template <typename Work>
 static inline void with_digits(const ShiftWords& w, Work work) {
   if (w.clamps)
-    with_digits<Work, true>(w, work);
+    with_count<true>(w, work);
   else
-    with_digits<Work, false>(w, work);
+    with_count<false>(w, work);
 }
-
-struct ShiftSumShorts {
-  ShiftWords words;
-  ShortBlock* tile;
-  int blocks;
-
-  template <int kDigits, bool kClamps>
-  void run() const {
-    const ShiftWords w = words;  // not read again behind each block that is written
-    for (int i = 0; i < blocks; i++)
-      for (int j = 0; j < 2; j++) tile[i].v[j] = shift_shorts<kDigits, kClamps>(w, tile[i].v[j]);
-  }
-};
-
-struct ShiftPReLUShorts {
-  ShiftWords words;
-  int16_t in, out;
-  ShortBlock* tile;
-  int blocks;
-
-  template <int kDigits, bool kClamps>
-  void run() const {
-    const ShiftWords w = words;
-    const Shorts shift_in = all_shorts(in), shift_out = all_shorts(out);
-    for (int i = 0; i < blocks; i++)
-      for (int j = 0; j < 2; j++) {
-        const Shorts u = add_saturated(tile[i].v[j], shift_in), y = shift_shorts<kDigits, kClamps>(w, u);
-        tile[i].v[j] = add_saturated(u < 0 ? y : u, shift_out);
-      }
-  }
-};
 
 // The limits of a threshold among 16-bit numbers: none is in 1..0.
 struct ShortLimits {
@@ -96,11 +71,24 @@ static inline Bytes between_shorts(const ShortBlock& v, ShortLimits limits, Byte
 }
 
 static __attribute__((noinline)) void shift_sum_shorts(const EpilogueStep& s, int channel, int blocks, ShortBlock* tile) {
-  with_digits(s.words[channel], ShiftSumShorts{s.words[channel], tile, blocks});
+  const ShiftWords w = s.words[channel];  // not read again behind each block that is written
+  with_digits(w, [=](auto digits) {
+    typedef decltype(digits) D;
+    for (int i = 0; i < blocks; i++)
+      for (int j = 0; j < 2; j++) tile[i].v[j] = shift_shorts<D::count, D::clamps>(w, tile[i].v[j]);
+  });
 }
 static __attribute__((noinline)) void shift_prelu_shorts(const EpilogueStep& s, int channel, int blocks, ShortBlock* tile) {
-  with_digits(s.words[channel],
-              ShiftPReLUShorts{s.words[channel], int16_t(s.i2[channel]), int16_t(s.i3[channel]), tile, blocks});
+  const ShiftWords w = s.words[channel];
+  const Shorts shift_in = all_shorts(int16_t(s.i2[channel])), shift_out = all_shorts(int16_t(s.i3[channel]));
+  with_digits(w, [=](auto digits) {
+    typedef decltype(digits) D;
+    for (int i = 0; i < blocks; i++)
+      for (int j = 0; j < 2; j++) {
+        const Shorts u = add_saturated(tile[i].v[j], shift_in), y = shift_shorts<D::count, D::clamps>(w, u);
+        tile[i].v[j] = add_saturated(u < 0 ? y : u, shift_out);
+      }
+  });
 }
 
 // Step by step on 16-bit numbers, from step `i` on.
