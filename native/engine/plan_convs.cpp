@@ -485,7 +485,7 @@ void Planner::add_binary_outputs(int index) {
   c.subtract = valid;
   const Epilogue* e = make_epilogue(n);
   const bool integer = all_shifting(*e);
-  PlanStep& step = new_step(n, "conv_b1", integer ? "look_up_outputs_integer" : "look_up_outputs");
+  PlanStep& step = new_step(n, "conv_b1", integer ? "look_up_outputs_int" : "look_up_outputs");
   step.macs_b1 = macs(n);
   step.bytes += bytes;
   s_.weight_bytes_ += bytes;
@@ -571,7 +571,7 @@ void Planner::add_binary_conv(int index) {
   const Epilogue* e = make_epilogue(n);
   make_quant4(n, *e, &c);
   const bool integer = all_shifting(*e);
-  const char* names[] = {"look_up", "look_up_masked", "look_up_integer", "look_up_masked_integer"};
+  const char* names[] = {"look_up", "look_up_masked", "look_up_int", "look_up_masked_int"};
   PlanStep& step = new_step(n, "conv_b1", names[2 * integer + (segments[0].mask != nullptr)]);
   step.macs_b1 = macs(n);
   step.bytes += bytes;

@@ -30,6 +30,7 @@ class FakeSession:
     input_shape = (3, 8, 8)
     isa = "scalar"
     accepts_pixels = True
+    output_scales = (1.0,)
 
     def __init__(self, path, threads=None, isa=None, debug=False):
         self.threads = threads or 1

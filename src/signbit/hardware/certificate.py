@@ -24,9 +24,9 @@ from signbit.compiler.ir import Graph, Node, Step, Type
 # Kernels of the engine that have no multiplication in their loops, by the names that a profile
 # gives them: the functions of native/kernels behind each. A test disassembles these.
 MULTIPLICATION_FREE_KERNELS: dict[str, str] = {
-    "look_up_integer": "binary_conv_integer",
-    "look_up_masked_integer": "binary_conv_integer",
-    "look_up_outputs_integer": "binary_outputs_conv_integer",
+    "look_up_int": "binary_conv_integer",
+    "look_up_masked_int": "binary_conv_integer",
+    "look_up_outputs_int": "binary_outputs_conv_integer",
     "shift_bytes": "conv_shift",
     "shift_words": "conv_shift",
     "shift_outputs": "conv_shift_outputs",
