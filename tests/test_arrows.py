@@ -18,7 +18,7 @@ ALLOWED: dict[str, set[str]] = {
     "nn": {"quantizers", "errors"},
     "binarization": {"nn", "quantizers", "errors"},
     "calibration": {"nn", "quantizers", "errors"},
-    "eight_bit": {"nn"},
+    "eight_bit": {"compiler", "nn", "errors"},
     "models": {"nn", "quantizers", "errors"},
     "data": {"errors"},
     "plots": {"errors"},

@@ -30,6 +30,7 @@ from signbit.nn import (
     RSign,
     Sign,
 )
+from signbit.nn.geometry import against_padding, conv_arguments
 from signbit.nn.modes import evaluating
 from signbit.quantizers import nearest_name
 
@@ -257,9 +258,8 @@ def _reason_against(layer: nn.Module) -> str | None:
         return "it has hooks, which would be lost (torch.nn.utils.weight_norm is one): remove them"
     if isinstance(layer, nn.Linear):
         return None
-    if layer.padding_mode != "zeros":
-        return f"padding_mode={layer.padding_mode!r} is not known: use 'zeros'"
-    return _against_transposed(layer) if layer.transposed else _against_padding(layer)
+    reason = against_padding(layer)
+    return _against_transposed(layer) if layer.transposed and not reason else reason
 
 
 def _against_transposed(layer: nn.ConvTranspose2d) -> str | None:
@@ -271,14 +271,6 @@ def _against_transposed(layer: nn.ConvTranspose2d) -> str | None:
         "a transposed convolution can only be taken where its square kernel is its stride, "
         "without padding and dilation: use that, or torch.nn.Upsample and a Conv2d"
     )
-
-
-def _against_padding(layer: nn.Conv2d) -> str | None:
-    if layer.padding != "same" or not any(
-        d * (k - 1) % 2 for d, k in zip(layer.dilation, layer.kernel_size, strict=True)
-    ):
-        return None
-    return "padding='same' is not symmetric for this kernel: use an odd kernel, or numbers"
 
 
 # --- which layers, in which order ---
@@ -564,7 +556,7 @@ class _Exchange:
         if isinstance(source, nn.Linear):
             new = QuantLinear(source.in_features, source.out_features, bias=bias)
         else:
-            new = QuantConv2d(**_geometry(source), bias=bias)
+            new = QuantConv2d(**conv_arguments(source), bias=bias)
         new = _with_parameters(new, source)
         return new if source is layer else nn.Sequential(OrderedDict(conv=new, **_shuffle(layer)))
 
@@ -577,7 +569,7 @@ class _Exchange:
             sizes = source.in_features, source.out_features
             new = BinaryLinear(*sizes, weight_quantizer=weights, bias=bias)
         else:
-            new = BinaryConv2d(**_geometry(source), weight_quantizer=weights, bias=bias)
+            new = BinaryConv2d(**conv_arguments(source), weight_quantizer=weights, bias=bias)
         new = _with_parameters(new, source)
         new.weight_quantizer.init_from(new.weight)
         sign = Sign(self.method.surrogate)
@@ -623,22 +615,6 @@ def _shuffle(layer: nn.Module) -> dict[str, nn.Module]:
     if not isinstance(layer, nn.ConvTranspose2d):
         return {}
     return {"shuffle": nn.PixelShuffle(layer.kernel_size[0])}
-
-
-def _geometry(conv: nn.Conv2d) -> dict[str, object]:
-    padding = conv.padding
-    if isinstance(padding, str):
-        same = zip(conv.dilation, conv.kernel_size, strict=True)
-        padding = tuple(d * (k - 1) // 2 if padding == "same" else 0 for d, k in same)
-    return {
-        "in_channels": conv.in_channels,
-        "out_channels": conv.out_channels,
-        "kernel_size": conv.kernel_size,
-        "stride": conv.stride,
-        "padding": padding,
-        "dilation": conv.dilation,
-        "groups": conv.groups,
-    }
 
 
 def _with_parameters(new: nn.Module, old: nn.Module) -> nn.Module:

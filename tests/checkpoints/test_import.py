@@ -225,6 +225,37 @@ def test_integers(tmp_path: Path, state: reference.State) -> None:
     assert "fc.bias holds torch.int64" in refused(saved(tmp_path / "integers.pt", changed))
 
 
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        (lambda t: t.to_sparse(), "layer2.0.downsample.1.weight is a sparse tensor"),
+        (lambda t: t.to("meta"), "layer2.0.downsample.1.weight is a tensor without numbers"),
+        (
+            lambda t: torch.nested.nested_tensor(list(t)),
+            "layer2.0.downsample.1.weight is a nested tensor",
+        ),
+        (lambda t: t.to(torch.complex64), "layer2.0.downsample.1.weight holds torch.complex64"),
+        (
+            lambda t: t.double().index_fill(0, torch.tensor([3]), -1e300),
+            "layer2.0.downsample.1.weight holds 1e+300, which is beyond torch.float32",
+        ),
+    ],
+    ids=["sparse", "meta", "nested", "complex", "beyond float32"],
+)
+def test_tensors_that_are_not_plain(
+    kind, message: str, tmp_path: Path, state: reference.State
+) -> None:
+    name = "layer2.0.downsample.1.weight"
+    changed = {**state, name: kind(state[name])}
+    assert refused(saved(tmp_path / "strange.pt", changed)).startswith(message)
+
+
+def test_no_classes(tmp_path: Path, state: reference.State) -> None:
+    none = {**state, "fc.weight": torch.zeros(0, 512), "fc.bias": torch.zeros(0)}
+    message = refused(saved(tmp_path / "none.pt", none))
+    assert message.startswith("fc.weight is [0, 512]: a classifier without classes")
+
+
 # --- files ---
 
 

@@ -53,17 +53,23 @@ class Silent(snn.Sign):
 REFUSED = [
     (
         nn.Conv2d(8, 4, 1),
-        r"layer \(Conv2d\): .*BinaryConv2d \(after a Sign\) or signbit\.nn\.Quant",
+        r"layer \(Conv2d\): .*BinaryConv2d \(after a Sign\) or signbit\.nn\.QuantConv2d; for a "
+        r'trained network, signbit\.to_8bit\(model, x\) or arithmetic="integer"',
     ),
     (nn.Conv2d(8, 4, 3, padding="same"), r"layer \(Conv2d\): .*signbit\.nn\.QuantConv2d"),
-    (nn.Sequential(nn.Flatten(), nn.Linear(512, 2)), r"layer\.1 \(Linear\): .*BinaryLinear.*Quant"),
+    (nn.Conv2d(8, 4, 2, padding="same"), r"layer \(Conv2d\): padding='same' is not symmetric"),
+    (
+        nn.Sequential(nn.Flatten(), nn.Linear(512, 2)),
+        r"layer\.1 \(Linear\): .*BinaryLinear.*Quant.*signbit\.to_8bit",
+    ),
     (nn.GELU(), r"layer \(GELU\): .*PReLU.*signbit\.nn\.RPReLU"),
     (nn.GroupNorm(2, 8), r"layer \(GroupNorm\): .*torch\.nn\.BatchNorm2d"),
     (nn.ConvTranspose2d(8, 8, 2), r"layer \(ConvTranspose2d\): .*torch\.nn\.Upsample"),
     (nn.Fold((8, 8), 1), r"layer \(Fold\): .*the compiler knows .*BinaryConv2d"),
     (
         snn.BinaryConv2d(8, 4, 1),
-        r"layer \(BinaryConv2d\): .*put signbit\.nn\.Sign or signbit\.nn\.RS",
+        r"layer \(BinaryConv2d\): .*put signbit\.nn\.Sign or signbit\.nn\.RSign before it; for a "
+        r'trained network, signbit\.to_8bit\(model, x\) or arithmetic="integer"',
     ),
     (latent(snn.BinaryConv2d(8, 4, 1)), r"layer\.1 .*set_binary_weights\(model, True\)"),
     (snn.QuantConv2d(8, 4, 1), r"layer \(QuantConv2d\): .*signbit\.calibrate"),
@@ -355,3 +361,9 @@ def test_untraceable_model_still_lists_its_layers() -> None:
 def test_metadata_under_the_formats_own_names_is_refused(key: str) -> None:
     with pytest.raises(CompileError, match=f"metadata '{key}' is the format's own"):
         signbit.compile(Net(nn.ReLU()), X, metadata={key: "mine"}, verify=False)
+
+
+def test_integer_programs_pad_with_zeros_alone() -> None:
+    conv = nn.Conv2d(3, 4, 3, padding=1, padding_mode="reflect")
+    with pytest.raises(CompileError, match=r"0 \(Conv2d\): padding_mode='reflect' is not known"):
+        signbit.compile(nn.Sequential(conv, nn.ReLU()), X, arithmetic="integer")

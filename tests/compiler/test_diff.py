@@ -220,3 +220,13 @@ def test_programs_of_other_models_are_refused(case) -> None:
 def test_an_input_without_images_is_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(SignbitError, match=r"x must be \[N, C, H, W\] with at least one image"):
         signbit.diff(nn.Identity(), b"", torch.zeros(shape))
+
+
+@pytest.mark.parametrize("form", ["model", "bytes"])
+def test_integer_programs_are_refused(form: str) -> None:
+    model = signbit.create_model("ab_reactnet18", num_classes=10, stem="cifar", width=0.125).eval()
+    x = torch.randn(1, 3, 32, 32)
+    compiled = signbit.compile(model, x, arithmetic="integer", verify=False)
+    program = compiled if form == "model" else emit.emit(compiled.graph)
+    with pytest.raises(SignbitError, match=r"diff compares float programs .* how many bits differ"):
+        signbit.diff(model, program, x)

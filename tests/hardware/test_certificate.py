@@ -161,8 +161,7 @@ def test_a_kernel_that_nobody_has_looked_at_is_no_proof() -> None:
         Wide().eval(), torch.randn(1, 3, 16, 16), preprocessing=PIXELS, arithmetic="integer"
     )
     plan = [
-        {"name": node.path, "op": node.op, "kernel": "look_up_int"}
-        for node in compiled.graph.nodes
+        {"name": node.path, "op": node.op, "kernel": "look_up_int"} for node in compiled.graph.nodes
     ]
     assert certify(compiled.graph, plan).multiplication_free
     plan[-1]["kernel"] = "brand_new"

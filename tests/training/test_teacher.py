@@ -136,14 +136,37 @@ def test_timm_is_loaded_when_it_is_asked_for(monkeypatch):
         if name != "resnet34":
             raise RuntimeError(f"Unknown model ({name})")
         model = nn.Flatten()
-        model.pretrained_cfg = {"num_classes": classes, "mean": (0.5,), "std": (0.5,)}
+        model.pretrained_cfg = {
+            "num_classes": classes, "input_size": size, "mean": (0.5,), "std": (0.5,)
+        }  # fmt: skip
         return model
 
     monkeypatch.setitem(sys.modules, "timm", SimpleNamespace(create_model=create_model))
-    classes = 10
+    classes, size = 10, (1, 224, 224)
     assert load_teacher(recipe, SOURCE, "teacher")(torch.zeros(2, 1, 3, 3)).shape == (2, 9)
+    size = (3, 224, 224)
+    with pytest.raises(RecipeError, match="resnet34 takes 3 channels, the data have 1"):
+        load_teacher(recipe, SOURCE, "teacher")
     classes = 1000
     with pytest.raises(RecipeError, match="resnet34 tells 1000 classes apart, the data have 10"):
         load_teacher(recipe, SOURCE, "teacher")
     with pytest.raises(RecipeError, match=r"teacher\.timm: Unknown model \(resnet43\)"):
         load_teacher(TeacherRecipe(timm="resnet43"), SOURCE, "teacher")
+
+
+class HubError(Exception):
+    """As the HTTP clients of hubs raise them: of no class of Python's own."""
+
+
+@pytest.mark.parametrize("error", [OSError("no connection\nmore"), HubError("no connection")])
+def test_weights_that_timm_cannot_load(error, monkeypatch):
+    def create_model(name, pretrained):
+        raise error
+
+    monkeypatch.setitem(sys.modules, "timm", SimpleNamespace(create_model=create_model))
+    message = (
+        rf"teacher\.timm: the weights of resnet34 cannot be loaded \({type(error).__name__}: no "
+        r"connection\): .*connect to the internet .* teacher\.checkpoint"
+    )
+    with pytest.raises(RecipeError, match=message):
+        load_teacher(TeacherRecipe(timm="resnet34"), SOURCE, "teacher")

@@ -78,7 +78,7 @@ def import_checkpoint(
     Raises:
         CheckpointError: the file cannot be read, holds no network that is known or another one than
             asked for (the message names the first tensor that does not fit, and what the file
-            probably is), or values that are not finite.
+            probably is), or values that are not finite in the network's own precision.
     """
     path = Path(path)
     tensors = read_tensors(path)
@@ -92,8 +92,8 @@ def import_checkpoint(
     network = create_model(chosen.name, **chosen.arguments).eval()
     own = network.state_dict()
     for ours, theirs in chosen.tensors.items():
-        _check_values(path, theirs.name, tensors[theirs.name], own[ours])
-        own[ours].copy_(tensors[theirs.name].reshape(own[ours].shape))
+        values = _values(path, theirs.name, tensors[theirs.name], own[ours])
+        own[ours].copy_(values.reshape(own[ours].shape))
     mean, std = chosen.family.statistics
     trained = TrainedModel(
         network,
@@ -187,6 +187,11 @@ def _classes(
     for family in families:
         if family.head in tensors and tensors[family.head].dim() == 2:
             outputs = tensors[family.head].shape[0]
+            if not outputs:
+                raise CheckpointError(
+                    f"{path}: {family.head} is {_shape(tensors[family.head].shape)}: a classifier "
+                    "without classes; save the network with its own"
+                )
             if classes is not None and classes != outputs:
                 raise CheckpointError(
                     f"{path}: {family.head} is {_shape(tensors[family.head].shape)}: the network "
@@ -277,11 +282,19 @@ def _shape(shape: Iterable[int]) -> str:
     return f"[{', '.join(map(str, shape))}]"
 
 
-def _check_values(path: Path, name: str, tensor: Tensor, own: Tensor) -> None:
+def _values(path: Path, name: str, tensor: Tensor, own: Tensor) -> Tensor:
+    """The file's numbers in the network's precision, where they must be finite."""
     if tensor.is_floating_point() != own.is_floating_point():
         raise CheckpointError(f"{path}: {name} holds {tensor.dtype}; {own.dtype} was expected")
-    if not all(map(torch.isfinite, tensor.aminmax())):
-        raise CheckpointError(f"{path}: {name} holds NaN or infinity: download or train again")
+    values = tensor.to(own.dtype)
+    if torch.isfinite(values).all():
+        return values
+    if torch.isfinite(tensor.double()).all():
+        raise CheckpointError(
+            f"{path}: {name} holds {tensor.abs().max().item():g}, which is beyond {own.dtype}: "
+            "scale it down or train again"
+        )
+    raise CheckpointError(f"{path}: {name} holds NaN or infinity: download or train again")
 
 
 def _sha256(path: Path) -> str:

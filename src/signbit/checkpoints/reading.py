@@ -28,8 +28,8 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     ``module.`` of ``torch.nn.DataParallel`` is taken off.
 
     Raises:
-        CheckpointError: the file is missing, damaged, holds other objects than tensors, or no state
-            dict.
+        CheckpointError: the file is missing, damaged, holds other objects than plain tensors, or no
+            state dict.
     """
     content: Any = _load(path)
     if isinstance(content, dict) and content.keys() >= {"format", "spec"}:
@@ -47,11 +47,24 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
                 f"{path}: not a state dict: {name!r} is {_what(value)}; known wrappings are "
                 f"{', '.join(_WRAPPERS)}"
             )
+        if kind := _strange(value):
+            raise CheckpointError(
+                f"{path}: {name} is {kind}: save plain tensors, with all of their numbers"
+            )
     names = [name.removeprefix(_PREFIX) for name in content]
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise CheckpointError(f"{path}: {twice} is there twice, with and without {_PREFIX!r}")
     return dict(zip(names, content.values(), strict=True))
+
+
+def _strange(tensor: Tensor) -> str | None:
+    """What a tensor is instead of an array of numbers; None if it is one."""
+    if tensor.is_meta:
+        return "a tensor without numbers (device meta)"
+    if tensor.is_nested:
+        return "a nested tensor"
+    return None if tensor.layout == torch.strided else f"a sparse tensor ({tensor.layout})"
 
 
 def _load(path: Path) -> Any:

@@ -18,7 +18,16 @@ from torch import Tensor, fx, nn
 
 from signbit.compiler.functions import Call, CallError, read_call
 from signbit.compiler.ir import Graph, Node, Type, Value
-from signbit.compiler.layers import MOVING, REAL, Layer, has_hooks, is_leaf, read_layer, resize
+from signbit.compiler.layers import (
+    MOVING,
+    REAL,
+    TRAINED,
+    Layer,
+    has_hooks,
+    is_leaf,
+    read_layer,
+    resize,
+)
 from signbit.compiler.movement import CONSTANT, MOVES, UNKNOWN, Movement, is_sizeless, reach
 from signbit.compiler.tracing import Extent, Recorder, Tracer, innermost, on_device_of
 from signbit.compiler.vectors import lost_sizes
@@ -272,9 +281,9 @@ class _Builder:
         inputs = self._inputs(fx_node.all_input_nodes, path, module)
         binary = layer.op in ("binary_conv2d", "binary_linear")
         if binary and inputs and inputs[0].type != Type.B1 and not self.real_layers:
-            layer.refused.append(
-                "its input is real-valued: put signbit.nn.Sign or signbit.nn.RSign before it"
-            )
+            reason = "its input is real-valued: put signbit.nn.Sign or signbit.nn.RSign before it"
+            # to_8bit leaves binary linear layers as they are
+            layer.refused.append(f"{reason}; {TRAINED}" if layer.op == "binary_conv2d" else reason)
         if layer.op.endswith("linear") and len(self._shape_of_input(fx_node)) == 4:
             layer.refused.append(
                 "it reads [N, C, H, W] and would work along W: put torch.nn.Flatten before it"

@@ -160,16 +160,20 @@ def diff(
     Raises:
         CompileError: the model cannot be compiled any more.
         FormatError: not a `.signbit` file.
-        SignbitError: the program was compiled from another model, or `x` is no batch of images.
+        SignbitError: the program computes in integers, or was compiled from another model; or `x`
+            is no batch of images.
     """
     if x.dim() != 4 or 0 in x.shape:
         raise SignbitError(f"x must be [N, C, H, W] with at least one image, got {list(x.shape)}")
+    in_memory = isinstance(compiled, CompiledModel)
+    graph = compiled.graph if in_memory else read_graph(compiled)
+    if graph.metadata.get("arithmetic") == "integer":
+        raise SignbitError(
+            "diff compares float programs with their models: for an integer program, the report of "
+            'compile(..., arithmetic="integer") tells by layer how many bits differ'
+        )
     captured = capture(model, x)
-    if isinstance(compiled, CompiledModel):
-        graph, names = compiled.graph, {}
-    else:
-        graph = read_graph(compiled)
-        names = _names(graph, lower(captured.graph))
+    names = {} if in_memory else _names(graph, lower(captured.graph))
     paths = {node.path for node in captured.graph.nodes}
     strange = [node.path for node in graph.nodes if node.path not in paths]
     if strange:
@@ -183,7 +187,7 @@ def diff(
         raise SignbitError(f"the program was compiled from another model: {error}") from error
     wanted = values_of_model(captured, captured.module, x)
     found = _compare(graph, values, names, captured, wanted, tolerance)
-    program = emit(graph) if isinstance(compiled, CompiledModel) else compiled
+    program = emit(graph) if in_memory else compiled
     return Diff(tuple(found), _engine(program, array, outputs))
 
 

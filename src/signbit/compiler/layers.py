@@ -16,10 +16,12 @@ import torch
 from torch import nn
 
 from signbit import nn as snn
+from signbit.nn.geometry import against_padding
 from signbit.quantizers import SigmoidSign
 
 OUTSIDE = "use it outside of the model, on the program's outputs"
 REAL = "it computes in real numbers"
+TRAINED = 'for a trained network, signbit.to_8bit(model, x) or arithmetic="integer"'
 UNCALIBRATED = "its input range is not known: call signbit.calibrate(model, loader), or train first"
 
 
@@ -398,7 +400,10 @@ def _identity(module: nn.Module) -> Layer:
 
 def _conv2d(module: nn.Conv2d | snn.ScaledStdConv2d) -> Layer:
     use = "signbit.nn.BinaryConv2d (after a Sign) or signbit.nn.QuantConv2d"
-    return _real(module, "conv2d", _conv_attrs(module), use)
+    layer = _real(module, "conv2d", _conv_attrs(module), use)
+    if reason := against_padding(module):
+        layer.refused.append(reason)
+    return layer
 
 
 def _scaled_std_conv2d(module: snn.ScaledStdConv2d) -> Layer:
@@ -417,7 +422,7 @@ def _real(module: nn.Module, op: str, attrs: dict[str, int], use: str) -> Layer:
     params = {"weight": array(module.weight)}
     if module.bias is not None:
         params["bias"] = array(module.bias)
-    return Layer(op, attrs, params, [f"{REAL}: use {use}"])
+    return Layer(op, attrs, params, [f"{REAL}: use {use}; {TRAINED}"])
 
 
 _READERS: dict[type[nn.Module], Callable[..., Layer]] = {

@@ -45,8 +45,8 @@ def load_teacher(recipe: TeacherRecipe, source: DataSource, path: str) -> Teache
     """Load the teacher of a stage; ``path`` is its place in the recipe, for errors.
 
     Raises:
-        RecipeError: timm is not installed or has no such model with weights; or the teacher's
-            classes or images are not those of the data.
+        RecipeError: timm is not installed, has no such model with weights, or cannot load these; or
+            the teacher's classes or channels are not those of the data.
         SignbitError: the checkpoint is missing or damaged.
     """
     if recipe.checkpoint is not None:
@@ -70,10 +70,22 @@ def load_teacher(recipe: TeacherRecipe, source: DataSource, path: str) -> Teache
         model = timm.create_model(recipe.timm, pretrained=True)
     except RuntimeError as error:
         raise RecipeError(f"{path}.timm: {error}") from error
+    except Exception as error:  # hubs and their HTTP clients have classes of their own
+        text = (str(error).strip().splitlines() or [""])[0]
+        raise RecipeError(
+            f"{path}.timm: the weights of {recipe.timm} cannot be loaded "
+            f"({type(error).__name__}: {text}): timm downloads them once, so connect to the "
+            f"internet or fill its cache; or give a network of signbit's as {path}.checkpoint"
+        ) from error
     config = model.pretrained_cfg
     if config["num_classes"] != source.num_classes:
         raise RecipeError(
             f"{path}.timm: {recipe.timm} tells {config['num_classes']} classes apart, the data "
             f"have {source.num_classes}"
+        )
+    channels = config["input_size"][0]
+    if channels != source.channels:
+        raise RecipeError(
+            f"{path}.timm: {recipe.timm} takes {channels} channels, the data have {source.channels}"
         )
     return Teacher(model, config["mean"], config["std"], source)
