@@ -121,9 +121,11 @@ class IntegerReport:
         lines = [f"engine against reference: {self.engine}"]
         if self.streams:
             least = min(self.streams, key=lambda stream: stream.headroom)
+            bits = sorted({stream.fraction_bits for stream in self.streams})
+            span = "-".join(map(str, dict.fromkeys((bits[0], bits[-1]))))
             lines.append(
-                f"{len(self.streams)} streams of 16 bits, {least.fraction_bits} behind the point; "
-                f"least headroom {least.headroom:.1f} bits ({least.name})"
+                f"{len(self.streams)} streams of 16 bits, {span} behind the point; least headroom "
+                f"{least.headroom:.1f} bits ({least.name})"
             )
         where = ", ".join(f"{path} {count}" for path, count in self.saturations.items())
         lines.append(f"saturations on the example: {where or 'none'}")

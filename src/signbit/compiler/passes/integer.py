@@ -1,11 +1,12 @@
 """Lowering to integers: a program of adds, shifts, compares, bit operations and table look-ups.
 
-Every real-valued map becomes a *stream*: int16 with one power-of-two scale, `2**-fraction_bits`,
-for the whole network, so that shortcuts meet without a shift. The real factors of the model become
-sums of signed powers of two, its weights integers of few signed digits, its additive constants
-integers; docs/numerics.md has the arithmetic. Right shifts round down, which loses half a step on
-average: that is carried along as a stream's *bias* and put right in the next constant that is added
-anyway, at no cost.
+Every real-valued map becomes a *stream*: int16 with a power-of-two scale, `2**-fraction_bits`, the
+same for all that meet in additions, poolings and activations, so that shortcuts meet without a
+shift; behind a convolution that nothing passes by, another one begins. The real factors of the
+model become sums of signed powers of two, its weights integers of few signed digits, its additive
+constants integers; docs/numerics.md has the arithmetic. Right shifts round down, which loses half a
+step on average: that is carried along as a stream's *bias* and put right in the next constant that
+is added anyway, at no cost.
 """
 
 from __future__ import annotations
@@ -199,21 +200,38 @@ class _Lowering:
         for node in self.graph.nodes:
             if node.op in ("prelu", "rprelu"):
                 self._slopes(node)  # before the maps that a bad one makes
-        self.fraction_bits = self._choose_fraction_bits()
+        self.bits = self._choose_fraction_bits()
 
     # --- scales ---
 
-    def _streams_of(self) -> list[Node]:
-        """The layers whose result is a stream."""
+    def _groups(self) -> list[list[Node]]:
+        """The layers whose results are streams, together where these have one scale."""
         plain = ("sign", "global_avg_pool")
         outputs = set(self.graph.outputs)
-        return [n for n in self.graph.nodes if n.op not in plain and n.outputs[0] not in outputs]
+        group: dict[Value, list[Node]] = {}
+        for node in self.graph.nodes:
+            value = node.outputs[0]
+            if node.op in plain or (node.op == "conv2d" and value in outputs):
+                continue
+            own = [node]
+            if node.op in _KEEP_SCALE:
+                for source in {id(group[v]): group[v] for v in node.inputs if v in group}.values():
+                    own = [*source, *own]
+            for member in own:
+                group[member.outputs[0]] = own
+        return list({id(nodes): nodes for nodes in group.values()}.values())
 
-    def _choose_fraction_bits(self) -> int:
-        peaks = [(self._peak(node.outputs[0]), node) for node in self._streams_of()]
-        if not peaks:
-            return LEAST_FRACTION_BITS
-        peak, node = max(peaks, key=lambda pair: pair[0])
+    def _choose_fraction_bits(self) -> dict[Value, int]:
+        """Of every stream, by its captured value."""
+        found: dict[Value, int] = {}
+        for group in self._groups():
+            bits = self._bits_of(group)
+            found.update((node.outputs[0], bits) for node in group)
+        return found
+
+    def _bits_of(self, group: list[Node]) -> int:
+        """The bits behind the point that leave the streams of a group their headroom."""
+        peak, node = max(((self._peak(n.outputs[0]), n) for n in group), key=lambda pair: pair[0])
         name = node.outputs[0].name
         bits = self.options.fraction_bits
         if bits is not None:
@@ -234,6 +252,10 @@ class _Lowering:
                 "the network down, or look at the layer's constants"
             )
         return bits
+
+    def _unit(self, node: Node) -> float:
+        """Steps of the stream that a layer gives, in 1."""
+        return 2.0 ** self.bits[node.outputs[0]]
 
     def _peak(self, value: Value) -> float:
         low, high = self._range(value)
@@ -296,9 +318,10 @@ class _Lowering:
     def _finish(self, node: Node, value: Value, bias: np.ndarray | float = 0.0) -> None:
         """`value` is what the layer's result has become: a stream."""
         captured = node.outputs[0]
-        self.maps[captured] = _Map(value, -self.fraction_bits, bias)
+        bits = self.bits[captured]
+        self.maps[captured] = _Map(value, -bits, bias)
         low, high = self._range(captured)
-        self.streams.append(Stream(captured.name, low, high, self.fraction_bits))
+        self.streams.append(Stream(captured.name, low, high, bits))
 
     def _new(self, node: Node, suffix: str = "", kind: Type = Type.I16) -> Value:
         value = node.outputs[0]
@@ -313,14 +336,14 @@ class _Lowering:
         scale = node.params["scale"]
         if source.value.type == Type.B1:
             self._add("conv_b1", node, [source.value], sums, attrs, {"weight": weight})
-            self._scale(node, sums, scale * 2.0**self.fraction_bits, 0.0)
+            self._scale(node, sums, scale * self._unit(node), 0.0)
             return
         if attrs.pop("pad_value"):
             raise CompileError(f"{node.path}: pads real numbers with -1 or +1: use padding_value=0")
         bias = _lacking(source, weight, attrs)
         attrs["zero_point"] = 0
         self._add("conv_shift", node, [source.value], sums, attrs, {"weight": weight})
-        factor = scale * 2.0 ** (source.exponent + self.fraction_bits) / source.divisor
+        factor = scale * 2.0**source.exponent * self._unit(node) / source.divisor
         self._scale(node, sums, factor, bias)
 
     def real_conv(self, node: Node) -> None:
@@ -352,7 +375,7 @@ class _Lowering:
         if node.outputs[0] in self.graph.outputs:
             self._head(node, sums, factors, bias)
         else:
-            self._scale(node, sums, factors * 2.0**self.fraction_bits, bias)
+            self._scale(node, sums, factors * self._unit(node), bias)
 
     def _input(self, node: Node) -> _Map:
         """The images in 8 bits, which hold just their range: what a step is, the weights take."""
@@ -377,7 +400,7 @@ class _Lowering:
 
         `lacking`: what the sums lack on average.
         """
-        added = node.params.get("bias", 0.0) * 2.0**self.fraction_bits
+        added = node.params.get("bias", 0.0) * self._unit(node)
         value, bias = self._affine(node, sums, factors, lacking, added, Type.I16)
         self._finish(node, value, bias)
 
@@ -448,7 +471,7 @@ class _Lowering:
 
     def sign(self, node: Node) -> None:
         source = self._stream(node)
-        bias = node.params.get("bias", 0.0) * 2.0**self.fraction_bits + source.bias
+        bias = node.params.get("bias", 0.0) * 2.0**-source.exponent + source.bias
         channels = node.outputs[0].channels
         low = np.clip(np.ceil(-np.broadcast_to(bias, (channels,))), INT32_MIN, INT32_MAX)
         params = {
@@ -463,7 +486,7 @@ class _Lowering:
     def prelu(self, node: Node) -> None:
         source = self._stream(node)
         channels = node.outputs[0].channels
-        unit = 2.0**self.fraction_bits
+        unit = self._unit(node)
         before = node.params.get("shift_in", np.zeros(channels)) * unit + source.bias
         after = node.params.get("shift_out", np.zeros(channels)) * unit
         for name, exact in (("shift_in", before), ("shift_out", after)):
@@ -471,7 +494,7 @@ class _Lowering:
             if abs(exact[worst]) > 2 * INT16_MAX:
                 raise CompileError(
                     f"{node.path}: {name} of channel {worst} is {exact[worst] / unit:.4g}, beyond "
-                    f"16 bits at a scale of 2^-{self.fraction_bits}"
+                    f"16 bits at a scale of 2^{source.exponent}"
                 )
         shifts, signs = signed_powers(self._slopes(node), self.options.slope_digits)
         params = {
@@ -505,8 +528,8 @@ class _Lowering:
 
     def affine(self, node: Node) -> None:
         source = self._stream(node)
-        scale = node.params["scale"]
-        added = node.params["bias"] * 2.0**self.fraction_bits
+        scale = node.params["scale"] * 2.0**source.exponent * self._unit(node)
+        added = node.params["bias"] * self._unit(node)
         value, bias = self._affine(node, source.value, scale, source.bias, added, Type.I16)
         self._finish(node, value, bias)
 
@@ -541,7 +564,7 @@ class _Lowering:
         sums = self._new(node, ":sum", Type.I32)
         self._add("global_sum", node, [source.value], sums, {"area": area})
         # its reader divides: a convolution's weights
-        self.maps[node.outputs[0]] = _Map(sums, -self.fraction_bits, source.bias * area, area)
+        self.maps[node.outputs[0]] = _Map(sums, source.exponent, source.bias * area, area)
 
     def channels(self, node: Node) -> None:
         sources = [self._source(node, at) for at in range(len(node.inputs))]
@@ -570,6 +593,8 @@ def _lacking(source: _Map, weight: np.ndarray, attrs: Mapping[str, int | float])
     totals = weight.astype(np.int64).reshape(outputs, inputs // groups, -1).sum(2)
     return (totals.reshape(groups, outputs // groups, -1) * bias).sum(2).reshape(outputs)
 
+
+_KEEP_SCALE = ("add", "prelu", "rprelu", "max_pool", "avg_pool", "channels")
 
 _HANDLERS: dict[str, Callable[[_Lowering, Node], None]] = {
     "binary_conv2d": _Lowering.binary_conv,
