@@ -121,8 +121,8 @@ class IntegerReport:
         lines = [f"engine against reference: {self.engine}"]
         if self.streams:
             least = min(self.streams, key=lambda stream: stream.headroom)
-            bits = sorted({stream.fraction_bits for stream in self.streams})
-            span = "-".join(map(str, dict.fromkeys((bits[0], bits[-1]))))
+            places = sorted({stream.fraction_bits for stream in self.streams})
+            span = "-".join(map(str, dict.fromkeys((places[0], places[-1]))))
             lines.append(
                 f"{len(self.streams)} streams of 16 bits, {span} behind the point; least headroom "
                 f"{least.headroom:.1f} bits ({least.name})"
