@@ -25,19 +25,29 @@ def quantised(model: nn.Module) -> list[str]:
 
 
 def test_a_network_of_the_zoo_is_calibrated_and_compiled() -> None:
-    torch.manual_seed(0)
-    model = signbit.create_model("ab_reactnet18", num_classes=10, stem="cifar", width=0.125).eval()
-    images = torch.randn(16, 3, 32, 32)
+    torch.manual_seed(1)
+    model = signbit.create_model("ab_reactnet18", num_classes=10, stem="cifar", width=0.125)
+    labels = torch.arange(10)
+    images = torch.randn(10, 3, 4, 4).repeat_interleave(4, 2).repeat_interleave(4, 3)
+    # Before training, changes of 0.001 in the pixels decide what such a network says.
+    optimizer = torch.optim.Adam(model.parameters(), 1e-3)
+    for _ in range(20):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model(images), labels).backward()
+        optimizer.step()
+    model.eval()
     before = copy.deepcopy(model.state_dict())
     changed = signbit.calibrate(signbit.to_8bit(model, images[:1]), [images])
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
     # the stem, three shortcuts that read real numbers, the classifier
     assert len(quantised(changed)) == 5
+    logits = torch.as_tensor(signbit.compile(changed, images).session()(images.numpy()))
     with torch.no_grad():
-        real, stem, in_8bit = model.stem(images), changed.stem(images), changed(images)
-    assert (stem - real).abs().max() < 0.03 * real.abs().max()
-    logits = signbit.compile(changed, images).session()(images.numpy())
-    assert (logits.argmax(1) == in_8bit.argmax(1).numpy()).all()
+        real, in_8bit = model(images), changed(images)
+    assert (logits.argmax(1) == in_8bit.argmax(1)).all()
+    assert len(set(real.argmax(1).tolist())) >= 6
+    assert (logits.argmax(1) == real.argmax(1)).sum() >= 9
+    assert (logits - real).norm() < 0.2 * real.norm()
 
 
 @pytest.mark.parametrize(
