@@ -181,20 +181,14 @@ def evaluate(run: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     """One run's row."""
     from signbit.cli.certify import certify_file
     from signbit.cli.compile import calibration_images, compile_trained
+    from signbit.cli.networks import load_data
     from signbit.compiler import read_graph, reference
-    from signbit.data import load_source
     from signbit.tasks.classification import evaluate as evaluate_torch
     from signbit.tasks.classification import evaluate_engine
     from signbit.training import load_trained
 
     trained = load_trained(run)
-    data = trained.info["recipe"]["data"]
-    source = load_source(
-        trained.info["data"],
-        arguments.data,
-        val_size=data["val_size"],
-        image_size=data["image_size"],
-    )
+    source = load_data(trained.info, arguments.data)
     source = source if arguments.limit is None else source.limited(arguments.limit)
     test = source.test
     torch_result = evaluate_torch(trained.model, test, trained.mean, trained.std)
@@ -211,10 +205,8 @@ def evaluate(run: Path, arguments: argparse.Namespace) -> dict[str, Any]:
         graph = read_graph(file)
     row["multiplications"] = certificate.total.multiplications
     row["multiplying_layers"] = " ".join(certificate.multiplying + certificate.unsure)
-    saturations: dict[str, int] = {}
-    for start in range(0, len(test), 100):
-        reference.run(graph, test.images[start : start + 100], saturations=saturations)
-    row["saturations"] = sum(saturations.values())
+    batches = (test.images[start : start + 100] for start in range(0, len(test), 100))
+    row["saturations"] = sum(reference.count_saturations(graph, batches).values())
     numbers = sum(int(np.prod(node.outputs[0].shape)) for node in graph.nodes)
     row["numbers"] = numbers * len(test)
     return row

@@ -1,8 +1,9 @@
-"""Draws the pictures of docs/methods/ab_bnn.md that are not curves of a training.
+"""Draws the pictures of docs/methods/ab_bnn.md.
 
 mask.svg: the mask function and its derivative, at three scales. slopes.svg: the exponents that a
 trained network's QRPReLUs have learned, read from a compiled integer program. counts.svg: the
 operations of ab_reactnet18 at 224x224 in float and in integer arithmetic, by the certificate.
+ab_curves.png is results/ab_cifar10/curves.png, which pages cannot reach from their folder.
 
     python docs/pictures/ab_bnn.py results/ab_reactnet18-quick/integer.signbit
 """
@@ -10,6 +11,7 @@ operations of ab_reactnet18 at 224x224 in float and in integer arithmetic, by th
 from __future__ import annotations
 
 import argparse
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -113,6 +115,7 @@ def main() -> None:
     folder = Path(__file__).parent
     mask(folder / "ab_mask.svg")
     counts(folder / "ab_counts.svg")
+    shutil.copyfile(folder.parents[1] / "results/ab_cifar10/curves.png", folder / "ab_curves.png")
     if arguments.program is not None:
         slopes(arguments.program, folder / "ab_slopes.svg")
 

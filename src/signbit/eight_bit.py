@@ -66,6 +66,11 @@ def to_8bit(model: nn.Module, example_input: Tensor) -> nn.Module:
     return changed
 
 
+def has_real_layers(model: nn.Module) -> bool:
+    """Whether convolutions or linear layers have real-valued weights."""
+    return any(isinstance(layer, _KINDS) for layer in model.modules())
+
+
 def _reading_real(model: nn.Module, example_input: Tensor) -> set[nn.Module]:
     """The binary convolutions that read real numbers somewhere in the network."""
     captured = capture_leniently(model, example_input, real_layers=True)

@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from signbit.cli.console import JsonOption, bytes_text, print_json, print_pairs, stderr, stdout
-from signbit.cli.networks import example_input, load_network, parse_size, untrained_network
+from signbit.cli.networks import (
+    example_input,
+    load_data,
+    load_network,
+    parse_size,
+    untrained_network,
+)
 from signbit.errors import DataError, SignbitError
 
 if TYPE_CHECKING:
@@ -156,6 +162,8 @@ def calibration_images(
         SignbitError: the data set that the network was trained on is not found, or has images of
             another shape.
     """
+    from signbit.eight_bit import has_real_layers
+
     if arithmetic == "float" and not has_real_layers(trained.model):
         if data is not None:
             raise SignbitError("--data: this network brings its 8-bit ranges with it")
@@ -164,32 +172,18 @@ def calibration_images(
         if data is not None:
             raise SignbitError("--data: an untrained network (--model) is compiled without any")
         return [example_input(trained, 8)]
-    from signbit.data import load_source
-    from signbit.data.loader import BatchLoader
+    from signbit.data.loader import first_batches
 
-    recipe = trained.info.get("recipe", {}).get("data", {})
-    source = load_source(
-        trained.info.get("data", "auto"),
-        data,
-        val_size=recipe.get("val_size"),
-        image_size=recipe.get("image_size"),
-    )
+    source = load_data(trained.info, data)
     if source.input_shape != tuple(trained.input_shape):
         raise DataError(
             f"the network takes images of {tuple(trained.input_shape)}, {source.name} has "
             f"{source.input_shape}: say where its data set lies (--data PATH)"
         )
-    loader = BatchLoader(source.train, trained.mean, trained.std, batch_size=125, shuffle=True)
-    return [images for (images, _), _ in zip(loader, range(_CALIBRATION_BATCHES), strict=False)]
-
-
-def has_real_layers(model: nn.Module) -> bool:
-    """Whether convolutions or linear layers compute in real numbers."""
-    from torch.nn import Conv2d, Linear
-
-    from signbit.nn import ScaledStdConv2d
-
-    return any(isinstance(m, Conv2d | Linear | ScaledStdConv2d) for m in model.modules())
+    batches = first_batches(
+        source.train, trained.mean, trained.std, batch_size=125, count=_CALIBRATION_BATCHES
+    )
+    return [images for images, _ in batches]
 
 
 def compile_trained(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from signbit.cli.console import JsonOption, print_json, print_pairs, stderr
+from signbit.cli.networks import load_data, load_network
 from signbit.errors import DataError, SignbitError
 
 if TYPE_CHECKING:
@@ -40,14 +41,13 @@ def evaluate(
     if target.suffix == ".signbit":
         if engine is not None:
             raise SignbitError("--engine: the first argument is a .signbit file already")
-        result = _engine_only(target, data, split, limit, threads)
+        result, dataset = _engine_only(target, data, split, limit, threads)
     else:
         if saturations and engine is None:
             raise SignbitError("--saturations: needs a .signbit file, as the target or --engine")
-        result = _network(target, data, engine, split, limit, threads)
+        result, dataset = _network(target, data, engine, split, limit, threads)
     if saturations:
-        found = _saturations(engine or target, result, data, split, limit)
-        result["saturations"] = found
+        result["saturations"] = _saturations(engine or target, dataset)
     if json:
         print_json(result)
         return
@@ -66,9 +66,7 @@ def evaluate(
     print_pairs(f"accuracy of {target}", pairs)
 
 
-def _saturations(
-    file: Path, result: dict[str, Any], data: Path | None, split: str, limit: int | None
-) -> dict[str, int]:
+def _saturations(file: Path, dataset: ImageDataset) -> dict[str, int]:
     """How many numbers each layer of an integer program saturates over the images."""
     from rich.progress import track
 
@@ -77,29 +75,25 @@ def _saturations(
     graph = read_graph(file)
     if graph.metadata.get("arithmetic") != "integer":
         raise SignbitError(f"--saturations: {file} is not an integer program")
-    recipe = (graph.metadata.get("recipe") or {}).get("data", {})
-    images = _images(_load(result["data"], data, recipe), split, limit).images
-    found: dict[str, int] = {}
-    starts = range(0, len(images), _CHUNK)
-    for start in track(starts, "counting saturations", console=stderr(), transient=True):
-        reference.run(graph, images[start : start + _CHUNK], saturations=found)
-    return found
+    images = dataset.images
+    batches = [images[start : start + _CHUNK] for start in range(0, len(images), _CHUNK)]
+    shown = track(batches, "counting saturations", console=stderr(), transient=True)
+    return reference.count_saturations(graph, shown)
 
 
 def _engine_only(
     path: Path, data: Path | None, split: str, limit: int | None, threads: int | None
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], ImageDataset]:
     from signbit.runtime import load
     from signbit.tasks.classification import evaluate_engine
 
     session = load(path, threads=threads)
     metadata = session.metadata
-    recipe = (metadata.get("recipe") or {}).get("data", {})
-    source = _load(metadata.get("data", "auto"), data, recipe)
+    source = load_data(metadata, data)
     _require_fit(path, source, tuple(session.input_shape), metadata.get("class_names"))
     dataset = _images(source, split, limit)
     result = evaluate_engine(session, dataset)
-    return {
+    report = {
         "target": str(path),
         "data": source.name,
         "split": split,
@@ -108,6 +102,7 @@ def _engine_only(
         "isa": session.isa,
         "threads": session.threads,
     }
+    return report, dataset
 
 
 def _network(
@@ -117,8 +112,7 @@ def _network(
     split: str,
     limit: int | None,
     threads: int | None,
-) -> dict[str, Any]:
-    from signbit.cli.networks import load_network
+) -> tuple[dict[str, Any], ImageDataset]:
     from signbit.tasks import classification
 
     session = None
@@ -127,8 +121,7 @@ def _network(
 
         session = load(engine, threads=threads)
     trained = load_network(path)
-    recipe = trained.info.get("recipe", {}).get("data", {})
-    source = _load(trained.info.get("data", "auto"), data, recipe)
+    source = load_data(trained.info, data)
     _require_fit(path, source, trained.input_shape, trained.class_names)
     dataset = _images(source, split, limit)
     torch_result = classification.evaluate(trained.model, dataset, trained.mean, trained.std)
@@ -150,15 +143,7 @@ def _network(
             "isa": session.isa,
             "threads": session.threads,
         }
-    return result
-
-
-def _load(name: str, data: Path | None, recipe: dict[str, Any]) -> DataSource:
-    from signbit.data import load_source
-
-    return load_source(
-        name, data, val_size=recipe.get("val_size"), image_size=recipe.get("image_size")
-    )
+    return result, dataset
 
 
 def _images(source: DataSource, split: str, limit: int | None) -> ImageDataset:

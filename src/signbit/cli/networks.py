@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,7 @@ from signbit.errors import SignbitError
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from signbit.data import DataSource
     from signbit.training import TrainedModel
 
 # Statistics of ImageNet, for networks that no data set has given any.
@@ -107,6 +108,27 @@ def example_input(trained: TrainedModel, count: int = 1) -> Tensor:
     channels, height, width = trained.input_shape
     pixels = np.random.default_rng(0).integers(0, 256, (count, height, width, channels), np.uint8)
     return torch.from_numpy(normalize(pixels, trained.mean, trained.std)).contiguous()
+
+
+def load_data(info: Mapping[str, Any], data: Path | None) -> DataSource:
+    """The data set that a network was trained on, as what is known of the network says.
+
+    Args:
+        info: of a trained network, or the metadata of a compiled file.
+        data: where the data set lies.
+
+    Raises:
+        DataError: it is missing or broken.
+    """
+    from signbit.data import load_source
+
+    recipe = (info.get("recipe") or {}).get("data", {})
+    return load_source(
+        info.get("data", "auto"),
+        data,
+        val_size=recipe.get("val_size"),
+        image_size=recipe.get("image_size"),
+    )
 
 
 def parse_size(text: str | None) -> tuple[int, int] | None:

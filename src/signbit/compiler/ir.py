@@ -211,6 +211,7 @@ FLOAT_ATTRS = frozenset({"inv_scale", "minimum", "maximum"})
 
 MAX_STEPS = 12  # of an epilogue
 
+INT16_MIN, INT16_MAX = -(2**15), 2**15 - 1
 INT32_MIN, INT32_MAX = -(2**31), 2**31 - 1
 
 

@@ -9,17 +9,16 @@ Imports NumPy only.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
 import numpy as np
 
-from signbit.compiler.ir import Graph, Node, Step, Type, Value
+from signbit.compiler.ir import INT16_MAX, INT16_MIN, Graph, Node, Step, Type, Value
 from signbit.compiler.shapes import resized, window_size
 
 Real = type[np.floating]
-INT16_MIN, INT16_MAX = -(2**15), 2**15 - 1
 _PARTIAL_SUMS = 16
 
 
@@ -61,6 +60,17 @@ def run(
     if not collect:
         return outputs
     return outputs, {value.name: array for value, array in values.items()}
+
+
+def count_saturations(graph: Graph, batches: Iterable[np.ndarray]) -> dict[str, int]:
+    """How many numbers each layer of an integer program saturates over batches of its inputs.
+
+    By the node's path; layers that saturate nothing are left out. Raises ValueError as `run` does.
+    """
+    found: dict[str, int] = {}
+    for batch in batches:
+        run(graph, batch, saturations=found)
+    return found
 
 
 _saturated: ContextVar[Callable[[int], None] | None] = ContextVar("saturated", default=None)

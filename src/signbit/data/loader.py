@@ -67,6 +67,32 @@ def _reflect(index: NDArray[np.int64], size: int) -> NDArray[np.int64]:
     return np.minimum(index, period - index)
 
 
+def first_batches(
+    dataset: ImageDataset,
+    mean: Sequence[float],
+    std: Sequence[float],
+    *,
+    batch_size: int,
+    count: int,
+    seed: int = 0,
+    channels_last: bool = False,
+) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """At most ``count`` batches of images as a network sees them in use: shuffled, not augmented.
+
+    Arguments and batches are those of :class:`BatchLoader`.
+    """
+    loader = BatchLoader(
+        dataset,
+        mean,
+        std,
+        batch_size=min(batch_size, len(dataset)),
+        seed=seed,
+        shuffle=True,
+        channels_last=channels_last,
+    )
+    return [batch for batch, _ in zip(loader, range(count), strict=False)]
+
+
 class BatchLoader:
     """Iterates over normalised batches: float32 [N, C, H, W] and int64 [N].
 

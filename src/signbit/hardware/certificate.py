@@ -4,9 +4,8 @@ It walks the lowered graph, which is what the file holds and the engine runs, an
 step does to one image of the size that the program was compiled for. Operations are those that the
 program asks for, on the numbers of the network: a kernel may need fewer additions (it shares sums)
 or a few more (it selects by bits), and computes addresses; none of them may multiply numbers where
-the program does not. A multiply-accumulate is a
-multiplication and an addition. Saturation is part of an addition. A division counts as a
-multiplication.
+the program does not. A multiply-accumulate is a multiplication and an addition. Saturation is part
+of an addition. A division counts as a multiplication.
 
 Imports NumPy only.
 """

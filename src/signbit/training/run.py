@@ -30,7 +30,7 @@ from rich.console import Console
 from torch import nn
 
 from signbit.data.base import DataSource
-from signbit.data.loader import Augmentation, BatchLoader
+from signbit.data.loader import Augmentation, BatchLoader, first_batches
 from signbit.errors import RecipeError, SignbitError
 from signbit.tasks import classification
 from signbit.training.callbacks import BestWeights, History
@@ -272,7 +272,18 @@ def _finish(
     started = time.perf_counter()
     model.cpu().eval()
     try:
-        calibrate(model, _first_batches(recipe, source))
+        calibrate(
+            model,
+            first_batches(
+                source.train,
+                source.mean,
+                source.std,
+                batch_size=recipe.data.batch_size,
+                count=recipe.calibration_batches,
+                seed=recipe.seed,
+                channels_last=recipe.channels_last,
+            ),
+        )
     except ValueError as error:
         if "finite" not in str(error):
             raise
@@ -297,17 +308,3 @@ def _finish(
         "seed": recipe.seed,
         "weights_sha256": weights_sha256(model),
     }
-
-
-def _first_batches(recipe: Recipe, source: DataSource) -> list[Any]:
-    """Training images as the network will see them in use: not augmented, but shuffled."""
-    loader = BatchLoader(
-        source.train,
-        source.mean,
-        source.std,
-        batch_size=min(recipe.data.batch_size, len(source.train)),
-        seed=recipe.seed,
-        shuffle=True,
-        channels_last=recipe.channels_last,
-    )
-    return [batch for batch, _ in zip(loader, range(recipe.calibration_batches), strict=False)]

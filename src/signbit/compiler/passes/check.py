@@ -228,10 +228,10 @@ def _check_epilogue(node: Node, channels: int, size: tuple[int, int]) -> None:
     steps = len(node.epilogue)
     _require(steps <= MAX_STEPS, node, f"has {steps} steps, more than {MAX_STEPS}")
     # what the running value is: a real number, or an integer that may be stored as ...
-    integer = node.op != "pointwise" or node.inputs[0].type == Type.I16
-    stored = {Type.F32} if not integer else {Type.I32}
-    if node.op == "pointwise" and integer:
-        stored = {Type.I16}
+    stored = {Type.I32}
+    if node.op == "pointwise":
+        stored = {Type.I16 if node.inputs[0].type == Type.I16 else Type.F32}
+    integer = stored != {Type.F32}
     read = [step.value for step in node.epilogue if step.kind in READING]
     _require(node.inputs[1:] == read, node, "its further inputs are not those of its steps")
     written = [s.value for s in node.epilogue if s.value is not None and s.kind not in READING]

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from signbit.compiler.digits import MAX_SHIFT, integer_weights, signed_powers
-from signbit.compiler.ir import INT32_MAX, INT32_MIN, Graph, Node, Type, Value
+from signbit.compiler.ir import INT16_MAX, INT32_MAX, INT32_MIN, Graph, Node, Type, Value
 from signbit.compiler.passes.check import check
 from signbit.compiler.passes.dead import remove_dead
 from signbit.compiler.passes.fuse import fuse
@@ -27,7 +27,6 @@ from signbit.compiler.passes.simplify import simplify
 from signbit.compiler.passes.split import split_epilogues
 from signbit.errors import CompileError
 
-INT16_MAX = 32767
 MOST_FRACTION_BITS = 14
 LEAST_FRACTION_BITS = 4
 SLOPE_EXPONENTS = (-15, 7)  # of 16-bit numbers; below, a slope is 0, above, everything saturates
@@ -194,7 +193,7 @@ class _Lowering:
     streams: list[Stream] = field(default_factory=list)
     output_exponents: list[int] = field(default_factory=list)
     maps: dict[Value, _Map] = field(default_factory=dict)
-    heads: dict[Value, int] = field(default_factory=dict)
+    heads: set[Value] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         for node in self.graph.nodes:
@@ -280,7 +279,7 @@ class _Lowering:
                 f"{captured.name}: an integer program ends with a linear layer or a convolution in "
                 "real numbers, which gives its integers their scale; this output is not one's"
             )
-        self.output_exponents.append(self.heads[captured])
+        self.output_exponents.append(self.maps[captured].exponent)
         return self.maps[captured].value
 
     def _source(self, node: Node, at: int = 0) -> _Map:
@@ -422,10 +421,6 @@ class _Lowering:
         channels = source.channels
         factors = np.broadcast_to(factors, (channels,))
         added = np.broadcast_to(added, (channels,))
-        if not added.any():
-            value = self._new(node, kind=kind)
-            lost = self._multiply(node, source, factors, self.options.scale_digits, value)
-            return value, lacking * factors + lost
         before = np.divide(added, factors, out=np.zeros(channels), where=factors != 0)
         before = np.where(np.abs(before) < _MOST_ADDED, np.rint(before), 0)
         if before.any():
@@ -435,24 +430,21 @@ class _Lowering:
         behind = added - before * factors
         rounded = np.clip(np.rint(behind), INT32_MIN, INT32_MAX)
         value = self._new(node, ":scaled" if rounded.any() else "", kind)
-        lost = self._multiply(node, source, factors, self.options.scale_digits, value)
+        lost = self._multiply(node, source, factors, value)
         if rounded.any():
             params = {"bias": rounded.astype(np.int32)}
             value = self._add("bias", node, [value], self._new(node, kind=kind), params=params)
         return value, lacking * factors + lost + behind - rounded
 
-    def _multiply(
-        self, node: Node, source: Value, factors: np.ndarray, digits: int, to: Value
-    ) -> np.ndarray:
+    def _multiply(self, node: Node, source: Value, factors: np.ndarray, to: Value) -> np.ndarray:
         """`to` becomes `source` times factors, by shifts; returns what rounding down loses."""
-        factors = np.broadcast_to(factors, (source.channels,))
         worst = int(np.abs(factors).argmax())
         if abs(factors[worst]) >= 2.0**MAX_SHIFT:
             raise CompileError(
                 f"{node.path}: channel {worst} is scaled by {factors[worst]:.3g} steps, more than "
                 f"2^{MAX_SHIFT}: use fewer fraction_bits"
             )
-        shifts, signs = signed_powers(factors, digits)
+        shifts, signs = signed_powers(factors, self.options.scale_digits)
         params = {"shifts": shifts, "signs": signs}
         self._add("shift_sum", node, [source], to, {"digits": shifts.shape[1]}, params)
         return (signs * np.where(shifts < 0, 0.5 - np.exp2(shifts - 1.0), 0)).sum(1)
@@ -465,7 +457,7 @@ class _Lowering:
         out, _ = self._affine(node, sums, factors * 2.0**bits, bias, added, Type.I32)
         captured = node.outputs[0]
         self.maps[captured] = _Map(out, -bits)
-        self.heads[captured] = -bits
+        self.heads.add(captured)
 
     # --- everything else ---
 
@@ -568,17 +560,13 @@ class _Lowering:
 
     def channels(self, node: Node) -> None:
         sources = [self._source(node, at) for at in range(len(node.inputs))]
-        kinds = {source.value.type for source in sources}
-        index = node.params["index"]
-        if kinds == {Type.B1}:
-            out = self._new(node, kind=Type.B1)
-        else:
+        bits = all(source.value.type == Type.B1 for source in sources)
+        if not bits:
             sources = [self._stream(node, at) for at in range(len(node.inputs))]
-            out = self._new(node)
-        value = self._add(
-            "channels", node, [s.value for s in sources], out, params={"index": index}
-        )
-        if kinds == {Type.B1}:
+        index = node.params["index"]
+        value = self._new(node, kind=Type.B1 if bits else Type.I16)
+        self._add("channels", node, [s.value for s in sources], value, params={"index": index})
+        if bits:
             self.maps[node.outputs[0]] = _Map(value, 0)
             return
         biases = [np.broadcast_to(s.bias, (s.value.channels,)) for s in sources]
