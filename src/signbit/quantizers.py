@@ -35,6 +35,7 @@ __all__ = [
     "LearnedScale",
     "MeanAbsScale",
     "PlainSign",
+    "ProgressiveSign",
     "ScaledStdSign",
     "SigmoidSign",
     "Surrogate",
@@ -446,10 +447,48 @@ class ScaledStdSign(WeightQuantizer):
         return f"scale={self.scale}"
 
 
+class ProgressiveSign(WeightQuantizer):
+    """Weights that are soft at first and become their signs as a temperature falls.
+
+    ``scale = None``. While :meth:`set_temperature` has set a temperature T > 0, training takes
+    ``clamp(w / T, -1, 1)``, which is the sign wherever ``|w| >= T``; otherwise, and in evaluation
+    always, it is ``sign(w)``, so that an accuracy is never one of soft weights. ``dw = dsigns``
+    throughout: neither the slope ``1 / T`` nor the clamp counts. Source: progressive binarisation
+    of BNext, arXiv 2211.12933, whose code evaluates with soft weights too.
+    """
+
+    temperature: Tensor
+
+    def __init__(self):
+        super().__init__()
+        self.sign = IdentitySign()
+        self.soft = False
+        # A tensor, so that a compiled network is not compiled anew for each of its values; like
+        # `soft` a setting of the schedule, which weights are saved without.
+        self.register_buffer("temperature", torch.zeros(()), persistent=False)
+
+    def set_temperature(self, temperature: float) -> None:
+        """Train with soft weights at a temperature above 0, with their signs at 0.
+
+        Raises ValueError for a temperature that is negative or not finite.
+        """
+        if not (math.isfinite(temperature) and temperature >= 0):
+            raise ValueError(f"ProgressiveSign: temperature must be >= 0, got {temperature}")
+        self.soft = temperature > 0
+        self.temperature.fill_(temperature)
+
+    def forward(self, weight: Tensor) -> tuple[Tensor, Tensor | None]:
+        if not (self.soft and self.training):
+            return self.sign(weight), None
+        soft = (weight.detach() / self.temperature).clamp(-1.0, 1.0)
+        return soft + (weight - weight.detach()), None
+
+
 _WEIGHT_QUANTIZERS: dict[str, Callable[[int], WeightQuantizer]] = {
     "sign": lambda out_channels: PlainSign(),
     "mean_abs": lambda out_channels: MeanAbsScale(),
     "learned": LearnedScale,
+    "progressive": lambda out_channels: ProgressiveSign(),
 }
 
 
@@ -457,8 +496,9 @@ def get_weight_quantizer(name: str | WeightQuantizer, out_channels: int) -> Weig
     """Return the weight binarizer of that name for a layer with ``out_channels`` outputs.
 
     Names: ``sign`` (:class:`PlainSign`), ``mean_abs`` (:class:`MeanAbsScale`), ``learned``
-    (:class:`LearnedScale`); a ready :class:`WeightQuantizer` is passed through. Raises ValueError
-    for an unknown name (naming the nearest).
+    (:class:`LearnedScale`), ``progressive`` (:class:`ProgressiveSign`); a ready
+    :class:`WeightQuantizer` is passed through. Raises ValueError for an unknown name (naming the
+    nearest).
     """
     if isinstance(name, WeightQuantizer):
         return name

@@ -11,6 +11,15 @@ from signbit.models.ab_bnn import (
     ab_xnornet18,
 )
 from signbit.models.bineal import Bineal, bineal18
+from signbit.models.bnext import (
+    BNext,
+    BNext18,
+    bnext18,
+    bnext_large,
+    bnext_middle,
+    bnext_small,
+    bnext_tiny,
+)
 from signbit.models.reactnet import ReActNet, reactnet18
 from signbit.models.registry import (
     ModelInfo,
@@ -24,6 +33,8 @@ from signbit.models.resnet import ResNet, resnet18
 __all__ = [
     "ABReActNetA",
     "ABResNet",
+    "BNext",
+    "BNext18",
     "Bineal",
     "ModelInfo",
     "ReActNet",
@@ -35,6 +46,11 @@ __all__ = [
     "ab_reactnet_a",
     "ab_xnornet18",
     "bineal18",
+    "bnext18",
+    "bnext_large",
+    "bnext_middle",
+    "bnext_small",
+    "bnext_tiny",
     "create_model",
     "list_models",
     "model_info",

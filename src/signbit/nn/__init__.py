@@ -3,7 +3,7 @@
 PyTorch's own layers (BatchNorm2d, PReLU, pooling ...) are used beside them as they are.
 """
 
-from signbit.nn.binary import BinaryLayer, set_binary_weights
+from signbit.nn.binary import BinaryLayer, set_binary_weights, set_weight_temperature
 from signbit.nn.binary_conv2d import BinaryConv2d
 from signbit.nn.binary_linear import BinaryLinear
 from signbit.nn.int4_add import Int4Add
@@ -38,4 +38,5 @@ __all__ = [
     "ScaledStdConv2d",
     "Sign",
     "set_binary_weights",
+    "set_weight_temperature",
 ]

@@ -5,8 +5,9 @@ import math
 import torch
 from torch import Tensor, nn
 
+from signbit.nn.modes import evaluating
 from signbit.nn.precision import at_least_float32, without_autocast
-from signbit.quantizers import WeightQuantizer, get_weight_quantizer
+from signbit.quantizers import ProgressiveSign, WeightQuantizer, get_weight_quantizer
 
 
 class FixedWeight(WeightQuantizer):
@@ -84,7 +85,8 @@ class BinaryLayer(nn.Module):
 
         Raises ValueError if the binarizer's signs are not all exactly -1 or +1.
         """
-        signs, scale = self.weight_quantizer(self.weight)
+        with evaluating(self.weight_quantizer):  # where weights are soft in training
+            signs, scale = self.weight_quantizer(self.weight)
         if signs.shape != self.weight.shape or not (signs.abs() == 1).all():
             raise ValueError(
                 f"{type(self.weight_quantizer).__name__}: a weight quantizer must return signs "
@@ -126,6 +128,21 @@ class BinaryLayer(nn.Module):
         clamp = "" if self.latent_clamp is None else f", latent_clamp={self.latent_clamp:g}"
         bias = "" if self.bias is None else ", bias=True"
         return clamp + bias + ("" if self.binary_weights else ", binary_weights=False")
+
+
+def set_weight_temperature(model: nn.Module, temperature: float) -> nn.Module:
+    """Set the temperature of all weights of ``model`` that a progressive sign binarizes.
+
+    Returns the model. Raises ValueError if it has no such layer, or for a negative temperature.
+    """
+    binarizers = [module for module in model.modules() if isinstance(module, ProgressiveSign)]
+    if not binarizers:
+        raise ValueError(
+            "no layer has weight_quantizer='progressive', so that a temperature would do nothing"
+        )
+    for binarizer in binarizers:
+        binarizer.set_temperature(temperature)
+    return model
 
 
 def set_binary_weights(model: nn.Module, enabled: bool) -> nn.Module:
