@@ -61,15 +61,17 @@ class History(pl.Callback):
         writer.writeheader()
         writer.writerows(self.rows)
         write_text(self.path, buffer.getvalue())
-        self._print(row, pl_module.recipe.epochs)
+        self._print(row, pl_module.recipe.epochs, pl_module.temperature)
 
-    def _print(self, row: dict[str, Any], epochs: int) -> None:
+    def _print(self, row: dict[str, Any], epochs: int, temperature: float) -> None:
+        soft = f"  weights soft (T {temperature:.1e})" if temperature else ""
         left = (epochs - row["epoch"]) * row["seconds"]
         self.console.print(
             f"epoch {row['epoch']:>3}/{epochs} [cyan]{escape(row['stage'])}[/]  "
             f"train loss {row['train_loss']:.3f} acc {row['train_accuracy']:6.2%}  "
             f"val loss {row['val_loss']:.3f} acc [bold]{row['val_accuracy']:6.2%}[/]  "
-            f"lr {row['lr']:.1e}  {row['seconds']:.1f} s, about {left / 60:.1f} min left",
+            f"lr {row['lr']:.1e}  {row['seconds']:.1f} s, about {left / 60:.1f} min left"
+            f"{soft}",
             markup=True,
             highlight=False,
             soft_wrap=True,

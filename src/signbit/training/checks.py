@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from signbit.errors import RecipeError
+from signbit.nn import set_weight_temperature
 from signbit.training.recipe import ModelRecipe, Recipe, nearest
 
 
@@ -47,7 +48,11 @@ def check_patterns(recipe: Recipe, model: nn.Module) -> None:
     names = [name for name, _ in model.named_parameters()]
     for index, stage in enumerate(recipe.stages):
         optimizer = stage.optimizer
-        lists = {"decay_exclude": optimizer.decay_exclude, "lr_scale": list(optimizer.lr_scale)}
+        lists = {
+            "decay_exclude": optimizer.decay_exclude,
+            "decays": list(optimizer.decays),
+            "lr_scale": list(optimizer.lr_scale),
+        }
         if optimizer.agc is not None:
             lists["agc.exclude"] = optimizer.agc.exclude
         for field, patterns in lists.items():
@@ -57,6 +62,23 @@ def check_patterns(recipe: Recipe, model: nn.Module) -> None:
                     raise RecipeError(
                         f"stages.{index}.optimizer.{field}: {pattern!r} fits no parameter{hint}"
                     )
+
+
+def check_progressive(recipe: Recipe, model: nn.Module) -> None:
+    """Check that a stage with progressive weights has a model with such weights.
+
+    Raises:
+        RecipeError: it has none.
+    """
+    for index, stage in enumerate(recipe.stages):
+        if stage.progressive is not None:
+            try:
+                set_weight_temperature(model, 0.0)
+            except ValueError as error:
+                raise RecipeError(
+                    f"stages.{index}.progressive: {error}; leave it out, or take a model that has "
+                    "such layers, such as bnext_tiny"
+                ) from error
 
 
 def check_machine(recipe: Recipe) -> None:

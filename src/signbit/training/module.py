@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from signbit.errors import SignbitError
+from signbit.nn import set_binary_weights, set_weight_temperature
 from signbit.tasks import classification
 from signbit.training.agc import clip_gradients_
 from signbit.training.recipe import OptimizerRecipe, Recipe
@@ -47,11 +48,10 @@ class StagedClassifier(pl.LightningModule):
         self._enter_stage(0)
 
     def _enter_stage(self, index: int) -> None:
-        from signbit.nn import set_binary_weights
-
         self.stage_index = index
         self.stage = self.recipe.stages[index]
         set_binary_weights(self.model, self.stage.binary_weights)
+        self.temperature = 0.0  # of soft weights; each progressive stage ends with binary ones
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return make_optimizer(self.model, self.stage.optimizer)
@@ -64,10 +64,13 @@ class StagedClassifier(pl.LightningModule):
         checkpoint["signbit_stage"] = self.stage_index
 
     def on_train_epoch_start(self) -> None:
-        index, _ = self.recipe.stage_at(self.current_epoch)
+        index, epoch = self.recipe.stage_at(self.current_epoch)
         if index != self.stage_index:
             self._enter_stage(index)
             self.trainer.optimizers = [self.configure_optimizers()]
+        if self.stage.progressive is not None:
+            self.temperature = self.stage.progressive.temperature(epoch)
+            set_weight_temperature(self.model, self.temperature)
 
     def on_train_batch_start(self, batch: object, batch_idx: int) -> None:
         _, epoch = self.recipe.stage_at(self.current_epoch)
@@ -117,6 +120,8 @@ class StagedClassifier(pl.LightningModule):
             named = self.model.named_parameters()
             clipped = [p for name, p in named if not _matches(name, agc.exclude)]
             clip_gradients_(clipped, agc.clip_factor, agc.eps)
+        if self.stage.optimizer.clip_norm is not None:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.stage.optimizer.clip_norm)
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         images, labels = batch
@@ -148,9 +153,9 @@ def make_optimizer(model: nn.Module, recipe: OptimizerRecipe) -> torch.optim.Opt
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             decays = parameter.ndim > 1 or recipe.decay_1d
-            decay = decays and not _matches(name, recipe.decay_exclude)
-            factors = (f for pattern, f in recipe.lr_scale.items() if fnmatchcase(name, pattern))
-            key = (recipe.weight_decay if decay else 0.0, next(factors, 1.0))
+            decays = decays and not _matches(name, recipe.decay_exclude)
+            decay = _first(name, recipe.decays, recipe.weight_decay if decays else 0.0)
+            key = (decay, _first(name, recipe.lr_scale, 1.0))
             members.setdefault(key, []).append(parameter)
     groups = [
         {"params": parameters, "weight_decay": decay, "lr_scale": factor, "lr": recipe.lr * factor}
@@ -160,6 +165,11 @@ def make_optimizer(model: nn.Module, recipe: OptimizerRecipe) -> torch.optim.Opt
         return torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum or 0.0)
     kind = torch.optim.Adam if recipe.name == "adam" else torch.optim.AdamW
     return kind(groups, lr=recipe.lr)
+
+
+def _first(name: str, values: Mapping[str, float], default: float) -> float:
+    """The value of the first pattern that fits a name."""
+    return next((v for pattern, v in values.items() if fnmatchcase(name, pattern)), default)
 
 
 def _matches(name: str, patterns: Iterable[str]) -> bool:

@@ -8,6 +8,7 @@ first, then both binary) is one recipe, one run and one checkpoint to resume fro
 from __future__ import annotations
 
 import difflib
+import math
 import re
 import types
 import typing
@@ -77,9 +78,11 @@ class OptimizerRecipe(_Checked):
     """The optimiser of one stage.
 
     ``weight_decay`` leaves parameters of one dimension alone (gains, biases, slopes) unless
-    ``decay_1d``, and always those that ``decay_exclude`` names, with shell wildcards. ``lr_scale``
-    multiplies the rate of the parameters that a name with wildcards fits, of several the first.
-    ``momentum`` belongs to ``sgd``.
+    ``decay_1d``, and always those that ``decay_exclude`` names, with shell wildcards. ``decays``
+    has the decay of the other parameters that a name with wildcards fits, in place of all this.
+    ``lr_scale`` multiplies the rate of the parameters that a name fits. Of several names the first
+    counts. ``clip_norm`` bounds the norm of all gradients together. ``momentum`` belongs to
+    ``sgd``.
     """
 
     name: Literal["adam", "adamw", "sgd"] = "adam"
@@ -87,8 +90,10 @@ class OptimizerRecipe(_Checked):
     weight_decay: float = Field(0.0, ge=0, le=1)
     decay_1d: bool = False
     decay_exclude: list[str] = []
+    decays: dict[str, Annotated[float, Field(ge=0, le=1)]] = {}
     lr_scale: dict[str, Annotated[float, Field(gt=0, le=1e4)]] = {}
     agc: AgcRecipe | None = None
+    clip_norm: float | None = Field(None, gt=0)
     momentum: float | None = Field(None, ge=0, lt=1)
 
     @model_validator(mode="after")
@@ -102,11 +107,13 @@ class ScheduleRecipe(_Checked):
     """The learning rate within a stage: see :func:`signbit.training.schedule.learning_rate`.
 
     It follows the steps, or with ``per_epoch`` only the epochs (a warm-up always follows the
-    steps).
+    steps). It warms up from ``warmup_lr`` and falls to ``final_lr``.
     """
 
     name: Literal["cosine", "linear", "constant"] = "cosine"
     warmup_epochs: float = Field(0.0, ge=0)
+    warmup_lr: float = Field(0.0, ge=0)
+    final_lr: float = Field(0.0, ge=0)
     per_epoch: bool = False
 
 
@@ -142,23 +149,81 @@ class LossRecipe(_Checked):
         return self
 
 
+class ProgressiveRecipe(_Checked):
+    """Weights that become binary little by little, as in BNext (arXiv 2211.12933).
+
+    In epoch e of the stage, from 0, the temperature is ``start * decay**e``, and weights are soft
+    (:class:`signbit.quantizers.ProgressiveSign`) until it is below ``binary_below``.
+    """
+
+    start: float = Field(1.0, gt=0, le=1e6)
+    decay: float = Field(0.9, gt=0, lt=1)
+    binary_below: float = Field(1e-7, gt=0)
+
+    def temperature(self, epoch: int) -> float:
+        """The temperature of an epoch of the stage; 0 from where weights are binary."""
+        value = self.start * self.decay**epoch
+        return value if value >= self.binary_below else 0.0
+
+    @property
+    def soft_epochs(self) -> int:
+        """How many epochs come before the first with binary weights."""
+        # The logarithm is one off where a power of decay meets binary_below.
+        first = max(0, math.floor(math.log(self.binary_below / self.start, self.decay)) - 1)
+        while self.temperature(first) > 0:
+            first += 1
+        return first
+
+
 class StageRecipe(_Checked):
-    """One stage: ``binary_weights: false`` trains real weights behind binary activations."""
+    """One stage: ``binary_weights: false`` trains real weights behind binary activations.
+
+    ``progressive`` trains weights that are soft at first. Accuracies are those of binary weights
+    throughout, and say little while weights are still far from these.
+    """
 
     name: str
     epochs: int = Field(ge=1, le=100_000)
     binary_weights: bool = True
+    progressive: ProgressiveRecipe | None = None
     optimizer: OptimizerRecipe = OptimizerRecipe()
     schedule: ScheduleRecipe = ScheduleRecipe()
     loss: LossRecipe = LossRecipe()
 
     @model_validator(mode="after")
-    def _warmup_fits(self) -> StageRecipe:
+    def _progressive_weights_become_binary(self) -> StageRecipe:
+        if self.progressive is None:
+            return self
+        if not self.binary_weights:
+            raise ValueError(
+                "progressive: binary_weights: false trains real weights; leave one out"
+            )
+        soft = self.progressive.soft_epochs
+        if soft >= self.epochs:
+            raise ValueError(
+                f"progressive: weights would still be soft at the end: they are binary from epoch "
+                f"{soft + 1} of the stage, which has {self.epochs}; give it more epochs or a "
+                f"smaller decay (now {self.progressive.decay:g})"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _rates_fit(self) -> StageRecipe:
         if self.schedule.warmup_epochs >= self.epochs:
             raise ValueError(
                 f"schedule.warmup_epochs ({self.schedule.warmup_epochs:g}) must be less than "
                 f"epochs ({self.epochs})"
             )
+        for field in ("warmup_lr", "final_lr"):
+            if getattr(self.schedule, field) > self.optimizer.lr:
+                raise ValueError(
+                    f"schedule.{field} ({getattr(self.schedule, field):g}) is above optimizer.lr "
+                    f"({self.optimizer.lr:g})"
+                )
+        if self.schedule.warmup_lr and not self.schedule.warmup_epochs:
+            raise ValueError("schedule.warmup_lr: there is no warm-up; set warmup_epochs")
+        if self.schedule.final_lr and self.schedule.name == "constant":
+            raise ValueError("schedule.final_lr: a constant rate does not fall")
         return self
 
 

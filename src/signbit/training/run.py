@@ -35,7 +35,7 @@ from signbit.errors import RecipeError, SignbitError
 from signbit.tasks import classification
 from signbit.training.callbacks import BestWeights, History
 from signbit.training.checkpoint import AtomicCheckpointIO
-from signbit.training.checks import check_machine, check_model, check_patterns
+from signbit.training.checks import check_machine, check_model, check_patterns, check_progressive
 from signbit.training.files import write_json, write_text
 from signbit.training.module import StagedClassifier, diverged
 from signbit.training.output import prepare_output
@@ -106,6 +106,7 @@ def train(
         _check_size(model, source)
     assert model is not None
     check_patterns(recipe, model)
+    check_progressive(recipe, model)
     if recipe.channels_last:
         model.to(memory_format=torch.channels_last)
     write_text(output / "recipe.resolved.yaml", recipe.to_yaml())
