@@ -33,6 +33,18 @@ def test_minmax_takes_the_extremes_of_every_layer_and_freezes():
         assert layer.frozen
 
 
+def test_layers_of_four_bits_are_calibrated_too():
+    layer = QuantConv2d(1, 2, 3, bits=4)
+    calibrate(layer, BATCHES)
+    low, high = layer.range_min.item(), layer.range_max.item()
+    assert (low, high) == (
+        min(map(float, map(torch.min, BATCHES))),
+        max(map(float, map(torch.max, BATCHES))),
+    )
+    assert layer.input_scale.item() == pytest.approx((high - low) / 15)
+    assert layer.input_zero_point.item() == round(-low / layer.input_scale.item())
+
+
 def test_calibrating_twice_gives_the_same():
     model = calibrate(network(), BATCHES)
     state = {name: value.clone() for name, value in model.state_dict().items()}

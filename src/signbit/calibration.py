@@ -1,4 +1,7 @@
-"""Calibration: run real data through a model and freeze its 8-bit layers' input scales."""
+"""Calibration: run real data through a model and freeze the input scales of its 8-bit layers.
+
+What is said of 8-bit layers goes for those of 4 bits too.
+"""
 
 from collections.abc import Iterable
 

@@ -1,4 +1,4 @@
-"""8-bit layers against an integer model in NumPy, and their ranges, gradients and state."""
+"""8- and 4-bit layers against an integer model in NumPy; their ranges, gradients and state."""
 
 import copy
 import io
@@ -13,23 +13,26 @@ from signbit.nn import QuantConv2d, QuantLinear
 f32 = np.float32
 
 
-def integer_weight(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The rule of the 8-bit weights, in NumPy's float32."""
-    ws = np.abs(weight).reshape(len(weight), -1).max(1) / f32(127)
+LIMITS = {8: (255, 127), 4: (15, 7)}  # the greatest input and weight
+
+
+def integer_weight(weight: np.ndarray, limit: int) -> tuple[np.ndarray, np.ndarray]:
+    """The rule of the integer weights, in NumPy's float32."""
+    ws = np.abs(weight).reshape(len(weight), -1).max(1) / f32(limit)
     ws = np.where(ws == 0, f32(1), ws)
     wq = np.rint(weight / ws.reshape(-1, *[1] * (weight.ndim - 1)))
-    return np.clip(wq, -127, 127).astype(np.int64), ws
+    return np.clip(wq, -limit, limit).astype(np.int64), ws
 
 
 def integer_input(x: np.ndarray, layer) -> np.ndarray:
-    """The stored byte of every input, in int64."""
+    """The stored integer of every input, in int64."""
     zero_point = layer.input_zero_point.item()
     q = np.rint(x * layer.inv_input_scale.numpy()) + zero_point
-    return np.clip(q, 0, 255).astype(np.int64)
+    return np.clip(q, 0, LIMITS[layer.bits][0]).astype(np.int64)
 
 
 def integer_conv2d(q, wq, layer) -> np.ndarray:
-    """Convolve stored bytes, padded with the zero point's byte, by the definition."""
+    """Convolve stored integers, padded with the zero point, by the definition."""
     zero_point = layer.input_zero_point.item()
     (py, px), (sy, sx), (dy, dx) = layer.padding, layer.stride, layer.dilation
     q = np.pad(q, ((0, 0), (0, 0), (py, py), (px, px)), constant_values=zero_point)
@@ -52,7 +55,7 @@ def integer_conv2d(q, wq, layer) -> np.ndarray:
 
 
 def expected_conv(layer, x: torch.Tensor) -> np.ndarray:
-    wq, ws = integer_weight(layer.weight.detach().numpy())
+    wq, ws = integer_weight(layer.weight.detach().numpy(), LIMITS[layer.bits][1])
     acc = integer_conv2d(integer_input(x.numpy(), layer), wq, layer).astype(f32)
     y = acc * (layer.input_scale.numpy() * ws).reshape(1, -1, 1, 1)
     return y if layer.bias is None else y + layer.bias.detach().numpy().reshape(1, -1, 1, 1)
@@ -66,10 +69,11 @@ CONVS = [
 ]
 
 
+@pytest.mark.parametrize("bits", [8, 4])
 @pytest.mark.parametrize("arguments", CONVS)
 @pytest.mark.parametrize("limits", [(-1.0, 2.0), (0.0, 6.0), (-3.0, -1.0), (-2.1179, 2.64)])
-def test_conv_is_the_integer_model(arguments, limits):
-    layer = QuantConv2d(4, 8, **arguments)
+def test_conv_is_the_integer_model(arguments, limits, bits):
+    layer = QuantConv2d(4, 8, **arguments, bits=bits)
     low, high = limits
     with torch.no_grad():
         layer.weight[2] = 0.0
@@ -85,19 +89,23 @@ def test_conv_is_the_integer_model(arguments, limits):
     np.testing.assert_array_equal(layer.train()(x).detach().numpy(), y)
 
 
-@pytest.mark.parametrize("features", [5, 518, 519, 4000])
-def test_linear_is_the_integer_model(features):
-    # 518 is the longest sum that float32 is trusted with; all of them must be exact.
-    layer = QuantLinear(features, 7).eval()
+@pytest.mark.parametrize(
+    ("features", "bits"),
+    [(5, 8), (518, 8), (519, 8), (4000, 8), (5, 4), (4000, 4), (159_782, 4), (159_784, 4)],
+)
+def test_linear_is_the_integer_model(features, bits):
+    # 518 and 159,783 are the longest sums that float32 is trusted with; all of them must be exact.
+    layer = QuantLinear(features, 7, bits=bits).eval()
     with torch.no_grad():
         layer.weight[0] = 1.0
         layer.bias.normal_()
     layer.set_input_range(0.0, 1.0)
     x = torch.rand(3, 2, features)
     x[0] = 1.0
-    wq, ws = integer_weight(layer.weight.detach().numpy())
+    levels, limit = LIMITS[bits]
+    wq, ws = integer_weight(layer.weight.detach().numpy(), limit)
     acc = (integer_input(x.numpy(), layer) - layer.input_zero_point.item()) @ wq.T
-    assert acc.max() == 255 * 127 * features
+    assert acc.max() == levels * limit * features
     expected = acc.astype(f32) * (layer.input_scale.numpy() * ws) + layer.bias.detach().numpy()
     np.testing.assert_array_equal(layer(x).detach().numpy(), expected)
 
@@ -119,6 +127,24 @@ def test_quantized_weight():
     assert wq.flatten().tolist() == [-127, 64, 127, 0, 0, 0]
     assert ws.dtype == torch.float32
     assert ws.tolist() == [f32(4) / f32(127), f32(2.54) / f32(127), 1.0]
+
+
+def test_every_number_of_four_bits():
+    layer = QuantLinear(1, 15, bias=False, bits=4).eval()
+    with torch.no_grad():
+        layer.weight[:, 0] = torch.arange(-7.0, 8.0)
+    assert layer.quantized_weight()[0].flatten().tolist() == [-7] * 7 + [0] + [7] * 7
+    one = QuantLinear(15, 1, bias=False, bits=4).eval()
+    with torch.no_grad():
+        one.weight[0] = torch.arange(-7.0, 8.0)
+    assert one.quantized_weight()[0].flatten().tolist() == list(range(-7, 8))
+    one.set_input_range(-5.0, 10.0)
+    assert (one.input_scale.item(), one.input_zero_point.item()) == (1.0, 5)
+    # of each number, what is stored, seen through the weight 7 alone
+    x = torch.zeros(19, 15)
+    x[:, 14] = torch.arange(-7.0, 12.0)
+    stored = [-5, -5, *range(-5, 11), 10]
+    assert (one(x) / 7).flatten().tolist() == stored
 
 
 def test_a_weight_too_small_for_float32_scales_counts_as_zero():
@@ -144,14 +170,24 @@ def test_ties_go_to_the_even_integer():
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "zero_point"),
-    [(-1.0, 3.0, 64), (0.5, 2.0, 0), (-2.0, -0.5, 255), (0.0, 0.0, 0), (-1e-40, 1e-40, 0)],
+    ("low", "high", "zero_point", "bits"),
+    [
+        (-1.0, 3.0, 64, 8),
+        (0.5, 2.0, 0, 8),
+        (-2.0, -0.5, 255, 8),
+        (0.0, 0.0, 0, 8),
+        (-1e-40, 1e-40, 0, 8),
+        (-1.0, 3.0, 4, 4),
+        (0.5, 2.0, 0, 4),
+        (-2.0, -0.5, 15, 4),
+    ],
 )
-def test_range_contains_zero_exactly(low, high, zero_point):
-    layer = QuantLinear(1, 1)
+def test_range_contains_zero_exactly(low, high, zero_point, bits):
+    layer = QuantLinear(1, 1, bits=bits)
     layer.set_input_range(low, high)
     assert layer.input_zero_point.item() == zero_point
-    width = f32(max(high, 0)) / f32(255) - f32(min(low, 0)) / f32(255)
+    levels = f32(LIMITS[bits][0])
+    width = f32(max(high, 0)) / levels - f32(min(low, 0)) / levels
     scale = width if width > 1e-30 else f32(1)
     assert layer.input_scale.numpy() == scale
     assert layer.inv_input_scale.numpy() == f32(1) / scale
@@ -228,6 +264,21 @@ def test_gradients_pass_straight_through_and_stop_at_the_clip():
     assert torch.equal(layer.bias.grad, upstream[0])
 
 
+def test_gradients_of_four_bits_stop_at_their_clip():
+    layer = QuantLinear(6, 1, bits=4).double()
+    layer.set_input_range(-7.0, 8.0)
+    layer.freeze()
+    # Halves go to even: -7.5 to -8, clipped; 8.5 to 8, kept.
+    row = [-7.5, -7.49, 8.5, 8.51, 0.0, 3.3]
+    x = torch.tensor([row], dtype=torch.float64, requires_grad=True)
+    layer(x).sum().backward()
+    wq, ws = layer.quantized_weight()
+    passes = torch.tensor([[0, 1, 1, 0, 1, 1]], dtype=torch.float64)
+    torch.testing.assert_close(x.grad, wq * ws.double() * passes, rtol=1e-6, atol=1e-9)
+    quantised = torch.tensor([[-7.0, -7, 8, 8, 0, 3]], dtype=torch.float64)
+    torch.testing.assert_close(layer.weight.grad, quantised, rtol=1e-6, atol=1e-9)
+
+
 # --- state ---
 
 
@@ -266,6 +317,35 @@ def test_float64_model_has_the_same_integers():
     assert torch.equal(double.quantized_weight()[1], layer.quantized_weight()[1])
     x = torch.randn(1, 3, 5, 5)
     torch.testing.assert_close(double(x.double()).float(), layer(x))
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+@pytest.mark.parametrize("limits", [(-1.0, 3.0), (0.0, 0.0), (0.0, 15.0), (-3e38, 3e38)])
+def test_a_state_of_other_bits_brings_its_range(bits, limits):
+    saved, other = QuantLinear(4, 2, bits=12 - bits), QuantLinear(4, 2, bits=bits)
+    saved.set_input_range(*limits)
+    other.load_state_dict(saved.state_dict())
+    fresh = QuantLinear(4, 2, bits=bits)
+    fresh.set_input_range(*limits)
+    for name in ("range_min", "range_max", "input_scale", "inv_input_scale", "input_zero_point"):
+        assert torch.equal(getattr(other, name), getattr(fresh, name)), name
+    # of its own bits every number stays, whatever the range says
+    fresh.input_scale.fill_(0.7)
+    other.load_state_dict(fresh.state_dict())
+    assert other.input_scale == f32(0.7)
+
+
+@pytest.mark.parametrize("bits", [0, 2, 16, True, "8", 8.0, None])
+def test_other_bits_are_refused(bits):
+    with pytest.raises(ValueError, match=r"QuantConv2d: bits must be 4 or 8, got"):
+        QuantConv2d(4, 4, 3, bits=bits)
+    with pytest.raises(ValueError, match=r"QuantLinear: bits must be 4 or 8, got"):
+        QuantLinear(4, 4, bits=bits)
+
+
+def test_bits_are_printed():
+    assert str(QuantLinear(3, 2, bits=4)) == "QuantLinear(3, 2, bias=True, bits=4)"
+    assert str(QuantConv2d(3, 2, 1)).endswith("bias=True, bits=8)")
 
 
 @pytest.mark.parametrize("layer", [QuantConv2d(4, 4, 3), QuantLinear(4, 4)])

@@ -1,10 +1,10 @@
-"""What 8-bit layers share: the input's range and scale, and the exact integer arithmetic.
+"""What 8-bit and 4-bit layers share: the input's range and scale, and the exact integer arithmetic.
 
-Activations are unsigned 8-bit with an exact integer zero point, weights signed 8-bit, symmetric,
-with one scale per output channel. Both scales are static: they are in the state dict, and the
-compiler copies them. The product is taken between integers held in floating point, which is exact
-as long as no sum can exceed the mantissa, so that PyTorch and an integer engine agree to the last
-bit of the accumulator.
+Activations are unsigned integers with an exact integer zero point, weights signed, symmetric, with
+one scale per output channel; both have 8 bits, or both 4. Both scales are static: they are in the
+state dict, and the compiler copies them. The product is taken between integers held in floating
+point, which is exact as long as no sum can exceed the mantissa, so that PyTorch and an integer
+engine agree to the last bit of the accumulator.
 """
 
 from collections.abc import Iterator
@@ -16,33 +16,41 @@ from torch import Tensor, nn
 from signbit.nn.precision import at_least_float32, without_autocast
 from signbit.quantizers import round_half_even
 
-LEVELS = 255
-WEIGHT_LIMIT = 127
+BITS = (4, 8)
 AVERAGING = 0.1  # share of a training batch in the moving range
 
 
 class QuantLayer(nn.Module):
-    """An 8-bit layer with a static input scale.
+    """A layer of 8 or 4 bits with a static input scale.
+
+    Attributes: ``bits`` of inputs and weights, 8 or 4; ``levels`` = 2^bits - 1, the greatest input
+    (255 or 15); ``weight_limit`` = 2^(bits - 1) - 1, the greatest weight (127 or 7).
 
     Buffers, all scalars in the state dict: ``input_scale`` and ``inv_input_scale`` = float32(1 /
     scale), ``input_zero_point`` (int64), the observed ``range_min`` and ``range_max``,
     ``calibrated`` (a range has been seen) and ``frozen``.
 
-    ``q = clip(round_half_even(x * inv_input_scale) + zero_point, 0, 255)``; ``wq =
-    clip(round_half_even(w / ws), -127, 127)``, ``ws_c = max |w_c| / 127``; ``y = acc(q -
-    zero_point, wq) * float32(input_scale * ws) + bias`` with an exact integer ``acc``. Gradients
-    pass straight through the roundings, and are 0 for inputs that are clipped.
+    ``q = clip(round_half_even(x * inv_input_scale) + zero_point, 0, levels)``; ``wq =
+    clip(round_half_even(w / ws), -weight_limit, weight_limit)``, ``ws_c = max |w_c| /
+    weight_limit``; ``y = acc(q - zero_point, wq) * float32(input_scale * ws) + bias`` with an exact
+    integer ``acc``. Gradients pass straight through the roundings, and are 0 for inputs that are
+    clipped.
 
     In training the range follows an exponential moving average of each batch's minimum and maximum
     until :meth:`freeze`. In evaluation it stands still; before any range has been seen the layer is
-    the real-valued one.
+    the real-valued one. A state dict of the other bits brings its range: scale and zero point
+    follow from it.
+
+    Raises ValueError for other bits.
     """
 
     weight: nn.Parameter
     bias: nn.Parameter | None
 
-    def __init__(self):
+    def __init__(self, bits: int = 8):
         super().__init__()
+        check_bits(type(self).__name__, bits)
+        self.bits = bits
         self.observing = False
         self.register_buffer("range_min", torch.zeros(()))
         self.register_buffer("range_max", torch.zeros(()))
@@ -52,6 +60,16 @@ class QuantLayer(nn.Module):
         self.register_buffer("calibrated", torch.tensor(False))
         self.register_buffer("frozen", torch.tensor(False))
         self._flags = (False, False)
+
+    @property
+    def levels(self) -> int:
+        """The greatest integer that an input becomes; the least is 0."""
+        return 2**self.bits - 1
+
+    @property
+    def weight_limit(self) -> int:
+        """The greatest magnitude of an integer weight."""
+        return 2 ** (self.bits - 1) - 1
 
     # --- the range ---
 
@@ -81,13 +99,13 @@ class QuantLayer(nn.Module):
             raise ValueError(f"{type(self).__name__}: input range {interval} is no finite interval")
         low, high = low.clamp_max(0.0), high.clamp_min(0.0)
         # Divided before subtracting, so that the widest range does not overflow.
-        scale = high / LEVELS - low / LEVELS
+        scale = high / self.levels - low / self.levels
         scale = torch.where(scale > 1e-30, scale, 1.0)
         self.range_min.copy_(low)
         self.range_max.copy_(high)
         self.input_scale.copy_(scale)
         self.inv_input_scale.copy_(1.0 / scale)
-        self.input_zero_point.copy_(torch.round(-low / scale).clamp(0, LEVELS))
+        self.input_zero_point.copy_(torch.round(-low / scale).clamp(0, self.levels))
         self.calibrated.fill_(True)
         self._read_flags()
 
@@ -110,7 +128,13 @@ class QuantLayer(nn.Module):
 
     def _load_from_state_dict(self, *args, **kwargs) -> None:
         super()._load_from_state_dict(*args, **kwargs)
-        self._read_flags()
+        calibrated, _ = self._read_flags()
+        if calibrated and self._has_scale_of_other_bits():
+            self.set_input_range(self.range_min, self.range_max)
+
+    def _has_scale_of_other_bits(self) -> bool:
+        steps = (self.range_max / self.input_scale - self.range_min / self.input_scale).item()
+        return any(bits != self.bits and abs(steps - 2**bits + 1) < 0.5 for bits in BITS)
 
     # --- the arithmetic ---
 
@@ -121,17 +145,20 @@ class QuantLayer(nn.Module):
         return self._integer_weight(ws).to(torch.int8), ws
 
     def _weight_scale(self) -> Tensor:
-        ws = self.weight.detach().float().abs().flatten(1).amax(1) / WEIGHT_LIMIT
+        ws = self.weight.detach().float().abs().flatten(1).amax(1) / self.weight_limit
         return torch.where(ws >= torch.finfo(torch.float32).tiny, ws, 1.0)
 
     def _integer_weight(self, ws: Tensor) -> Tensor:
         ws = ws.view(-1, *([1] * (self.weight.dim() - 1)))
-        return round_half_even(self.weight.float() / ws).clamp(-WEIGHT_LIMIT, WEIGHT_LIMIT)
+        wq = round_half_even(self.weight.float() / ws)
+        return wq.clamp(-self.weight_limit, self.weight_limit)
 
     def _centred_input(self, x: Tensor) -> Tensor:
         """``q - zero_point``: integers, and 0 for x = 0."""
         zero_point = self.input_zero_point.to(x.dtype)
-        return round_half_even(x * self.inv_input_scale).clamp(-zero_point, LEVELS - zero_point)
+        return round_half_even(x * self.inv_input_scale).clamp(
+            -zero_point, self.levels - zero_point
+        )
 
     def _product(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """Apply the layer's linear map."""
@@ -156,11 +183,19 @@ class QuantLayer(nn.Module):
         ws = self._weight_scale()
         # The largest possible sum decides whether float32 holds it exactly.
         fan_in = self.weight[0].numel()
-        exact = torch.float32 if fan_in * LEVELS * WEIGHT_LIMIT < 1 << 24 else torch.float64
+        largest = fan_in * self.levels * self.weight_limit
+        exact = torch.float32 if largest < 1 << 24 else torch.float64
         q, wq = self._centred_input(x).to(exact), self._integer_weight(ws).to(exact)
         scale = self.input_scale.float() * ws
         y = self._product(q, wq, None).to(x.dtype) * self._broadcast(scale.to(x.dtype))
         return y if self.bias is None else y + self._broadcast(self.bias)
+
+
+def check_bits(layer: str, bits: int) -> None:
+    """Raise ValueError unless ``bits`` is one of the known numbers of bits."""
+    if type(bits) is not int or bits not in BITS:
+        known = " or ".join(map(str, BITS))
+        raise ValueError(f"{layer}: bits must be {known}, got {bits!r}")
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The 8-bit convolution."""
+"""The convolution of 8 or 4 bits."""
 
 import torch
 import torch.nn.functional as F
@@ -11,10 +11,10 @@ from signbit.nn.quant import QuantLayer
 class QuantConv2d(QuantLayer):
     """2-D convolution with 8-bit inputs and 8-bit weights, for the first layer and for shortcuts.
 
-    Input [N, I, H, W], real; output [N, O, H', W']. Formula and gradients:
-    :class:`~signbit.nn.quant.QuantLayer`. Padding is with real zeros, which the zero point
-    represents exactly. Raises ValueError for groups that do not divide the channels, sizes below
-    one, and inputs that are not finite in training. Source: arXiv 1712.05877.
+    ``bits=4``: both have 4 bits. Input [N, I, H, W], real; output [N, O, H', W']. Formula and
+    gradients: :class:`~signbit.nn.quant.QuantLayer`. Padding is with real zeros, which the zero
+    point represents exactly. Raises ValueError for groups that do not divide the channels, sizes
+    below one, other bits, and inputs that are not finite in training. Source: arXiv 1712.05877.
     """
 
     def __init__(
@@ -27,8 +27,9 @@ class QuantConv2d(QuantLayer):
         dilation: int | tuple[int, int] = 1,
         groups: int = 1,
         bias: bool = True,
+        bits: int = 8,
     ):
-        super().__init__()
+        super().__init__(bits)
         check_groups("QuantConv2d", in_channels, out_channels, groups)
         self.in_channels = in_channels
         self.out_channels = out_channels
@@ -59,5 +60,5 @@ class QuantConv2d(QuantLayer):
         return (
             f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, "
             f"stride={self.stride}, padding={self.padding}, dilation={self.dilation}, "
-            f"groups={self.groups}, bias={self.bias is not None}"
+            f"groups={self.groups}, bias={self.bias is not None}, bits={self.bits}"
         )

@@ -1,4 +1,4 @@
-"""The 8-bit fully connected layer."""
+"""The fully connected layer of 8 or 4 bits."""
 
 import math
 
@@ -13,13 +13,13 @@ from signbit.nn.quant import QuantLayer
 class QuantLinear(QuantLayer):
     """Fully connected layer with 8-bit inputs and 8-bit weights, for the classifier.
 
-    Input [..., I], real; output [..., O]. Formula and gradients:
-    :class:`~signbit.nn.quant.QuantLayer`. Raises ValueError for sizes below one, and for inputs
-    that are not finite in training. Source: arXiv 1712.05877.
+    ``bits=4``: both have 4 bits. Input [..., I], real; output [..., O]. Formula and gradients:
+    :class:`~signbit.nn.quant.QuantLayer`. Raises ValueError for sizes below one, for
+    other bits, and for inputs that are not finite in training. Source: arXiv 1712.05877.
     """
 
-    def __init__(self, in_features: int, out_features: int, bias: bool = True):
-        super().__init__()
+    def __init__(self, in_features: int, out_features: int, bias: bool = True, bits: int = 8):
+        super().__init__(bits)
         check_channels("QuantLinear", in_features=in_features, out_features=out_features)
         self.in_features = in_features
         self.out_features = out_features
@@ -41,4 +41,5 @@ class QuantLinear(QuantLayer):
         return channels
 
     def extra_repr(self) -> str:
-        return f"{self.in_features}, {self.out_features}, bias={self.bias is not None}"
+        biased = self.bias is not None
+        return f"{self.in_features}, {self.out_features}, bias={biased}, bits={self.bits}"
