@@ -1,0 +1,69 @@
+"""What BNext's parts are worth: narrow networks on CIFAR-10, each with several seeds.
+
+All are trained by `recipes/bnext-narrow-cifar10.yaml` with only what distinguishes them changed:
+ELM attention, Info-RCP, the labels. The last two learn from full-precision networks
+(`recipes/resnet18-teacher-cifar10.yaml`), which must have been trained before, into the folders
+`teacher-strong`, `teacher-medium` and `teacher-weak` of `--runs`. How runs go on and what is written
+where: `benchmarks/cifar_runs.py`.
+
+    R=recipes/resnet18-teacher-cifar10.yaml
+    signbit train $R --data PATH --output runs/bnext_cifar10/teacher-strong
+    signbit train $R --data PATH --output runs/bnext_cifar10/teacher-medium \\
+        --set model.width=0.25 --set stages.0.epochs=10
+    signbit train $R --data PATH --output runs/bnext_cifar10/teacher-weak \\
+        --set model.width=0.125 --set stages.0.epochs=10
+    python -m benchmarks.bnext_cifar --data PATH
+    python -m benchmarks.bnext_cifar --summary                # only the table and the picture
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from benchmarks.cifar_runs import Comparison
+from signbit.training import Recipe, parse_recipe
+
+RECIPE = Path(__file__).parents[1] / "recipes" / "bnext-narrow-cifar10.yaml"
+
+# name -> options of bnext18, assistants of the strong teacher or None for hard labels
+NETWORKS: dict[str, tuple[dict[str, bool], tuple[str, ...] | None]] = {
+    "bnext": ({}, None),
+    "no-elm": ({"elm_attention": False}, None),
+    "no-rcp": ({"info_rcp": False}, None),
+    "neither": ({"elm_attention": False, "info_rcp": False}, None),
+    "distilled": ({}, ()),
+    "consecutive": ({}, ("weak", "medium")),
+}
+
+
+def network_recipe(name: str, seed: int, runs: Path) -> Recipe:
+    """The recipe of one network of `NETWORKS`."""
+    tree: dict[str, Any] = yaml.safe_load(RECIPE.read_text("utf-8"))
+    tree["seed"] = seed
+    options, assistants = NETWORKS[name]
+    tree["model"]["options"].update(options)
+    for stage in tree["stages"]:
+        if assistants is not None:
+            stage["loss"] = {"teachers": [_teacher(runs, "strong")]}
+        if assistants:
+            stage["loss"]["assistants"] = [_teacher(runs, each) for each in assistants]
+        if not options.get("info_rcp", True):
+            decays = stage["optimizer"]["decays"]
+            for part in ("*.scale", "*.se.?.weight"):
+                del decays[part]
+    return parse_recipe(tree, name)
+
+
+def _teacher(runs: Path, name: str) -> dict[str, str]:
+    return {"checkpoint": str(runs / f"teacher-{name}")}
+
+
+COMPARISON = Comparison(
+    "JPEG CIFAR-10, narrow networks", "bnext_cifar10", tuple(NETWORKS), network_recipe
+)
+
+if __name__ == "__main__":
+    COMPARISON.main(__doc__ or "")
