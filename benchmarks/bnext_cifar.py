@@ -3,8 +3,8 @@
 All are trained by `recipes/bnext-narrow-cifar10.yaml` with only what distinguishes them changed:
 ELM attention, Info-RCP, the labels. The last two learn from full-precision networks
 (`recipes/resnet18-teacher-cifar10.yaml`), which must have been trained before, into the folders
-`teacher-strong`, `teacher-medium` and `teacher-weak` of `--runs`. How runs go on and what is written
-where: `benchmarks/cifar_runs.py`.
+`teacher-strong`, `teacher-medium` and `teacher-weak` of `--runs`. How runs go on and what is
+written where: `benchmarks/cifar_runs.py`.
 
     R=recipes/resnet18-teacher-cifar10.yaml
     signbit train $R --data PATH --output runs/bnext_cifar10/teacher-strong
