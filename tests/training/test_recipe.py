@@ -9,7 +9,7 @@ import yaml
 from signbit.errors import RecipeError
 from signbit.training import load_recipe, parse_recipe
 from signbit.training.recipe import StageRecipe
-from signbit.training.schedule import learning_rate
+from signbit.training.schedule import assistant_at, learning_rate, teachers_at
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
 GOOD = {
@@ -71,6 +71,27 @@ def test_there_are_recipes():
             "stages.0.loss.teacher: give either checkpoint or timm",
         ),
         ("stages.0.loss.teacher", {"timm": "a", "temperature": 0}, "teacher.temperature: .*got 0"),
+        ("stages.0.loss.teacher", {"timm": "a", "name": "b"}, "give either checkpoint or timm"),
+        ("stages.0.loss.teachers", [{"tim": "a"}], "loss.teachers.0.tim: .*did you mean 'timm'"),
+        ("stages.0.loss.assistants", [{}], "loss.assistants.0: give either checkpoint or timm"),
+        ("stages.0.loss.assistants", [{"timm": "a"}], "beside a strong teacher, which is missing"),
+        (
+            "stages.0.loss",
+            {"teacher": {"timm": "a"}, "teachers": [{"timm": "b"}]},
+            "stages.0.loss: teacher is the short form of teachers",
+        ),
+        (
+            "stages.0.loss",
+            {"teacher": {"timm": "a"}, "assistants": [{"timm": b} for b in "bcd"]},
+            "loss.assistants: 3 cannot take turns in 2 epochs",
+        ),
+        (
+            "stages.0.loss",
+            {"teacher": {"timm": "a"}, "ensemble": "mean", "reduction": "batch_mean"},
+            "reduction: batch_mean is of ensemble: gap_sensitive",
+        ),
+        ("stages.0.loss.label_weight", 0.5, "label_weight is of distillation: there are no teach"),
+        ("stages.0.loss.ensemble", "mean", "ensemble is of distillation"),
         ("stages.0.loss.teacher.tim", "a", "stages.0.loss.teacher.tim: .*did you mean 'timm'"),
         (
             "stages.0.loss",
@@ -83,6 +104,10 @@ def test_there_are_recipes():
         ("stages.0.optimizer.lr_scale", {"head.*": 0}, r"optimizer.lr_scale.head.\*: .*got 0"),
         ("stages.0.optimizer.decay_exclude", "head.*", "stages.0.optimizer.decay_exclude"),
         ("stages.0.schedule.per_epoch", "often", "stages.0.schedule.per_epoch"),
+        ("stages.0.schedule.warmup_lr", 0.0001, "there is no warm-up"),
+        ("stages.0.schedule.final_lr", 5.0, r"final_lr \(5\) is above optimizer.lr"),
+        ("stages.0.optimizer.clip_norm", 0, "stages.0.optimizer.clip_norm"),
+        ("stages.0.optimizer.decays", {"*": -1}, "stages.0.optimizer.decays"),
         ("data", {}, "data.name: missing"),
         ("data.name", "cifar", "did you mean 'cifar10"),
         ("model.options", {"num_classes": 3}, "options.num_classes: comes from the data"),
@@ -190,7 +215,59 @@ def test_rates_by_epoch_stand_still_within_one():
     assert values[5:10] == pytest.approx([2 * (1 - 3 / 18)] * 5)
 
 
+def test_rates_start_and_end_where_they_should():
+    stage = StageRecipe.model_validate(
+        {
+            "name": "s",
+            "epochs": 4,
+            "optimizer": {"lr": 2.0},
+            "schedule": {"warmup_epochs": 1, "warmup_lr": 0.5, "final_lr": 0.25},
+        }
+    )
+    values = [learning_rate(stage, step, 4) for step in range(16)]
+    assert values[:5] == pytest.approx([0.8, 1.1, 1.4, 1.7, 2.0])
+    assert values[10] == pytest.approx((2.0 + 0.25) / 2)
+    assert learning_rate(stage, 16, 4) == pytest.approx(0.25)
+
+
 def test_warmup_rises_to_the_peak():
     values = rates("linear", warmup=1)
     assert values[:6] == pytest.approx([2 / 6, 4 / 6, 6 / 6, 8 / 6, 10 / 6, 2.0])
     assert values[6] == pytest.approx(2 * (1 - 1 / 15))
+
+
+@pytest.mark.parametrize(
+    ("epochs", "assistants", "turns"),
+    [
+        (6, 1, [0, 0, 0, 0, 0, 0]),
+        (6, 2, [0, 0, 0, 1, 1, 1]),
+        (6, 3, [0, 0, 1, 1, 2, 2]),
+        (7, 3, [0, 0, 0, 1, 1, 2, 2]),
+        (3, 3, [0, 1, 2]),
+    ],
+)
+def test_assistants_take_turns_of_equal_length(epochs, assistants, turns):
+    assert [assistant_at(epoch, epochs, assistants) for epoch in range(epochs)] == turns
+
+
+def test_turns_never_differ_by_more_than_an_epoch():
+    for epochs in range(1, 40):
+        for assistants in range(1, epochs + 1):
+            turns = [assistant_at(epoch, epochs, assistants) for epoch in range(epochs)]
+            lengths = [turns.count(each) for each in range(assistants)]
+            assert turns == sorted(turns)
+            assert max(lengths) - min(lengths) <= (epochs % assistants != 0)
+
+
+@pytest.mark.parametrize(("epoch", "assistants"), [(4, 2), (-1, 2), (0, 5), (0, 0)])
+def test_turns_outside_a_stage_are_errors(epoch, assistants):
+    with pytest.raises(ValueError, match=r"cannot share 4 epochs|none of a stage of 4"):
+        assistant_at(epoch, 4, assistants)
+
+
+def test_the_fixed_teacher_stands_beside_each_assistant():
+    loss = {"teacher": {"timm": "strong"}, "assistants": [{"timm": "a"}, {"timm": "b"}]}
+    stage = StageRecipe.model_validate({"name": "x", "epochs": 4, "loss": loss})
+    names = [[teacher.timm for teacher in teachers_at(stage, epoch)] for epoch in range(4)]
+    assert names == [["a", "strong"]] * 2 + [["b", "strong"]] * 2
+    assert teachers_at(StageRecipe(name="x", epochs=4), 0) == []

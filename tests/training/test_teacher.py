@@ -1,4 +1,4 @@
-"""Distillation: the loss, the teacher's own normalisation, and what is refused."""
+"""Distillation's teachers: their normalisation and size, turns in a run, and what is refused."""
 
 import sys
 from types import SimpleNamespace
@@ -10,7 +10,6 @@ from torch import nn
 
 from signbit.data import load_source
 from signbit.errors import RecipeError, SignbitError
-from signbit.tasks import classification
 from signbit.training import TrainedModel, parse_recipe, train
 from signbit.training.recipe import TeacherRecipe
 from signbit.training.teacher import Teacher, load_teacher
@@ -45,18 +44,6 @@ def checkpoint(tmp_path):
         return str(path)
 
     return save
-
-
-@pytest.mark.parametrize("temperature", [1.0, 4.0])
-def test_loss_is_the_cross_entropy_of_both_distributions(temperature):
-    student = torch.randn(6, 5, dtype=torch.float64, requires_grad=True)
-    teacher = torch.randn(6, 5, dtype=torch.float64)
-    loss = classification.soft_label_loss(student, teacher, temperature)
-    p = torch.softmax(teacher / temperature, 1)
-    log_q = torch.log_softmax(student / temperature, 1)
-    torch.testing.assert_close(loss, temperature**2 * -(p * log_q).sum(1).mean())
-    loss.backward()
-    torch.testing.assert_close(student.grad, temperature * (log_q.exp() - p) / 6)
 
 
 def test_teacher_sees_its_own_normalisation():
@@ -99,7 +86,8 @@ def test_training_with_a_teacher(tmp_path, checkpoint, monkeypatch):
     monkeypatch.setattr(module.Teacher, "__call__", recorded)
     recipe = distilled(checkpoint())
     first = train(recipe, SOURCE, tmp_path / "a", model=tiny_network(), console=quiet())
-    assert seen == [False] * 4  # the batches of the second stage, not of the first
+    # An empty image before anything starts, then the batches of the second stage, not of the first.
+    assert seen == [False] * 5
     assert not any("teacher" in name for name in first.trained.model.state_dict())
     saved = torch.load(tmp_path / "a/checkpoints/last.ckpt", weights_only=True)["state_dict"]
     assert {name.partition(".")[0] for name in saved} <= {"model", "train_accuracy", "val_accuracy"}
@@ -131,19 +119,34 @@ def test_timm_is_loaded_when_it_is_asked_for(monkeypatch):
     with pytest.raises(RecipeError, match=r'teacher\.timm: needs the timm .*"signbit\[teachers\]"'):
         load_teacher(recipe, SOURCE, "teacher")
 
+    fixed = False
+
     def create_model(name, pretrained):
         assert pretrained
         if name != "resnet34":
             raise RuntimeError(f"Unknown model ({name})")
-        model = nn.Flatten()
+        model = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(1, outputs))
         model.pretrained_cfg = {
-            "num_classes": classes, "input_size": size, "mean": (0.5,), "std": (0.5,)
+            "num_classes": classes, "input_size": size, "mean": (0.5,), "std": (0.5,),
+            "fixed_input_size": fixed,
         }  # fmt: skip
         return model
 
     monkeypatch.setitem(sys.modules, "timm", SimpleNamespace(create_model=create_model))
-    classes, size = 10, (1, 224, 224)
-    assert load_teacher(recipe, SOURCE, "teacher")(torch.zeros(2, 1, 3, 3)).shape == (2, 9)
+    classes, outputs, size = 10, 10, (1, 224, 224)
+    assert load_teacher(recipe, SOURCE, "teacher")(torch.zeros(2, 1, 8, 8)).shape == (2, 10)
+    fixed = True
+    message = (
+        r"teacher\.timm: resnet34 takes 224x224 images, the data's are 8x8: set teacher\.input_s"
+    )
+    with pytest.raises(RecipeError, match=message):
+        load_teacher(recipe, SOURCE, "teacher")
+    resized = recipe.model_copy(update={"input_size": 224})
+    assert load_teacher(resized, SOURCE, "teacher").input_size == (224, 224)
+    outputs = 9
+    message = r"teacher\.input_size: for one image the teacher gives \(1, 9\), not .* \(1, 10\)"
+    with pytest.raises(RecipeError, match=message):
+        load_teacher(resized, SOURCE, "teacher")
     size = (3, 224, 224)
     with pytest.raises(RecipeError, match="resnet34 takes 3 channels, the data have 1"):
         load_teacher(recipe, SOURCE, "teacher")
@@ -170,3 +173,109 @@ def test_weights_that_timm_cannot_load(error, monkeypatch):
     )
     with pytest.raises(RecipeError, match=message):
         load_teacher(TeacherRecipe(timm="resnet34"), SOURCE, "teacher")
+
+
+class Constant(nn.Module):
+    """Logits that do not depend on the image, and a note of every call."""
+
+    def __init__(self, name, seen):
+        super().__init__()
+        torch.manual_seed(len(name))
+        self.logits = nn.Parameter(torch.randn(1, 10))
+        self.name = name
+        self.seen = seen
+
+    def __deepcopy__(self, memo):
+        return Constant(self.name, self.seen)
+
+    def forward(self, images):
+        self.seen.append(self.name)
+        return self.logits.expand(len(images), -1)
+
+
+def with_teachers(**loss):
+    tree = {**RECIPE, "weights": "last"}
+    tree["stages"] = [{"name": "only", "epochs": 3, "loss": loss}]
+    return parse_recipe(tree)
+
+
+def test_assistants_take_turns_in_a_run(tmp_path):
+    seen = []
+    networks = {name: Constant(name, seen) for name in ("strong", "first", "second")}
+    recipe = with_teachers(
+        teachers=[{"name": "strong"}], assistants=[{"name": "first"}, {"name": "second"}]
+    )
+    train(recipe, SOURCE, tmp_path, model=tiny_network(), teachers=networks, console=quiet())
+    steps = 2  # an epoch
+    assert seen[:3] == ["strong", "first", "second"]  # tried once each, before anything starts
+    assert seen[3:] == ["first", "strong"] * 2 * steps + ["second", "strong"] * steps
+
+
+def test_every_part_of_the_loss_reaches_the_weights(tmp_path):
+    seen = []
+    networks = {name: Constant(name, seen) for name in ("strong", "other")}
+    both = [{"name": "strong"}, {"name": "other"}]
+    losses = {
+        "gap": {"teachers": both},
+        "batch": {"teachers": both, "reduction": "batch_mean"},
+        "mean": {"teachers": both, "ensemble": "mean"},
+        "warm": {"teachers": [both[0], {**both[1], "temperature": 3.0}]},
+        "hard": {"teachers": both, "label_weight": 0.5},
+        "smooth": {"teachers": both, "label_weight": 0.5, "label_smoothing": 0.1},
+    }
+    hashes = set()
+    for name, loss in losses.items():
+        result = train(
+            with_teachers(**loss),
+            SOURCE,
+            tmp_path / name,
+            model=tiny_network(),
+            teachers=networks,
+            console=quiet(),
+        )
+        hashes.add(result.metrics["weights_sha256"])
+    assert len(hashes) == len(losses)
+
+
+def test_a_student_may_learn_from_what_it_was(tmp_path):
+    student = tiny_network()
+    before = student[0].weight.detach().clone()
+    recipe = with_teachers(teacher={"name": "myself"})
+    train(recipe, SOURCE, tmp_path, model=student, teachers={"myself": student}, console=quiet())
+    assert not torch.equal(student[0].weight, before)
+
+
+def test_networks_that_the_recipe_does_not_name(tmp_path):
+    networks = {"strong": Constant("strong", [])}
+    message = r"stages\.0\.loss\.teacher\.name: no network 'stronk' .*did you mean 'strong'"
+    with pytest.raises(RecipeError, match=message):
+        train(with_teachers(teacher={"name": "stronk"}), SOURCE, tmp_path / "a", teachers=networks)
+    with pytest.raises(RecipeError, match=r"teachers\.0\.name: no network 'weak' .*; none was"):
+        train(with_teachers(teachers=[{"name": "weak"}]), SOURCE, tmp_path / "a")
+    with pytest.raises(
+        RecipeError, match="no stage of the recipe has a teacher by the name of 'st"
+    ):
+        train(with_teachers(), SOURCE, tmp_path / "a", teachers=networks)
+    assert not list((tmp_path / "a").iterdir())
+
+
+def test_images_of_another_size_are_resized_only_when_that_is_asked_for(checkpoint):
+    path = checkpoint(input_shape=(1, 16, 16))
+    message = (
+        r"loss\.teacher\.checkpoint: the teacher was trained on 16x16 images, the data's are 8x8: "
+        r"set loss\.teacher\.input_size: 16"
+    )
+    with pytest.raises(RecipeError, match=message):
+        load_teacher(TeacherRecipe(checkpoint=path), SOURCE, "loss.teacher")
+    teacher = load_teacher(TeacherRecipe(checkpoint=path, input_size=16), SOURCE, "loss.teacher")
+    images = torch.randn(2, 1, 8, 8)
+    larger = torch.nn.functional.interpolate(images, (16, 16), mode="bilinear", antialias=True)
+    unresized = Teacher(teacher.model, (0.5,), (0.25,), SOURCE)
+    torch.testing.assert_close(teacher(images), unresized(larger))
+
+
+def test_a_network_that_cannot_take_the_images_is_named():
+    networks = {"flat": nn.Sequential(nn.Flatten(), nn.Linear(5, 10))}
+    message = r"loss\.teacher: the teacher cannot take images of 1 channels and 8x8 pixels \(Runt"
+    with pytest.raises(RecipeError, match=message):
+        load_teacher(TeacherRecipe(name="flat"), SOURCE, "loss.teacher", networks)

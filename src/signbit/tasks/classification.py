@@ -40,16 +40,6 @@ def loss(logits: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> Tensor
     return nn.functional.cross_entropy(logits, labels, label_smoothing=label_smoothing)
 
 
-def soft_label_loss(logits: Tensor, teacher_logits: Tensor, temperature: float = 1.0) -> Tensor:
-    """Mean cross-entropy against a teacher's probabilities, both [N, classes]: a scalar.
-
-    ``-T**2 * sum softmax(t / T) * log_softmax(s / T)`` with the temperature T; its square keeps the
-    size of the gradient. Source: arXiv 1503.02531.
-    """
-    targets = torch.softmax(teacher_logits / temperature, 1)
-    return temperature**2 * nn.functional.cross_entropy(logits / temperature, targets)
-
-
 def accuracy_metric(num_classes: int) -> MulticlassAccuracy:
     """Top-1 accuracy over all images (not the mean over classes)."""
     from torchmetrics.classification import MulticlassAccuracy

@@ -16,8 +16,9 @@ from signbit.errors import SignbitError
 from signbit.nn import set_binary_weights, set_weight_temperature
 from signbit.tasks import classification
 from signbit.training.agc import clip_gradients_
-from signbit.training.recipe import OptimizerRecipe, Recipe
-from signbit.training.schedule import learning_rate
+from signbit.training.distillation import gap_sensitive_loss, mean_loss
+from signbit.training.recipe import OptimizerRecipe, Recipe, TeacherRecipe
+from signbit.training.schedule import learning_rate, teachers_at
 from signbit.training.teacher import Teacher
 
 
@@ -35,10 +36,10 @@ class StagedClassifier(pl.LightningModule):
         recipe: Recipe,
         num_classes: int,
         steps_per_epoch: int,
-        teachers: Mapping[int, Teacher] | None = None,
+        teachers: Mapping[TeacherRecipe, Teacher] | None = None,
     ) -> None:
         super().__init__()
-        self.teachers = teachers or {}  # by the index of their stage
+        self.teachers = teachers or {}
         self.model = model
         self.recipe = recipe
         self.steps_per_epoch = steps_per_epoch
@@ -109,10 +110,20 @@ class StagedClassifier(pl.LightningModule):
 
     def _loss(self, images: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
         recipe = self.stage.loss
-        if recipe.teacher is None:
+        _, epoch = self.recipe.stage_at(self.current_epoch)
+        teachers = teachers_at(self.stage, epoch)
+        if not teachers:
             return classification.loss(logits, labels, recipe.label_smoothing)
-        soft_labels = self.teachers[self.stage_index](images)
-        return classification.soft_label_loss(logits, soft_labels, recipe.teacher.temperature)
+        soft_labels = [self.teachers[teacher](images) for teacher in teachers]
+        temperatures = [teacher.temperature for teacher in teachers]
+        if recipe.ensemble == "mean":
+            loss = mean_loss(logits, soft_labels, temperatures)
+        else:
+            loss = gap_sensitive_loss(logits, soft_labels, temperatures, recipe.reduction)
+        if recipe.label_weight:
+            hard = classification.loss(logits, labels, recipe.label_smoothing)
+            loss = loss + recipe.label_weight * hard
+        return loss
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         agc = self.stage.optimizer.agc

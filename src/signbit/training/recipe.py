@@ -120,33 +120,75 @@ class ScheduleRecipe(_Checked):
 class TeacherRecipe(_Checked):
     """A network whose soft labels take the place of the hard ones.
 
-    Either ``checkpoint``, the ``model.pt`` (or folder) of a run of signbit's, or ``timm``, the name
-    of a model of that package with pretrained weights. ``temperature`` divides both networks'
-    logits.
+    One of ``checkpoint``, the ``model.pt`` (or folder) of a run of signbit's; ``timm``, the name of
+    a model of that package with pretrained weights; ``name``, that of a network of your own in
+    ``train(..., teachers={name: network})``. ``temperature`` divides both networks' logits.
+    ``input_size`` resizes the student's images for the teacher, to squares of so many pixels.
     """
 
     checkpoint: str | None = None
     timm: str | None = None
+    name: str | None = None
     temperature: float = Field(1.0, gt=0, le=1000)
+    input_size: int | None = Field(None, ge=1, le=4096)
 
     @model_validator(mode="after")
     def _one_network(self) -> TeacherRecipe:
-        if (self.checkpoint is None) == (self.timm is None):
-            raise ValueError("give either checkpoint or timm")
+        if sum(kind is not None for kind in (self.checkpoint, self.timm, self.name)) != 1:
+            raise ValueError("give either checkpoint or timm, or the name of a network of your own")
         return self
 
 
 class LossRecipe(_Checked):
-    """Cross-entropy against the labels, or against a teacher's soft labels alone."""
+    """Cross-entropy against the labels, or against soft labels of teachers alone.
+
+    ``teacher`` is one network, ``teachers`` several that all stay for the whole stage.
+    ``assistants`` take turns beside them, each for an equal part of the stage's epochs, in their
+    order (:func:`signbit.training.schedule.assistant_at`): consecutive distillation as in BNext
+    (arXiv 2211.12933). ``ensemble`` says how several teachers are weighted, ``reduction:
+    batch_mean`` follows the published program to the letter: :mod:`signbit.training.distillation`.
+    ``label_weight`` adds so many times the cross-entropy against the labels.
+    """
 
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     teacher: TeacherRecipe | None = None
+    teachers: list[TeacherRecipe] = []
+    assistants: list[TeacherRecipe] = []
+    ensemble: Literal["gap_sensitive", "mean"] = "gap_sensitive"
+    reduction: Literal["sample", "batch_mean"] = "sample"
+    label_weight: float = Field(0.0, ge=0, le=1000)
 
     @model_validator(mode="after")
-    def _one_kind_of_labels(self) -> LossRecipe:
-        if self.teacher is not None and self.label_smoothing:
-            raise ValueError("label_smoothing is of hard labels, which teacher replaces")
+    def _labels_have_a_source(self) -> LossRecipe:
+        if self.teacher is not None and self.teachers:
+            raise ValueError("teacher is the short form of teachers with one; give either")
+        if self.fixed_teachers:
+            if self.label_smoothing and not self.label_weight:
+                raise ValueError(
+                    "label_smoothing is of hard labels, which teacher replaces; to learn both, set "
+                    "label_weight"
+                )
+            if self.reduction == "batch_mean" and self.ensemble == "mean":
+                raise ValueError("reduction: batch_mean is of ensemble: gap_sensitive, not of mean")
+            return self
+        if self.assistants:
+            raise ValueError("assistants stand beside a strong teacher, which is missing: teachers")
+        for field in ("ensemble", "reduction", "label_weight"):
+            if getattr(self, field) != type(self).model_fields[field].default:
+                raise ValueError(f"{field} is of distillation: there are no teachers")
         return self
+
+    @property
+    def fixed_teachers(self) -> list[TeacherRecipe]:
+        """The teachers that stay for the whole stage."""
+        return self.teachers if self.teacher is None else [self.teacher]
+
+    def places(self) -> dict[str, TeacherRecipe]:
+        """Every teacher and assistant by its dotted path within the loss."""
+        found = {} if self.teacher is None else {"teacher": self.teacher}
+        for field in ("teachers", "assistants"):
+            found |= {f"{field}.{i}": each for i, each in enumerate(getattr(self, field))}
+        return found
 
 
 class ProgressiveRecipe(_Checked):
@@ -204,6 +246,15 @@ class StageRecipe(_Checked):
                 f"progressive: weights would still be soft at the end: they are binary from epoch "
                 f"{soft + 1} of the stage, which has {self.epochs}; give it more epochs or a "
                 f"smaller decay (now {self.progressive.decay:g})"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _assistants_have_epochs(self) -> StageRecipe:
+        if len(self.loss.assistants) > self.epochs:
+            raise ValueError(
+                f"loss.assistants: {len(self.loss.assistants)} cannot take turns in {self.epochs} "
+                "epochs; give the stage more epochs or fewer assistants"
             )
         return self
 

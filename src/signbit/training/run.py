@@ -19,6 +19,7 @@ from __future__ import annotations
 import logging
 import time
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,8 +40,8 @@ from signbit.training.checks import check_machine, check_model, check_patterns, 
 from signbit.training.files import write_json, write_text
 from signbit.training.module import StagedClassifier, diverged
 from signbit.training.output import prepare_output
-from signbit.training.recipe import ModelRecipe, Recipe
-from signbit.training.teacher import Teacher, load_teacher
+from signbit.training.recipe import ModelRecipe, Recipe, TeacherRecipe
+from signbit.training.teacher import Teacher, load_teachers
 from signbit.training.trained import TrainedModel, build_model, weights_sha256
 from signbit.training.versions import versions
 
@@ -69,6 +70,7 @@ def train(
     *,
     resume: bool = False,
     model: nn.Module | None = None,
+    teachers: Mapping[str, nn.Module | TrainedModel] | None = None,
     console: Console | None = None,
 ) -> RunResult:
     """Train a classifier.
@@ -81,23 +83,22 @@ def train(
             same number of threads the result equals that of an uninterrupted run, float for
             float.
         model: a network of your own, instead of the one that the recipe names.
+        teachers: networks of your own that the recipe's teachers mean by ``name``. A module takes
+            batches in the student's normalisation; wrap one with its own in a ``TrainedModel``.
         console: where progress goes; stderr by default.
 
     Raises:
         SignbitError: the folder cannot be written, holds another run, or has nothing to resume; or
             training diverged.
-        RecipeError: the recipe does not fit the data, the registry of models or this machine.
+        RecipeError: the recipe does not fit the data, its teachers, the registry of models or this
+            machine.
     """
     output = Path(output)
     console = console or Console(stderr=True)
     check_machine(recipe)
     prepare_output(output, recipe, resume)
     spec = None if model else model_spec(recipe.model, source)
-    teachers = {
-        index: load_teacher(stage.loss.teacher, source, f"stages.{index}.loss.teacher")
-        for index, stage in enumerate(recipe.stages)
-        if stage.loss.teacher is not None
-    }
+    loaded = load_teachers(recipe, source, teachers)
     if recipe.threads is not None:
         torch.set_num_threads(recipe.threads)
     torch.manual_seed(recipe.seed)
@@ -112,7 +113,7 @@ def train(
     write_text(output / "recipe.resolved.yaml", recipe.to_yaml())
     write_json(output / "versions.json", versions())
 
-    history, best = _fit(recipe, source, output, resume, model, teachers, console)
+    history, best = _fit(recipe, source, output, resume, model, loaded, console)
     if recipe.weights == "best":
         model.load_state_dict(torch.load(best.path, map_location="cpu", weights_only=True))
     metrics = _finish(recipe, source, model, history, best)
@@ -188,7 +189,7 @@ def _fit(
     output: Path,
     resume: bool,
     model: nn.Module,
-    teachers: dict[int, Teacher],
+    teachers: Mapping[TeacherRecipe, Teacher],
     console: Console,
 ) -> tuple[History, BestWeights]:
     checkpoints = output / "checkpoints"

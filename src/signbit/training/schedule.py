@@ -1,10 +1,10 @@
-"""Learning rate as a function of the step alone, so that nothing needs to be stored to resume."""
+"""What a stage does when, as functions of step or epoch alone, so that resuming needs no state."""
 
 from __future__ import annotations
 
 import math
 
-from signbit.training.recipe import StageRecipe
+from signbit.training.recipe import StageRecipe, TeacherRecipe
 
 
 def learning_rate(stage: StageRecipe, step: int, steps_per_epoch: int) -> float:
@@ -35,3 +35,32 @@ def learning_rate(stage: StageRecipe, step: int, steps_per_epoch: int) -> float:
     if stage.schedule.name == "linear":
         return last + (peak - last) * (1 - progress)
     return last + (peak - last) * (1 + math.cos(math.pi * progress)) / 2
+
+
+def assistant_at(epoch: int, epochs: int, assistants: int) -> int:
+    """Which of several assistants has an epoch of a stage; all counted from 0.
+
+    Each has a segment of equal length, in order: epoch ``e`` of ``E`` belongs to assistant
+    ``floor(e A / E)`` of ``A``. Where ``A`` does not divide ``E``, segments differ by one epoch.
+    Source: the knowledge boosting of arXiv 2211.12933, there for ``E`` a multiple of ``A``.
+
+    Raises:
+        ValueError: the epoch is none of the stage's, or there are fewer epochs than assistants.
+    """
+    if not 0 < assistants <= epochs:
+        raise ValueError(f"{assistants} assistants cannot share {epochs} epochs")
+    if not 0 <= epoch < epochs:
+        raise ValueError(f"epoch {epoch} is none of a stage of {epochs}")
+    return epoch * assistants // epochs
+
+
+def teachers_at(stage: StageRecipe, epoch: int) -> list[TeacherRecipe]:
+    """The teachers of an epoch of a stage, from 0: its assistant, if there are any, and the fixed.
+
+    Empty for a stage that learns from labels.
+    """
+    loss = stage.loss
+    if not loss.assistants:
+        return loss.fixed_teachers
+    turn = assistant_at(epoch, stage.epochs, len(loss.assistants))
+    return [loss.assistants[turn], *loss.fixed_teachers]
