@@ -191,7 +191,34 @@ def test_learned_scale_starts_once_and_is_trained():
         learned(torch.zeros(3, 2))
 
 
+def test_progressive_sign_is_soft_in_training_alone():
+    weight = torch.tensor([[2.0, 0.3], [-0.0, -0.01]], requires_grad=True)
+    quantizer = q.ProgressiveSign()
+    signs = torch.tensor([[1.0, 1.0], [1.0, -1.0]])
+    assert torch.equal(quantizer(weight)[0], signs)
+    quantizer.set_temperature(0.5)
+    soft, scale = quantizer(weight)
+    assert scale is None
+    torch.testing.assert_close(soft, torch.tensor([[1.0, 0.6], [0.0, -0.02]]))
+    upstream = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
+    soft.backward(upstream)
+    assert torch.equal(weight.grad, upstream)
+    quantizer.eval()
+    assert torch.equal(quantizer(weight)[0], signs)
+    quantizer.train().set_temperature(0)
+    weight.grad = None
+    bits = quantizer(weight)[0]
+    assert torch.equal(bits, signs)
+    bits.backward(upstream)
+    assert torch.equal(weight.grad, upstream)
+    assert not quantizer.state_dict()
+    for bad in (-1.0, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="temperature"):
+            quantizer.set_temperature(bad)
+
+
 def test_get_weight_quantizer():
+    assert isinstance(q.get_weight_quantizer("progressive", 4), q.ProgressiveSign)
     assert isinstance(q.get_weight_quantizer("sign", 4), q.PlainSign)
     assert isinstance(q.get_weight_quantizer("mean_abs", 4), q.MeanAbsScale)
     assert q.get_weight_quantizer("learned", 4).scale.shape == (4,)

@@ -303,10 +303,11 @@ def test_parameters_are_chosen_by_name():
     }
 
 
-@pytest.mark.parametrize("field", ["decay_exclude", "lr_scale", "agc"])
+@pytest.mark.parametrize("field", ["decay_exclude", "decays", "lr_scale", "agc"])
 def test_names_that_fit_no_parameter_are_told(tmp_path, field):
     value = {
         "decay_exclude": ["0.*", "had.*"],
+        "decays": {"had.*": 0.1},
         "lr_scale": {"had.*": 2.0},
         "agc": {"clip_factor": 0.1, "exclude": ["had.*"]},
     }[field]
@@ -316,6 +317,36 @@ def test_names_that_fit_no_parameter_are_told(tmp_path, field):
     with pytest.raises(RecipeError, match=message):
         train(parse_recipe(tree), SOURCE, tmp_path / "out", model=tiny_network(), console=quiet())
     assert not (tmp_path / "out" / "recipe.resolved.yaml").exists()
+
+
+def test_decays_by_name_come_before_those_by_dimension():
+    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    given = {"weight_decay": 0.5, "decay_exclude": ["1.*"], "decays": {"1.b*": 0.1, "*.bias": 0.2}}
+    optimizer = make_optimizer(model, OptimizerRecipe(**given))
+    decays = {
+        id(p): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]
+    }
+    found = {name: decays[id(p)] for name, p in model.named_parameters()}
+    assert found == {"0.weight": 0.5, "0.bias": 0.2, "1.weight": 0.0, "1.bias": 0.1}
+
+
+def test_the_norm_of_all_gradients_is_clipped(tmp_path, monkeypatch):
+    norms = []
+    step = torch.optim.Adam.step
+
+    def watched(self, *arguments, **named):
+        result = step(self, *arguments, **named)
+        grads = [p.grad.flatten() for group in self.param_groups for p in group["params"]]
+        norms.append(float(torch.cat(grads).norm()))
+        return result
+
+    monkeypatch.setattr(torch.optim.Adam, "step", watched)
+    tree = recipe().model_dump()
+    tree["stages"][1]["optimizer"]["clip_norm"] = 0.01
+    train(parse_recipe(tree), SOURCE, tmp_path, model=tiny_network(), console=quiet())
+    first = len(norms) // 3
+    assert max(norms[:first]) > 0.1
+    assert norms[first:] == pytest.approx([0.01] * (len(norms) - first), rel=1e-3)
 
 
 def test_factors_of_the_learning_rate_reach_the_steps(tmp_path):
