@@ -8,10 +8,8 @@ written where: `benchmarks/cifar_runs.py`.
 
     R=recipes/resnet18-teacher-cifar10.yaml
     signbit train $R --data PATH --output runs/bnext_cifar10/teacher-strong
-    signbit train $R --data PATH --output runs/bnext_cifar10/teacher-medium \\
-        --set model.width=0.25 --set stages.0.epochs=10
-    signbit train $R --data PATH --output runs/bnext_cifar10/teacher-weak \\
-        --set model.width=0.125 --set stages.0.epochs=10
+    signbit train $R --data PATH --output runs/bnext_cifar10/teacher-medium --set model.width=0.25
+    signbit train $R --data PATH --output runs/bnext_cifar10/teacher-weak --set model.width=0.125
     python -m benchmarks.bnext_cifar --data PATH
     python -m benchmarks.bnext_cifar --summary                # only the table and the picture
 """
