@@ -50,7 +50,6 @@ from signbit.plots import plot_roofline, plot_speed
 from signbit.runtime import measure_peaks
 from signbit.runtime.benchmark import cpu_name
 
-BASELINE = "ResNet-18 int8, OpenVINO"
 BINARY_NETWORKS = (("reactnet18", 1.0), ("bineal18", 1.0), ("bineal18", 1.5))
 TRIAL_ROUNDS = 10  # to find the fastest variant
 
@@ -73,12 +72,26 @@ class Contender:
 
 @dataclass(frozen=True)
 class Files:
-    """The networks, made once for all measurements: paths by name."""
+    """The networks, made once for all measurements: paths by name.
+
+    Attributes:
+        binary: compiled binary networks.
+        rival: the name of the network that they are compared with.
+        fp32: the rival's ONNX file.
+        int8: its 8-bit forms.
+        torch: the rival itself.
+    """
 
     binary: dict[str, Path]
+    rival: str
     fp32: Path
     int8: dict[str, Path]
     torch: torch.nn.Module
+
+    @property
+    def baseline(self) -> str:
+        """The contender that all are compared with."""
+        return f"{self.rival} int8, OpenVINO"
 
 
 def make_files(
@@ -88,6 +101,16 @@ def make_files(
     variants: Sequence[str] = tuple(INT8_VARIANTS),
 ) -> Files:
     """Compile binary networks (name and width), export ResNet-18 and make it 8-bit."""
+    binary = compile_networks(calibration, folder, networks)
+    torch.manual_seed(0)
+    resnet = signbit.create_model("resnet18", num_classes=1000)
+    return with_rival(binary, "ResNet-18", resnet, calibration, folder, variants)
+
+
+def compile_networks(
+    calibration: np.ndarray, folder: Path, networks: Sequence[tuple[str, float]]
+) -> dict[str, Path]:
+    """Compile binary networks, by name and width; the files by label."""
     binary = {}
     for name, width in networks:
         torch.manual_seed(0)
@@ -97,14 +120,25 @@ def make_files(
         label = name if width == 1 else f"{name} width {width:g}"
         compiled = signbit.compile(model, images[:1])  # verified, or it raises
         binary[label] = compiled.save(folder / f"{label}.signbit")
-    torch.manual_seed(0)
-    resnet = signbit.create_model("resnet18", num_classes=1000).eval()
-    fp32 = export_onnx(resnet, calibration, folder / "fp32.onnx")
+    return binary
+
+
+def with_rival(
+    binary: dict[str, Path],
+    rival: str,
+    model: torch.nn.Module,
+    calibration: np.ndarray,
+    folder: Path,
+    variants: Sequence[str] = tuple(INT8_VARIANTS),
+) -> Files:
+    """Binary networks beside a network in full precision, which is exported and made 8-bit."""
+    model.eval()
+    fp32 = export_onnx(model, calibration, folder / f"{rival} fp32.onnx")
     int8 = {
-        name: quantize(fp32, calibration, folder / f"{name}.onnx", **INT8_VARIANTS[name])
+        name: quantize(fp32, calibration, folder / f"{rival} {name}.onnx", **INT8_VARIANTS[name])
         for name in variants
     }
-    return Files(binary, fp32, int8, resnet)
+    return Files(binary, rival, fp32, int8, model)
 
 
 def signbit_contender(file: Path, threads: int, isa: str | None, x: np.ndarray) -> Contender:
@@ -146,20 +180,24 @@ def contenders(
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[-1]
             console.print(f"OpenVINO refuses int8, {name}: {reason}", highlight=False)
-    console.print(f"ResNet-18 int8, {threads} thread(s), batch {len(x)}, OpenVINO:")
-    found[BASELINE] = fastest(openvino, x, threads, options.clock, console)
+    console.print(f"{files.rival} int8, {threads} thread(s), batch {len(x)}, OpenVINO:")
+    found[files.baseline] = fastest(openvino, x, threads, options.clock, console)
     console.print("ONNX Runtime:")
     runtime = {
         name: Contender(OnnxRuntime(file, threads, len(x)), file.stat().st_size, "MLAS", name)
         for name, file in files.int8.items()
     }
-    found["ResNet-18 int8, ONNX Runtime"] = fastest(runtime, x, threads, options.clock, console)
+    found[f"{files.rival} int8, ONNX Runtime"] = fastest(
+        runtime, x, threads, options.clock, console
+    )
     size = files.fp32.stat().st_size
-    found["ResNet-18 fp32, OpenVINO"] = openvino_contender(files.fp32, threads, x)
-    found["ResNet-18 fp32, ONNX Runtime"] = Contender(
+    found[f"{files.rival} fp32, OpenVINO"] = openvino_contender(files.fp32, threads, x)
+    found[f"{files.rival} fp32, ONNX Runtime"] = Contender(
         OnnxRuntime(files.fp32, threads, len(x)), size, "MLAS"
     )
-    found["ResNet-18 fp32, PyTorch"] = Contender(TorchModel(files.torch, threads), size, "ATen")
+    found[f"{files.rival} fp32, PyTorch"] = Contender(
+        TorchModel(files.torch, threads), size, "ATen"
+    )
     return found
 
 
@@ -173,7 +211,7 @@ def measure(
         times = interleave(runs, options.rounds, threads, options.clock)
     rows = []
     for name, ms in times.items():
-        time, ratio = Quartiles.of(ms), Quartiles.of(times[BASELINE] / ms)
+        time, ratio = Quartiles.of(ms), Quartiles.of(times[files.baseline] / ms)
         rows.append(
             {
                 "contender": name,
