@@ -33,7 +33,6 @@ from signbit.quantizers import ClippedIdentity, ProgressiveSign, Surrogate
 
 _SOURCE = "BNext, arXiv 2211.12933"
 _STATUS = "the authors' network"
-_STATUS_18 = "the authors' network; where its attention takes the bypass from is ours [RECON]"
 
 BITS = (32, 8, 4)
 REDUCTION = 8  # of squeeze-and-excite
@@ -114,8 +113,8 @@ class Parts:
 class BNextUnit(nn.Module):
     """A unit, as drawn above: [N, I, H, W] -> [N, O, H / stride, W / stride].
 
-    ``shortcut`` makes x' of x. ``bypass`` makes r in an ELM-attention unit, of x, or of x' where
-    ``bypass_of_shortcut``; it is None in others.
+    ``shortcut`` makes x' of x. With ``attention`` it is an ELM-attention unit, and ``bypass`` makes
+    r of x; None: r is x'. Without recoupling, FFN units leave out the second batch norm too.
     """
 
     def __init__(
@@ -126,8 +125,8 @@ class BNextUnit(nn.Module):
         kernel: int,
         stride: int,
         shortcut: nn.Module,
+        attention: bool = False,
         bypass: nn.Module | None = None,
-        bypass_of_shortcut: bool = False,
     ):
         super().__init__()
         self.sign = RSign(inputs, parts.surrogate)
@@ -135,13 +134,13 @@ class BNextUnit(nn.Module):
         self.norm1 = nn.BatchNorm2d(outputs)
         self.act = nn.PReLU(outputs)
         self.shortcut = shortcut
+        self.attention = attention
         self.bypass = bypass
-        self.bypass_of_shortcut = bypass_of_shortcut
         self.info_rcp = parts.info_rcp
         if self.info_rcp:
             self.scale = nn.Parameter(torch.full((outputs,), 0.5))
             self.se = parts.squeeze_excite(outputs)
-            self.norm2 = nn.BatchNorm2d(outputs)
+        self.norm2 = nn.BatchNorm2d(outputs) if self.info_rcp or attention else None
 
     def forward(self, x: Tensor) -> Tensor:
         v = self.act(self.norm1(self.conv(self.sign(x))))
@@ -149,10 +148,11 @@ class BNextUnit(nn.Module):
         if self.info_rcp:
             s = self.scale.clamp(0.0, 1.0).view(1, -1, 1, 1)
             v = self.se(s * shortcut + (1.0 - s) * v) * v
-        if self.bypass is not None:
-            shortcut = self.bypass(shortcut if self.bypass_of_shortcut else x)
+        if self.attention:
+            if self.bypass is not None:
+                shortcut = self.bypass(x)
             v = v * shortcut
-        return (self.norm2(v) if self.info_rcp else v) + shortcut
+        return (v if self.norm2 is None else self.norm2(v)) + shortcut
 
 
 class BNextBlock(nn.Module):
@@ -169,7 +169,7 @@ class BNextBlock(nn.Module):
 
         bypass = nn.Sequential(nn.PReLU(inputs), *halved()) if attention else None
         shortcut = nn.Sequential(*halved())
-        self.spatial = BNextUnit(parts, inputs, inputs, 3, stride, shortcut, bypass)
+        self.spatial = BNextUnit(parts, inputs, inputs, 3, stride, shortcut, attention, bypass)
         self.pointwise = nn.ModuleList(
             BNextUnit(parts, inputs, inputs, 1, 1, nn.Identity()) for _ in range(outputs // inputs)
         )
@@ -277,16 +277,18 @@ class BNext18(_Classifier):
 
 def _block18(parts: Parts) -> Callable[[int, int, int], nn.Module]:
     def block(inputs: int, outputs: int, stride: int) -> nn.Module:
-        shortcut: nn.Module = nn.Identity()
+        shortcut: list[nn.Module] = []
+        if parts.elm_attention:
+            shortcut.append(nn.PReLU(inputs))
         if stride == 2:
-            shortcut = nn.Sequential(
+            shortcut += [
                 nn.AvgPool2d(2, 2),
                 parts.conv(parts.stem_bits, inputs, outputs, 1),
                 nn.BatchNorm2d(outputs),
-            )
-        act = nn.PReLU(outputs) if parts.elm_attention else None
+            ]
+        first = nn.Sequential(*shortcut)
         return nn.Sequential(
-            BNextUnit(parts, inputs, outputs, 3, stride, shortcut, act, bypass_of_shortcut=True),
+            BNextUnit(parts, inputs, outputs, 3, stride, first, parts.elm_attention),
             BNextUnit(parts, outputs, outputs, 3, 1, nn.Identity()),
         )
 
@@ -313,8 +315,8 @@ def bnext_tiny(
     for ``imagenet``, of 16 for ``cifar``. ``width`` multiplies the 32 channels of the stem, to a
     multiple of 4; all others are multiples of these. ``surrogate`` None is the clipped identity
     with a window of 1.5. ``elm_attention`` and ``info_rcp`` False leave out what the paper ablates:
-    the products with the bypass, and mixture, squeeze-and-excite and second batch norm.
-    ``stem_bits``, ``se_bits`` and ``head_bits`` are the precision of the stem, of
+    the products with the bypass; mixture, squeeze-and-excite and the second batch norm of units
+    without a bypass. ``stem_bits``, ``se_bits`` and ``head_bits`` are the precision of the stem, of
     squeeze-and-excite and of the classifier: 32, 8 or 4, with static ranges; only 8 and 4 compile.
     Raises ValueError for other bits, an unknown stem or surrogate, or a width that is not positive.
     Source: arXiv 2211.12933.
@@ -386,7 +388,7 @@ def bnext_large(
     return BNext(64, _PLAN_LARGE, parts, num_classes, stem, width, in_channels)
 
 
-@register_model(input_sizes=INPUT_SIZES, source=_SOURCE, status=_STATUS_18)
+@register_model(input_sizes=INPUT_SIZES, source=_SOURCE, status=_STATUS)
 def bnext18(
     num_classes: int = 1000,
     stem: str = "imagenet",
@@ -404,9 +406,9 @@ def bnext18(
     Input [N, in_channels, 224, 224] with ``stem="imagenet"`` (7x7/2 and max-pooling) or [N,
     in_channels, 32, 32] with ``"cifar"`` (3x3/1). Other sizes work if the maps entering stages two
     to four are even: multiples of 32 for ``imagenet``, of 8 for ``cifar``. ``width`` multiplies
-    stem and stages, to multiples of 4. A convolution of ``stem_bits`` downsamples the shortcuts.
-    Other arguments and errors: :func:`bnext_tiny`. Source: arXiv 2211.12933; the attention's
-    bypass is the downsampled shortcut [RECON].
+    stem and stages, to multiples of 4. A convolution of ``stem_bits`` downsamples the shortcuts. In
+    each block's first unit x' = r: PReLU(x), downsampled where the width doubles. Other arguments
+    and errors: :func:`bnext_tiny`. Source: arXiv 2211.12933.
     """
     parts = Parts(elm_attention, info_rcp, stem_bits, se_bits, head_bits, surrogate)
     return BNext18(parts, num_classes, stem, width, in_channels)
