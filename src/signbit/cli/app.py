@@ -18,6 +18,7 @@ from signbit.cli.evaluate import evaluate
 from signbit.cli.export_weights import export_weights
 from signbit.cli.import_checkpoint import import_checkpoint
 from signbit.cli.inspect import inspect
+from signbit.cli.landscape import landscape
 from signbit.cli.profile import profile
 from signbit.cli.run import run
 from signbit.cli.summary import summary
@@ -44,6 +45,7 @@ app.command()(inspect)
 app.command()(certify)
 app.command("export-weights")(export_weights)
 app.command("import-checkpoint")(import_checkpoint)
+app.command()(landscape)
 app.command()(summary)
 app.command()(doctor)
 

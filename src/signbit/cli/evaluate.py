@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from signbit.cli.console import JsonOption, print_json, print_pairs, stderr
-from signbit.cli.networks import load_data, load_network
-from signbit.errors import DataError, SignbitError
+from signbit.cli.networks import load_data, load_network, require_fit
+from signbit.errors import SignbitError
 
 if TYPE_CHECKING:
     from signbit.data import DataSource, ImageDataset
@@ -90,7 +90,7 @@ def _engine_only(
     session = load(path, threads=threads)
     metadata = session.metadata
     source = load_data(metadata, data)
-    _require_fit(path, source, tuple(session.input_shape), metadata.get("class_names"))
+    require_fit(path, source, tuple(session.input_shape), metadata.get("class_names"))
     dataset = _images(source, split, limit)
     result = evaluate_engine(session, dataset)
     report = {
@@ -122,7 +122,7 @@ def _network(
         session = load(engine, threads=threads)
     trained = load_network(path)
     source = load_data(trained.info, data)
-    _require_fit(path, source, trained.input_shape, trained.class_names)
+    require_fit(path, source, trained.input_shape, trained.class_names)
     dataset = _images(source, split, limit)
     torch_result = classification.evaluate(trained.model, dataset, trained.mean, trained.std)
     result: dict[str, Any] = {
@@ -148,12 +148,3 @@ def _network(
 
 def _images(source: DataSource, split: str, limit: int | None) -> ImageDataset:
     return (source if limit is None else source.limited(limit)).split(split)
-
-
-def _require_fit(path: Path, source: DataSource, shape: tuple[int, ...], names: Any) -> None:
-    if tuple(shape) != source.input_shape:
-        raise DataError(
-            f"{path} takes images of {tuple(shape)}, {source.name} has {source.input_shape}"
-        )
-    if names is not None and tuple(names) != source.class_names:
-        raise DataError(f"{path} was trained on other classes than those of {source.name}")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from signbit.errors import SignbitError
+from signbit.errors import DataError, SignbitError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -129,6 +129,28 @@ def load_data(info: Mapping[str, Any], data: Path | None) -> DataSource:
         val_size=recipe.get("val_size"),
         image_size=recipe.get("image_size"),
     )
+
+
+def require_fit(
+    path: Path, source: DataSource, shape: tuple[int, ...], names: Sequence[str] | None
+) -> None:
+    """Check that a network's images and classes are those of a data set.
+
+    Args:
+        path: where the network comes from, for errors.
+        source: the data set.
+        shape: (C, H, W) that the network takes.
+        names: its classes, if they are known.
+
+    Raises:
+        DataError: they are not.
+    """
+    if tuple(shape) != source.input_shape:
+        raise DataError(
+            f"{path} takes images of {tuple(shape)}, {source.name} has {source.input_shape}"
+        )
+    if names is not None and tuple(names) != source.class_names:
+        raise DataError(f"{path} was trained on other classes than those of {source.name}")
 
 
 def parse_size(text: str | None) -> tuple[int, int] | None:

@@ -2,6 +2,7 @@
 
 from signbit.plots.comparison import plot_comparison
 from signbit.plots.curves import plot_curves
+from signbit.plots.landscape import plot_landscape
 from signbit.plots.profile import plot_profile
 from signbit.plots.report import render_report
 from signbit.plots.roofline import plot_roofline
@@ -11,6 +12,7 @@ from signbit.plots.speed import plot_speed
 __all__ = [
     "plot_comparison",
     "plot_curves",
+    "plot_landscape",
     "plot_profile",
     "plot_roofline",
     "plot_samples",

@@ -32,7 +32,7 @@ def prepare_output(output: Path, recipe: Recipe, resume: bool) -> None:
         before = yaml.safe_load(resolved.read_text("utf-8"))
     except yaml.YAMLError as error:
         raise SignbitError(f"{resolved}: damaged, the run cannot be resumed") from error
-    changed = _differences(before, recipe.model_dump())
+    changed = differences(before, recipe.model_dump())
     if changed:
         raise SignbitError(
             f"{output} was started with another recipe: {'; '.join(changed)}. Resume with the same "
@@ -40,7 +40,7 @@ def prepare_output(output: Path, recipe: Recipe, resume: bool) -> None:
         )
 
 
-def _differences(before: Any, now: Any, path: str = "") -> list[str]:
+def differences(before: Any, now: Any, path: str = "") -> list[str]:
     if isinstance(before, Mapping) and isinstance(now, Mapping):
         keys = list(dict.fromkeys([*before, *now]))
         pairs = [(str(key), before.get(key), now.get(key)) for key in keys]
@@ -48,7 +48,7 @@ def _differences(before: Any, now: Any, path: str = "") -> list[str]:
         pairs = [(str(i), a, b) for i, (a, b) in enumerate(zip(before, now, strict=True))]
     else:
         return [] if before == now else [f"{path} was {before!r}, now {now!r}"]
-    return [d for key, a, b in pairs for d in _differences(a, b, f"{path}.{key}".lstrip("."))]
+    return [d for key, a, b in pairs for d in differences(a, b, f"{path}.{key}".lstrip("."))]
 
 
 def require_writable(folder: Path) -> None:
