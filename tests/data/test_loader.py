@@ -78,6 +78,18 @@ def test_a_batch_depends_on_seed_epoch_and_step_only():
     assert not torch.equal(first[0], batches(1, 5)[0])
 
 
+def test_indices_name_the_images_of_each_batch():
+    images = np.arange(20, dtype=np.uint8).reshape(20, 1, 1, 1)
+    loader = BatchLoader(
+        ImageDataset(images, np.arange(20)), (0,), (1,), batch_size=6, seed=3, shuffle=True
+    )
+    for epoch in (2, 0):
+        loader.set_epoch(epoch)
+        batches = [labels.tolist() for _, labels in loader]
+        assert [loader.indices(epoch, step).tolist() for step in range(3)] == batches
+        assert loader.indices(epoch + 1, 0).tolist() != batches[0]
+
+
 def test_incomplete_batches_are_dropped_in_training_only():
     assert [len(y) for _, y in loader(dataset(), batch_size=20, shuffle=True)] == [20, 20]
     assert [len(y) for _, y in loader(dataset(), batch_size=20)] == [20, 20, 10]

@@ -126,6 +126,7 @@ class BatchLoader:
         self.augmentation = augmentation
         self.channels_last = channels_last
         self.epoch = 0
+        self._order: tuple[int, NDArray[np.int64]] | None = None  # of the epoch asked for last
         self._table = normalization_table(mean, std)
 
     def set_epoch(self, epoch: int) -> None:
@@ -136,13 +137,19 @@ class BatchLoader:
         whole, rest = divmod(len(self.dataset), self.batch_size)
         return whole if self.shuffle and whole else whole + bool(rest)
 
+    def indices(self, epoch: int, step: int) -> NDArray[np.int64]:
+        """Which images of the data set batch ``step`` of an epoch has, in its order: int64 [N]."""
+        if self._order is None or self._order[0] != epoch:
+            order = np.arange(len(self.dataset))
+            if self.shuffle:
+                order = np.random.default_rng([self.seed, _SHUFFLE, epoch]).permutation(order)
+            self._order = epoch, order
+        return self._order[1][step * self.batch_size : (step + 1) * self.batch_size]
+
     def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         epoch = self.epoch
-        order = np.arange(len(self.dataset))
-        if self.shuffle:
-            order = np.random.default_rng([self.seed, _SHUFFLE, epoch]).permutation(order)
         for step in range(len(self)):
-            chosen = order[step * self.batch_size : (step + 1) * self.batch_size]
+            chosen = self.indices(epoch, step)
             images = self.dataset.images[chosen]
             if self.augmentation is not None:
                 generator = np.random.default_rng([self.seed, _AUGMENT, epoch, step])

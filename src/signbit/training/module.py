@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -17,9 +17,9 @@ from signbit.nn import set_binary_weights, set_weight_temperature
 from signbit.tasks import classification
 from signbit.training.agc import clip_gradients_
 from signbit.training.distillation import gap_sensitive_loss, mean_loss
-from signbit.training.recipe import OptimizerRecipe, Recipe, TeacherRecipe
+from signbit.training.logit_cache import StageTeachers
+from signbit.training.recipe import OptimizerRecipe, Recipe
 from signbit.training.schedule import learning_rate, teachers_at
-from signbit.training.teacher import Teacher
 
 
 class StagedClassifier(pl.LightningModule):
@@ -36,10 +36,10 @@ class StagedClassifier(pl.LightningModule):
         recipe: Recipe,
         num_classes: int,
         steps_per_epoch: int,
-        teachers: Mapping[TeacherRecipe, Teacher] | None = None,
+        teachers: Sequence[StageTeachers] = (),
     ) -> None:
         super().__init__()
-        self.teachers = teachers or {}
+        self.teachers = teachers  # of every stage that has some
         self.model = model
         self.recipe = recipe
         self.steps_per_epoch = steps_per_epoch
@@ -97,7 +97,7 @@ class StagedClassifier(pl.LightningModule):
             if "no finite interval" not in str(error):
                 raise
             raise diverged(self.recipe, self.current_epoch, str(error)) from error
-        loss = self._loss(images, logits, labels)
+        loss = self._loss(images, logits, labels, batch_idx)
         self._require_finite(loss)
         batch_accuracy = self.train_accuracy(logits, labels)
         size = len(labels)
@@ -108,13 +108,14 @@ class StagedClassifier(pl.LightningModule):
         self.log("accuracy", batch_accuracy, prog_bar=True, batch_size=size)
         return loss
 
-    def _loss(self, images: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
+    def _loss(self, images: Tensor, logits: Tensor, labels: Tensor, step: int) -> Tensor:
         recipe = self.stage.loss
         _, epoch = self.recipe.stage_at(self.current_epoch)
         teachers = teachers_at(self.stage, epoch)
         if not teachers:
             return classification.loss(logits, labels, recipe.label_smoothing)
-        soft_labels = [self.teachers[teacher](images) for teacher in teachers]
+        networks = self.teachers[self.stage_index]
+        soft_labels = [networks[t].batch(images, self.current_epoch, step) for t in teachers]
         temperatures = [teacher.temperature for teacher in teachers]
         if recipe.ensemble == "mean":
             loss = mean_loss(logits, soft_labels, temperatures)

@@ -148,6 +148,10 @@ class LossRecipe(_Checked):
     (arXiv 2211.12933). ``ensemble`` says how several teachers are weighted, ``reduction:
     batch_mean`` follows the published program to the letter: :mod:`signbit.training.distillation`.
     ``label_weight`` adds so many times the cross-entropy against the labels.
+
+    ``cache`` keeps the teachers' logits in files, in a folder of yours or, with ``true``, in the
+    run's; runs with the same images, augmentation, seed and batch size share them
+    (:mod:`signbit.training.logit_cache`). ``cache_dtype: float16`` takes half the space.
     """
 
     label_smoothing: float = Field(0.0, ge=0, lt=1)
@@ -157,6 +161,8 @@ class LossRecipe(_Checked):
     ensemble: Literal["gap_sensitive", "mean"] = "gap_sensitive"
     reduction: Literal["sample", "batch_mean"] = "sample"
     label_weight: float = Field(0.0, ge=0, le=1000)
+    cache: bool | Annotated[str, Field(min_length=1)] = False
+    cache_dtype: Literal["float32", "float16"] = "float32"
 
     @model_validator(mode="after")
     def _labels_have_a_source(self) -> LossRecipe:
@@ -170,10 +176,12 @@ class LossRecipe(_Checked):
                 )
             if self.reduction == "batch_mean" and self.ensemble == "mean":
                 raise ValueError("reduction: batch_mean is of ensemble: gap_sensitive, not of mean")
+            if self.cache_dtype != "float32" and not self.cache:
+                raise ValueError("cache_dtype is of cache: set that to a folder, or to true")
             return self
         if self.assistants:
             raise ValueError("assistants stand beside a strong teacher, which is missing: teachers")
-        for field in ("ensemble", "reduction", "label_weight"):
+        for field in ("ensemble", "reduction", "label_weight", "cache", "cache_dtype"):
             if getattr(self, field) != type(self).model_fields[field].default:
                 raise ValueError(f"{field} is of distillation: there are no teachers")
         return self

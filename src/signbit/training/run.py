@@ -7,6 +7,7 @@ What lies in the output folder afterwards:
 ``versions.json``          libraries, processor, threads
 ``checkpoints/last.ckpt``  everything needed to go on, written after every epoch
 ``checkpoints/best.pt``    weights of the best epoch of the last stage
+``teacher-logits/``        of stages with ``cache: true``
 ``metrics.csv``            a row an epoch
 ``curves.png``             the same as a picture
 ``model.pt``               final weights with the network's spec, for ``load_trained``
@@ -19,7 +20,7 @@ from __future__ import annotations
 import logging
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,10 +39,11 @@ from signbit.training.callbacks import BestWeights, History
 from signbit.training.checkpoint import AtomicCheckpointIO
 from signbit.training.checks import check_machine, check_model, check_patterns, check_progressive
 from signbit.training.files import write_json, write_text
+from signbit.training.logit_cache import StageTeachers, with_caches
 from signbit.training.module import StagedClassifier, diverged
 from signbit.training.output import prepare_output
-from signbit.training.recipe import ModelRecipe, Recipe, TeacherRecipe
-from signbit.training.teacher import Teacher, load_teachers
+from signbit.training.recipe import ModelRecipe, Recipe
+from signbit.training.teacher import load_teachers
 from signbit.training.trained import TrainedModel, build_model, weights_sha256
 from signbit.training.versions import versions
 
@@ -110,10 +112,12 @@ def train(
     check_progressive(recipe, model)
     if recipe.channels_last:
         model.to(memory_format=torch.channels_last)
+    loader = make_loader(recipe, source, "train", training=True)
+    cached = with_caches(recipe, loaded, source, loader, output)
     write_text(output / "recipe.resolved.yaml", recipe.to_yaml())
     write_json(output / "versions.json", versions())
 
-    history, best = _fit(recipe, source, output, resume, model, loaded, console)
+    history, best = _fit(recipe, source, output, resume, model, loader, cached, console)
     if recipe.weights == "best":
         model.load_state_dict(torch.load(best.path, map_location="cpu", weights_only=True))
     metrics = _finish(recipe, source, model, history, best)
@@ -189,12 +193,12 @@ def _fit(
     output: Path,
     resume: bool,
     model: nn.Module,
-    teachers: Mapping[TeacherRecipe, Teacher],
+    loader: BatchLoader,
+    teachers: Sequence[StageTeachers],
     console: Console,
 ) -> tuple[History, BestWeights]:
     checkpoints = output / "checkpoints"
     checkpoints.mkdir(exist_ok=True)
-    loader = make_loader(recipe, source, "train", training=True)
     module = StagedClassifier(model, recipe, source.num_classes, len(loader), teachers)
     history = History(output / "metrics.csv", console)
     best = BestWeights(checkpoints / "best.pt")

@@ -40,6 +40,7 @@ class Teacher:
         ))  # fmt: skip
         self.scale = (students[1] / own[1]).view(1, -1, 1, 1)
         self.shift = ((students[0] - own[0]) / own[1]).view(1, -1, 1, 1)
+        self.mean, self.std = tuple(mean), tuple(std)
         self.input_size = None if input_size == source.image_size else input_size
 
     @torch.no_grad()
@@ -53,13 +54,17 @@ class Teacher:
             )
         return self.model(images)
 
+    def batch(self, images: Tensor, epoch: int, step: int) -> Tensor:
+        """Logits for batch ``step`` of a run's epoch, both from 0; see :class:`CachedTeacher`."""
+        return self(images)
+
 
 def load_teachers(
     recipe: Recipe,
     source: DataSource,
     networks: Mapping[str, nn.Module | TrainedModel] | None = None,
-) -> dict[TeacherRecipe, Teacher]:
-    """Load the teachers and assistants of all stages, each network once.
+) -> list[dict[TeacherRecipe, Teacher]]:
+    """Load the teachers and assistants of every stage, each network once.
 
     Args:
         recipe: its stages name them.
@@ -74,21 +79,22 @@ def load_teachers(
     """
     networks = networks or {}
     loaded: dict[TeacherRecipe, Teacher] = {}
-    found: dict[TeacherRecipe, Teacher] = {}
+    stages: list[dict[TeacherRecipe, Teacher]] = []
     for index, stage in enumerate(recipe.stages):
+        stages.append({})
         for place, each in stage.loss.places().items():
             # Temperatures are of the loss: the network behind them is the same.
             network = each.model_copy(update={"temperature": 1.0})
             if network not in loaded:
                 path = f"stages.{index}.loss.{place}"
                 loaded[network] = load_teacher(each, source, path, networks)
-            found[each] = loaded[network]
-    if unused := set(networks) - {each.name for each in found}:
+            stages[-1][each] = loaded[network]
+    if unused := set(networks) - {each.name for each in loaded}:
         raise RecipeError(
             f"teachers: no stage of the recipe has a teacher by the name of {sorted(unused)[0]!r}: "
             "write it as loss.teachers: [{name: ...}]"
         )
-    return found
+    return stages
 
 
 def load_teacher(
