@@ -66,6 +66,11 @@ def test_networks_share_their_colours():
     assert not yellow(beside)[: beside.shape[1] // 3].any()
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_network_between_two_levels_has_no_line():
+    assert plot_landscape([panel(100 * BOWL), panel(5 + 0.01 * BOWL, name="b")], POSITIONS)
+
+
 def test_many_networks_stand_in_rows():
     four, five = (pixels(plot_landscape([panel()] * n, POSITIONS)) for n in (4, 5))
     assert five.shape[1] == four.shape[1]
@@ -83,14 +88,24 @@ def test_points_that_are_not_finite_are_grey():
     assert whole < 100 < 1000 < partly < nothing
 
 
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("loss", [0.0, 0.3, 1e30])
 def test_flat_landscapes_can_be_drawn(loss):
     assert plot_landscape([panel(np.full_like(BOWL, loss))], POSITIONS)
 
 
-def test_losses_of_zero_and_long_names_can_be_drawn():
-    zero = np.where(BOWL < 0.3, 0.0, BOWL)
-    assert plot_landscape([panel(zero, name="a very long name " * 9)], POSITIONS)
+def test_losses_of_zero_can_be_drawn():
+    assert plot_landscape([panel(np.where(BOWL < 0.3, 0.0, BOWL))], POSITIONS)
+
+
+def test_long_names_show_their_end():
+    one, other = (plot_landscape([panel(name="/x" * 90 + end)], POSITIONS) for end in "ab")
+    assert one != other
+    assert pixels(one).shape == pixels(plot_landscape([panel()], POSITIONS)).shape
+
+
+def test_names_are_no_formulas():
+    assert plot_landscape([panel(name="runs/$one_{$")], POSITIONS)
 
 
 def test_what_is_refused():

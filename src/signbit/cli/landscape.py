@@ -158,7 +158,7 @@ def _print(results: Mapping[str, Mapping[str, Any]], output: Path) -> None:
         title="loss around the trained weights",
     )
     for name, result in results.items():
-        texts = ("" if result[key] is None else f"{result[key]:{columns[key]}}" for key in columns)
+        texts = ("-" if result[key] is None else f"{result[key]:{columns[key]}}" for key in columns)
         table.add_row(name, *texts)
     stdout().print(table)
     stdout().print(f"drawn: {output / 'landscape.png'}", highlight=False, soft_wrap=True)

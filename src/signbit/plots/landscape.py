@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from textwrap import shorten
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from signbit.plots.figure import finish, new_figure
 
 _COLUMNS = 4  # panels a row
 _LEVELS = 25
+_TITLE = 40  # letters
 _COLOURS = "viridis"
 _NOT_FINITE = "#d5d7da"
 
@@ -87,9 +87,7 @@ def _levels(losses: Sequence[np.ma.MaskedArray]) -> NDArray[np.float64]:
     """Losses, ascending, in equal steps of the logarithm from the least to the largest."""
     finite = np.concatenate([loss.compressed() for loss in losses])
     low, high = (finite.min(), finite.max()) if len(finite) else (1.0, 1.0)
-    levels = np.geomspace(low, max(high, 1.01 * low), _LEVELS)
-    levels[0] = low  # not rounded: nothing lies outside
-    return levels
+    return np.geomspace(low, max(high, 1.01 * low), _LEVELS)
 
 
 def _draw(
@@ -104,11 +102,7 @@ def _draw(
     missing = int(np.ma.count_masked(loss))
     if missing < loss.size:
         axes.contourf(positions, positions, loss, levels, norm=norm, cmap=_COLOURS)
-    if missing < loss.size and loss.min() < loss.max():
-        lines = axes.contour(
-            positions, positions, loss, levels[::2], colors="white", linewidths=0.6, alpha=0.8
-        )
-        axes.clabel(lines, lines.levels[::2], fontsize=6, fmt="%.3g")
+        _draw_lines(axes, loss, positions, levels)
     axes.plot(0, 0, marker="+", color="black", markersize=9, markeredgewidth=1.5)
     axes.set_xlim(positions[0], positions[-1])
     axes.set_ylim(positions[0], positions[-1])
@@ -116,8 +110,28 @@ def _draw(
     axes.set_xticks(ticks)
     axes.set_yticks(ticks)
     axes.set_aspect("equal")
-    axes.set_title(
-        f"{shorten(panel['name'], 40, placeholder='...')}\n{panel['at_centre']}", fontsize=9
-    )
+    axes.set_title(f"{_short(panel['name'])}\n{panel['at_centre']}", fontsize=9)
     grey = f"\n{missing} of {loss.size} points are not finite (grey)" if missing else ""
     axes.set_xlabel(f"x, along the first direction\n{panel['note']}{grey}", fontsize=9)
+
+
+def _draw_lines(
+    axes: Axes,
+    loss: np.ma.MaskedArray,
+    positions: NDArray[np.float64],
+    levels: NDArray[np.float64],
+) -> None:
+    """Every second level as a line, of these every second with its number."""
+    inside = (levels > loss.min()) & (levels < loss.max())
+    drawn = [level for level, has in zip(levels[::2], inside[::2], strict=True) if has]
+    numbered = [level for level, has in zip(levels[::4], inside[::4], strict=True) if has]
+    if drawn:
+        style = {"colors": "white", "linewidths": 0.6, "alpha": 0.8}
+        lines = axes.contour(positions, positions, loss, drawn, **style)
+        axes.clabel(lines, numbered, fontsize=6, fmt="%.3g")
+
+
+def _short(name: str) -> str:
+    """A name as a title: the end of a long one, as of a path, and no formulas."""
+    name = name if len(name) <= _TITLE else f"...{name[3 - _TITLE :]}"
+    return name.replace("$", r"\$")

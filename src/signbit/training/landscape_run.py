@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import Progress
 
 from signbit.data.base import ImageDataset
@@ -314,7 +315,7 @@ def _measure(
         for index, (name, network) in enumerate(networks.items()):
             if rows.done[index].all():
                 continue
-            progress.update(task, description=name)
+            progress.update(task, description=escape(name))
             # Once before anything moves: what a layer sets at its first use comes from the trained
             # weights.
             one = dataset.subset(np.arange(1))
