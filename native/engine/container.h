@@ -15,11 +15,11 @@ struct Container {
   size_t data_size = 0;
   const uint8_t* graph = nullptr;  // the tensor named "graph"
   size_t graph_size = 0;
-  uint32_t version = 0;   // 1 or 2
+  uint32_t version = 0;   // 1 to kNewestVersion
   std::string metadata;  // the `__metadata__` object as JSON text
 };
 
-constexpr uint32_t kNewestVersion = 3;
+constexpr uint32_t kNewestVersion = 4;
 
 // Throws FormatError for a version that this engine cannot read.
 void check_version(uint32_t version, const char* field);

@@ -102,6 +102,7 @@ const Epilogue* Planner::make_epilogue(const NodeInfo& n) {
       case StepKind::kQuant8:
         std::memcpy(&s.inv_scale, &info.attrs[0], 4);
         s.zero_point = info.attrs[1];
+        s.levels = info.attrs[2];
         break;
       case StepKind::kClip:
         std::memcpy(&s.minimum, &info.attrs[0], 4);
@@ -398,7 +399,7 @@ void Planner::add_pixel_tables() {
   float inv_scale;
   std::memcpy(&inv_scale, &quant->attrs[0], 4);
   const bool is_short = StepKind(quant->code) == StepKind::kQuant16;
-  const float zero = is_short ? 0.0f : float(quant->attrs[1]);
+  const float zero = is_short ? 0.0f : float(quant->attrs[1]), most = is_short ? 0.0f : float(quant->attrs[2]);
   s_.pixel_table_.resize(s_.real_table_.size());
   for (int c = 0; c < channels; c++)
     for (int v = 0; v < 256; v++) {
@@ -411,7 +412,7 @@ void Planner::add_pixel_tables() {
         continue;
       }
       x = x == x ? std::clamp(x, -1000.0f, 1000.0f) : 0.0f;
-      x = std::clamp((x + 12582912.0f) - 12582912.0f + zero, 0.0f, 255.0f);
+      x = std::clamp((x + 12582912.0f) - 12582912.0f + zero, 0.0f, most);
       s_.pixel_table_[size_t(c * 256 + v)] = uint32_t(x) << (8 * (c % 4));
     }
 }

@@ -29,6 +29,7 @@ constexpr int kMaxArea = 1 << 16;  // 16-bit numbers whose sum surely fits 32 bi
 // Operations and steps of older versions, by their greatest codes.
 constexpr uint32_t newest_op(uint32_t version) { return version == 1 ? 6 : version == 2 ? 10 : 12; }
 constexpr uint32_t newest_step(uint32_t version) { return version == 1 ? 10 : version == 2 ? 13 : 17; }
+constexpr uint32_t kInt4 = 5;  // dtype of a tensor in a file: two elements a byte
 
 // Words, each checked before it is read.
 class Words {
@@ -69,7 +70,7 @@ struct StepSpec {
   int value;  // 0 none, 1 read, 2 written
 };
 
-StepSpec step_spec(uint32_t code) {
+StepSpec step_spec(uint32_t code, uint32_t version) {
   switch (StepKind(code)) {
     case StepKind::kAffine: return {0, 2, 0};
     case StepKind::kAdd: return {0, 0, 1};
@@ -80,7 +81,7 @@ StepSpec step_spec(uint32_t code) {
     case StepKind::kStore: return {0, 0, 2};
     case StepKind::kThreshold: return {0, 3, 2};
     case StepKind::kSign: return {0, 1, 2};
-    case StepKind::kQuant8: return {2, 0, 2};
+    case StepKind::kQuant8: return {version < 4 ? 2 : 3, 0, 2};
     case StepKind::kMul: return {0, 0, 1};
     case StepKind::kClip: return {2, 0, 0};
     case StepKind::kSigmoid: return {0, 0, 0};
@@ -221,6 +222,7 @@ class Reader {
 
   void read_tensors(Words& w, uint32_t n) {
     const Container& c = p_.container;
+    size_t count = 0;
     uint64_t end = c.graph_size;  // of the tensor before: were two to share bytes, checking them could take the file's size squared
     for (uint32_t i = 0; i < n; i++) {
       Tensor t;
@@ -229,15 +231,35 @@ class Reader {
       uint64_t offset = w.next("tensors");
       offset |= uint64_t(w.next("tensors")) << 32;
       const std::string name = "graph: tensor " + std::to_string(i);
-      if (t.dtype != 0 && t.dtype != 1 && t.dtype != 3 && t.dtype != 4) fail(name + ": unknown dtype");
-      const uint64_t bytes = uint64_t(t.count) * (t.dtype <= 1 ? 4 : 1);
+      const bool packed = t.dtype == kInt4 && version_ > 3;
+      if (t.dtype != 0 && t.dtype != 1 && t.dtype != 3 && t.dtype != 4 && !packed) fail(name + ": unknown dtype");
+      if (packed && t.count % 2) fail(name + ": an odd number of 4-bit integers");
+      const uint64_t bytes = packed ? t.count / 2 : uint64_t(t.count) * (t.dtype <= 1 ? 4 : 1);
       if (offset % 64) fail(name + ": offset is not aligned");
       if (offset > c.data_size || bytes > c.data_size - offset) fail(name + ": lies outside the file");
       if (offset < c.graph_size) fail(name + ": lies in the graph");
       if (offset < end) fail(name + ": does not lie behind the tensor before it");
       end = offset + bytes;
       t.data = c.data + offset;
+      if (packed) count += t.count;
       p_.tensors.push_back(t);
+    }
+    unpack(count);
+  }
+
+  // 4-bit integers, so many in all, become bytes: of two in a byte the first is the low half.
+  void unpack(size_t count) {
+    p_.unpacked.reset(new int8_t[count]);
+    int8_t* to = p_.unpacked.get();
+    for (Tensor& t : p_.tensors) {
+      if (t.dtype != kInt4) continue;
+      const uint8_t* from = t.data;
+      t.dtype = 3;
+      t.data = reinterpret_cast<const uint8_t*>(to);
+      for (size_t i = 0; i < t.count; i += 2, from++) {
+        *to++ = int8_t(((*from & 15) ^ 8) - 8);
+        *to++ = int8_t(((*from >> 4) ^ 8) - 8);
+      }
     }
   }
 
@@ -300,7 +322,7 @@ class Reader {
     step.code = w.next("step");
     const uint32_t v = w.next("step");
     const uint32_t n_attrs = w.count("step", 1), n_params = w.count("step", 1);
-    const StepSpec spec = step_spec(step.code);
+    const StepSpec spec = step_spec(step.code, version_);
     if (spec.attrs < 0 || step.code > newest_step(version_)) fail(name + ": unknown step " + std::to_string(step.code));
     if (int(n_attrs) != spec.attrs || int(n_params) != spec.params)
       fail(name + ": step " + std::to_string(step.code) + " has a wrong number of arguments");
@@ -308,6 +330,7 @@ class Reader {
       fail(name + ": step " + std::to_string(step.code) + " has a value too many or too few");
     step.value = v == kNoId ? kNone : id(v, p_.values.size(), name + ": step value");
     for (uint32_t i = 0; i < n_attrs; i++) step.attrs.push_back(int32_t(w.next("step")));
+    if (StepKind(step.code) == StepKind::kQuant8 && version_ < 4) step.attrs.push_back(255);
     for (uint32_t i = 0; i < n_params; i++)
       step.params.push_back(id(w.next("step"), p_.tensors.size(), name + ": step tensor"));
     return step;
@@ -566,7 +589,7 @@ class Reader {
     for (size_t i = 0; i < node.steps.size(); i++) {
       const StepInfo& step = node.steps[i];
       const Where where = name.step(i);
-      const StepSpec spec = step_spec(step.code);
+      const StepSpec spec = step_spec(step.code, version_);
       const StepKind kind = StepKind(step.code);
       Type type = Type::kF32;
       if (spec.value) {
@@ -642,7 +665,8 @@ class Reader {
           if (type != Type::kB1) fail(where + ": value is not b1");
           break;
         case StepKind::kQuant8:
-          in_range(step.attrs[1], 0, 255, where + ": zero_point");
+          in_range(step.attrs[2], 1, 255, where + ": levels");
+          in_range(step.attrs[1], 0, step.attrs[2], where + ": zero_point");
           if (integer) fail(where + ": needs a real value");
           if (type != Type::kU8) fail(where + ": value is not u8");
           break;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -17,7 +18,7 @@ enum class Op : uint32_t {
 };
 
 struct Tensor {
-  uint32_t dtype = 0;  // 0 f32, 1 i32, 3 i8, 4 u8
+  uint32_t dtype = 0;  // 0 f32, 1 i32, 3 i8, 4 u8; 4-bit integers of a file are i8 here
   uint32_t count = 0;
   const uint8_t* data = nullptr;
 
@@ -77,6 +78,7 @@ struct OutputInfo {
 struct Program {
   Container container;
   std::vector<Tensor> tensors;
+  std::unique_ptr<int8_t[]> unpacked;  // of the file's 4-bit integers
   std::vector<ValueInfo> values;
   std::vector<NodeInfo> nodes;
   std::vector<OutputInfo> outputs;

@@ -117,12 +117,12 @@ void change_node(builder::File& f, builder::NodeDef& n, Random& r) {
 
 void change_tensor(builder::TensorDef& t, Random& r) {
   switch (r.below(5)) {
-    case 0: t.dtype = r.one_in(3) ? interesting(r) : uint32_t(r.below(5)); break;
+    case 0: t.dtype = r.one_in(3) ? interesting(r) : uint32_t(r.below(6)); break;
     case 1: t.count = changed(t.count, r); break;
     case 2:  // longer or shorter, and saying so
       t.bytes.resize(std::min<size_t>(r.one_in(2) ? t.bytes.size() + r.below(80) : r.below(t.bytes.size() + 1), kMaxFile),
                      uint8_t(r.next()));
-      t.count = uint32_t(t.bytes.size() / (t.dtype <= 1 ? 4 : 1));
+      t.count = uint32_t(t.dtype == 5 ? 2 * t.bytes.size() : t.bytes.size() / (t.dtype <= 1 ? 4 : 1));
       break;
     case 3:
       for (uint8_t& b : t.bytes) b = r.one_in(2) ? uint8_t(r.next()) : b;
@@ -330,7 +330,8 @@ std::optional<builder::File> parse(const uint8_t* data, size_t size) {
     builder::TensorDef t;
     t.dtype = word();
     t.count = word();
-    const uint64_t offset = word() | uint64_t(word()) << 32, length = uint64_t(t.count) * (t.dtype <= 1 ? 4 : 1);
+    const uint64_t offset = word() | uint64_t(word()) << 32, 
+                   length = t.dtype == 5 ? t.count / 2 : uint64_t(t.count) * (t.dtype <= 1 ? 4 : 1);
     good = good && offset <= bytes && length <= bytes - offset;
     if (good) t.bytes.assign(start + offset, start + offset + length);
     f.tensors.push_back(std::move(t));

@@ -61,9 +61,10 @@ struct Net : builder::File {
     int32_t kernel = 3, stride = 1, pad = 1, dilation = 1, groups = 1, outside = 0;
   };
   static bool writes(uint32_t code) { return (code >= 7 && code <= 10) || code == 16; }
-  // A convolution of bits or of 8-bit values, by the type of `from`, or one that adds and shifts.
+  // A convolution of bits or of 8-bit values, by the type of `from`, or one that adds and shifts. `four_bits`: so many have
+  // the weights that are no bits.
   uint32_t conv(uint32_t from, uint32_t out, Shape s, std::vector<builder::StepDef> steps, std::vector<uint32_t> more = {},
-                bool shifts = false) {
+                bool shifts = false, bool four_bits = false) {
     const bool binary = values[from].first == kB1;
     const uint32_t code = binary ? 1 : shifts ? 11 : 2;
     const uint32_t in = channels_of(from);
@@ -77,9 +78,12 @@ struct Net : builder::File {
         if (out % 2 && i / (taps * quads) == out / 2) weight[i] &= 0x0F;
       }
     } else {
-      for (size_t i = 0; i < weight.size(); i++)
+      for (size_t i = 0; i < weight.size(); i++) {
+        if (four_bits) weight[i] = uint8_t(weight[i] % 16 - 8);
         if (i % (4 * quads) >= group) weight[i] = 0;
+      }
     }
+    const std::vector<int8_t> numbers(weight.begin(), weight.end());
     std::vector<uint32_t> inputs = {from}, outputs;
     inputs.insert(inputs.end(), more.begin(), more.end());
     for (const auto& step : steps)
@@ -87,7 +91,7 @@ struct Net : builder::File {
     nodes.push_back({code, "conv" + std::to_string(nodes.size()), inputs, outputs,
                      {int32_t(in), int32_t(out), s.kernel, s.kernel, s.stride, s.stride, s.pad, s.pad, s.dilation, s.dilation,
                       s.groups, s.outside},
-                     {add(builder::tensor(binary ? 4u : 3u, weight))}, steps});
+                     {add(four_bits ? builder::weights(numbers) : builder::tensor(binary ? 4u : 3u, weight))}, steps});
     return outputs.back();
   }
   uint32_t conv_f32(uint32_t from, uint32_t out, Shape s) {

@@ -42,8 +42,20 @@ Net eight_bits() {
   n.mean = n.reals(3, 0.4f, 0.6f);
   n.std = n.reals(3, 0.2f, 0.3f);
   const uint32_t q = n.value(kU8, 3);
-  n.pointwise(0, {{10, q, {word_of(40.0f), 117}, {}}});
+  n.pointwise(0, {{10, q, {word_of(40.0f), 117, 255}, {}}});
   n.give(n.conv_f32(q, 5, {3, 2, 1, 1, 1, 117}));
+  return n;
+}
+
+// Weights and inputs of 4 bits, and weights that are small by chance.
+Net small_weights() {
+  Net n(3);
+  const uint32_t q = n.value(kU8, 3), y = n.value(kF32, 5), p = n.value(kU8, 5), z = n.value(kI32, 2);
+  n.pointwise(0, {{10, q, {word_of(3.0f), 5, 15}, {}}});
+  const builder::StepDef affine = n.affine(5), bias = {17, kNone, {}, {n.integers(2, -9, 9)}};
+  n.conv(q, 5, {3, 1, 1, 1, 1, 5}, {affine, n.store(y), {10, p, {word_of(2.0f), 0, 15}, {}}}, {}, false, true);
+  n.give(y);
+  n.give(n.conv(p, 2, {1, 1, 0, 1, 1, 0}, {bias, n.store(z)}, {}, true, true));
   return n;
 }
 
@@ -124,7 +136,7 @@ Net gates() {
 Net integers() {
   Net n(3);
   const uint32_t q = n.value(kU8, 3), a = n.value(kI16, 6), b = n.value(kB1, 6), c = n.value(kI16, 6), d = n.value(kB1, 6);
-  n.pointwise(0, {{10, q, {word_of(40.0f), 117}, {}}});
+  n.pointwise(0, {{10, q, {word_of(40.0f), 117, 255}, {}}});
   const builder::StepDef sum = n.shift_sum(6, 1), zero = {8, b, {}, {n.integers(6, -9, 9), n.integers(6, 99, 200), n.bytes_of(6, 4, 1)}};
   n.conv(q, 6, {3, 1, 1, 1, 1, 117}, {sum, n.store(a), zero}, {}, true);
   const builder::StepDef digits = n.shift_sum(6, 2), prelu = n.shift_prelu(6);
@@ -168,6 +180,16 @@ Net first_version() {
   return n;
 }
 
+// Version 3: numbers of 8 bits always have 255 levels.
+Net third_version() {
+  Net n(3);
+  n.version = n.header_version = 3;
+  const uint32_t q = n.value(kU8, 3);
+  n.pointwise(0, {{10, q, {word_of(40.0f), 117}, {}}});
+  n.give(n.conv_f32(q, 2, {1, 1, 0, 1, 1, 117}));
+  return n;
+}
+
 }  // namespace
 
 std::vector<std::pair<std::string, builder::File>> seeds() {
@@ -177,6 +199,7 @@ std::vector<std::pair<std::string, builder::File>> seeds() {
       {"depthwise", depthwise()},
       {"eight_bits", eight_bits()},
       {"four_bits", four_bits()},
+      {"small_weights", small_weights()},
       {"pools", pools()},
       {"adaptive_pools", adaptive_pools()},
       {"channels", channels()},
@@ -186,6 +209,7 @@ std::vector<std::pair<std::string, builder::File>> seeds() {
       {"integers", integers()},
       {"integer_sums", integer_sums()},
       {"first_version", first_version()},
+      {"third_version", third_version()},
   };
   return list;
 }

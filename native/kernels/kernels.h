@@ -92,6 +92,7 @@ struct EpilogueStep {
   int32_t wide;             // the same: 1 where the sums need more than 32 bits
   int32_t shift;
   int32_t zero_point;
+  int32_t levels;          // quant8: the greatest number
   float inv_scale;
   float minimum, maximum;  // clip
   uint8_t* data;      // the value's body: first position behind the margin of plane 0

@@ -11,7 +11,7 @@
 namespace builder {
 
 struct TensorDef {
-  uint32_t dtype;  // 0 f32, 1 i32, 3 i8, 4 u8
+  uint32_t dtype;  // 0 f32, 1 i32, 3 i8, 4 u8, 5 two 4-bit numbers a byte
   uint32_t count;
   std::vector<uint8_t> bytes;
 };
@@ -20,6 +20,15 @@ template <typename T>
 TensorDef tensor(uint32_t dtype, const std::vector<T>& values) {
   TensorDef t{dtype, uint32_t(values.size()), std::vector<uint8_t>(values.size() * sizeof(T))};
   if (!values.empty()) std::memcpy(t.bytes.data(), values.data(), t.bytes.size());
+  return t;
+}
+
+// Integer weights: as 4-bit numbers where all of them are, else as bytes.
+inline TensorDef weights(const std::vector<int8_t>& values) {
+  for (const int8_t w : values)
+    if (w < -8 || w > 7) return tensor(3, values);
+  TensorDef t{5, uint32_t(values.size()), std::vector<uint8_t>(values.size() / 2)};
+  for (size_t i = 0; i < values.size(); i++) t.bytes[i / 2] |= uint8_t((values[i] & 15) << 4 * (i % 2));
   return t;
 }
 
@@ -44,7 +53,7 @@ struct File {
   std::vector<std::pair<uint32_t, uint32_t>> values;  // type, channels
   std::vector<NodeDef> nodes;
   std::vector<std::pair<uint32_t, uint32_t>> outputs;
-  uint32_t version = 3, header_version = 3;
+  uint32_t version = 4, header_version = 4;
   std::string input_shape = "1,1,1", metadata;  // `metadata`: more members, each with a comma behind it
   uint32_t normalised = 0, mean = 0xFFFFFFFF, std = 0xFFFFFFFF, input = 0;
 

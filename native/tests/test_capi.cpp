@@ -177,7 +177,7 @@ void test_checking() {
   // Pixels that a table turns into bytes at once.
   Network quantised(2);
   const uint32_t bytes = quantised.node(6, {0}, 4, 2);
-  quantised.nodes.back().steps = {{10, bytes, {maps::bits_of(1.0f), 3}, {}}};
+  quantised.nodes.back().steps = {{10, bytes, {maps::bits_of(1.0f), 3, 255}, {}}};
   const uint32_t one = quantised.add(builder::tensor(0, std::vector<float>{1.0f, 1.0f}));
   const uint32_t conv = quantised.node(2, {bytes}, kF32, 2, {2, 2, 1, 1, 1, 1, 0, 0, 1, 1, 1, 3},
                                        {quantised.add(builder::tensor(3, std::vector<int8_t>{1, 1, 0, 0, 1, 1, 0, 0}))});

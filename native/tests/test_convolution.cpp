@@ -39,6 +39,7 @@ struct Case {
   Ending ending;
   int height, width, batch, threads;
   int shift = 0;  // the zero point that the 8-bit input was quantised with, less that of the convolution
+  int levels = 255;  // the greatest number that it was quantised to
 };
 
 std::string describe(const Case& c) {
@@ -59,7 +60,7 @@ std::string describe(const Case& c) {
   add("image ", c.height, c.width);
   add("batch ", c.batch, -1);
   add("threads ", c.threads, -1);
-  text += " shift " + std::to_string(c.shift);
+  text += " shift " + std::to_string(c.shift) + " levels " + std::to_string(c.levels);
   return text + " -> " + endings[int(c.ending)];
 }
 
@@ -101,7 +102,8 @@ Case draw(Random& rng) {
   v.outside = c.binary ? pick(rng, -1, 1) : 0;
   c.batch = pick(rng, 0, 1) ? 1 : pick(rng, 2, 4);
   c.threads = pick(rng, 1, 3);
-  if (!pick(rng, 0, 2)) c.shift = pick(rng, 0, 255) - c.zero_point;
+  c.levels = pick(rng, 0, 2) ? 255 : pick(rng, 0, 2) ? 15 : pick(rng, 1, 254);
+  if (!pick(rng, 0, 2) || c.zero_point > c.levels) c.shift = pick(rng, 0, c.levels) - c.zero_point;
   return c;
 }
 
@@ -114,7 +116,8 @@ struct Problem {
 
 std::vector<int> draw_weights(Random& rng, const naive::Conv& conv, bool binary) {
   std::vector<int> weight(conv.weights());
-  for (int& w : weight) w = binary ? 2 * pick(rng, 0, 1) - 1 : pick(rng, -128, 127);
+  const int limit = pick(rng, 0, 2) ? 128 : 8;
+  for (int& w : weight) w = binary ? 2 * pick(rng, 0, 1) - 1 : pick(rng, -limit, limit - 1);
   return weight;
 }
 
@@ -140,7 +143,10 @@ class Maker {
     Problem p;
     std::vector<int> x(size_t(c_.batch * v.channels) * size_t(c_.height * c_.width));
     for (int& a : x) a = c_.binary ? 2 * pick(rng_, 0, 1) - 1 : pick(rng_, -c_.zero_point, 255 - c_.zero_point);
-    for (int a : x) p.input.push_back(float(a - (c_.binary ? 0 : c_.shift)));
+    for (int& a : x) {
+      p.input.push_back(float(a - (c_.binary ? 0 : c_.shift)));
+      if (!c_.binary) a = std::min(a, c_.levels - c_.zero_point);
+    }
     height_ = v.out_height(c_.height);
     width_ = v.out_width(c_.width);
     const uint32_t input = file_.value(kF32, uint32_t(v.channels)),
@@ -148,7 +154,7 @@ class Maker {
     if (c_.binary)
       file_.nodes.push_back({6, "bits", {input}, {operand}, {}, {}, {{9, operand, {}, {floats(v.channels, 0.0f)}}}});
     else
-      file_.nodes.push_back({6, "bytes", {input}, {operand}, {}, {}, {{10, operand, {bits_of(1.0f), c_.zero_point + c_.shift}, {}}}});
+      file_.nodes.push_back({6, "bytes", {input}, {operand}, {}, {}, {{10, operand, {bits_of(1.0f), c_.zero_point + c_.shift, c_.levels}, {}}}});
     const std::vector<int> sums = convolve(x, "conv", operand);
     switch (c_.ending) {
       case Ending::kSums:
@@ -179,7 +185,7 @@ class Maker {
     const naive::Conv& v = c_.conv;
     const std::vector<int> weight = draw_weights(rng_, v, c_.binary);
     const uint32_t w = c_.binary ? file_.add(builder::tensor(4, v.pack_bits(weight)))
-                                 : file_.add(builder::tensor(3, v.pack_bytes(weight)));
+                                 : file_.add(builder::weights(v.pack_bytes(weight)));
     file_.nodes.push_back({c_.binary ? 1u : 2u, path, {operand}, {}, v.attrs(c_.binary ? v.outside : c_.zero_point), {w}, {}});
     return v.run(x, weight, c_.batch, c_.height, c_.width);
   }
@@ -205,7 +211,7 @@ class Maker {
     if (binary) v.outside = pick(rng_, -1, 1);
     const std::vector<int> weight = draw_weights(rng_, v, binary);
     const uint32_t w = binary ? file_.add(builder::tensor(4, v.pack_bits(weight)))
-                              : file_.add(builder::tensor(3, v.pack_bytes(weight)));
+                              : file_.add(builder::weights(v.pack_bytes(weight)));
     file_.nodes.push_back({binary ? 1u : 2u, "second", {operand}, {}, v.attrs(binary ? v.outside : zero_point), {w}, {}});
     finish(v.run(x, weight, c_.batch, height_, width_), v.out);
   }
@@ -235,16 +241,17 @@ class Maker {
 
   void through_bytes(const std::vector<int>& sums) {
     // what the bytes are made with, and what their reader takes away
-    const int out = c_.conv.out, zero_point = pick(rng_, 0, 255), readers = pick(rng_, 0, 2) ? zero_point : pick(rng_, 0, 255);
+    const int out = c_.conv.out, levels = pick(rng_, 0, 1) ? 255 : pick(rng_, 0, 1) ? 15 : pick(rng_, 1, 254);
+    const int zero_point = pick(rng_, 0, levels), readers = pick(rng_, 0, 2) ? zero_point : pick(rng_, 0, 255);
     // a power of two, so that the products are exact and only the rounding to bytes is tested
     const float scale = std::ldexp(1.0f, 7 - std::ilogb(float(largest(sums))));
     std::vector<int> bytes;
     for (int s : sums)
-      bytes.push_back(int(std::min(std::max(std::nearbyint(float(s) * scale) + float(zero_point), 0.0f), 255.0f)) - readers);
+      bytes.push_back(int(std::min(std::max(std::nearbyint(float(s) * scale) + float(zero_point), 0.0f), float(levels))) - readers);
     const uint32_t q = file_.value(kU8, uint32_t(out));
     file_.nodes.back().outputs.push_back(q);
     file_.nodes.back().steps.push_back({1, kNoValue, {}, {floats(out, 1.0f), floats(out, 0.0f)}});
-    file_.nodes.back().steps.push_back({10, q, {bits_of(scale), zero_point}, {}});
+    file_.nodes.back().steps.push_back({10, q, {bits_of(scale), zero_point, levels}, {}});
     second(bytes, q, false, readers);
   }
 

@@ -104,7 +104,7 @@ void test_new_operations() {
   broken(channels, [](auto& f) { f.values[2].first = 6; }, "output has a wrong type");
   broken(channels, [](auto& f) {
     f.nodes[0].outputs.push_back(f.value(4, 4));
-    f.nodes[0].steps.push_back({10, 4, {0x3F800000, 0}, {}});
+    f.nodes[0].steps.push_back({10, 4, {0x3F800000, 0, 255}, {}});
     f.nodes[1].inputs.push_back(4);
   }, "several types");
 
@@ -213,6 +213,21 @@ void test_new_operations() {
   }
 }
 
+// A 1x1 convolution of `in` to `out` channels, groups of `in / groups`, with packed weights `w`.
+builder::File padded(bool binary, uint32_t in, uint32_t out, int32_t groups, std::vector<uint8_t> w) {
+  builder::File f;
+  const uint32_t x = f.value(0, in), q = f.value(binary ? 6 : 4, in), y = f.value(0, out);
+  const uint32_t cut = f.add(builder::tensor(0, std::vector<float>(in, 0.0f)));
+  const uint32_t one = f.add(builder::tensor(0, std::vector<float>(out, 1.0f)));
+  const uint32_t weight = f.add(builder::tensor(binary ? 4 : 3, w));
+  const builder::StepDef quant = {10, q, {0x3F800000, 0, 255}, {}}, sign = {9, q, {}, {cut}};
+  f.nodes.push_back({6, "quant", {x}, {q}, {}, {}, {binary ? sign : quant}});
+  f.nodes.push_back({binary ? 1u : 2u, "conv", {q}, {y}, {int32_t(in), int32_t(out), 1, 1, 1, 1, 0, 0, 1, 1, groups, 0}, {weight},
+                     {{1, 0xFFFFFFFF, {}, {one, one}}, {7, y, {}, {}}}});
+  f.outputs = {{y, 0}};
+  return f;
+}
+
 void test_versions() {
   auto of = [](builder::File f, uint32_t version) {
     f.version = f.header_version = version;
@@ -220,7 +235,7 @@ void test_versions() {
   };
   opens(of(small_file(), 1), "version 1");
   opens(of(small_file(), 2), "version 2");
-  opens(integers(), "version 3");
+  opens(of(integers(), 3), "version 3");
   refuses(of(integers(), 2), "value 1: its type needs version 3");
   builder::File old = integers();
   for (auto& value : old.values) value.first = 0;
@@ -239,11 +254,21 @@ void test_versions() {
   f.outputs = {{1, 0}};
   opens(f, "a gate");
   refuses(of(f, 1), "unknown step 13");
-  refuses(of(small_file(), 4), "__metadata__.version is 4, this engine reads 1 to 3: a newer signbit wrote the file; update signbit");
+  const builder::File bytes = padded(false, 3, 1, 1, {1, 2, 3, 0});
+  opens(bytes, "version 4");
+  refuses(of(bytes, 3), "step 10 has a wrong number of arguments");
+  for (const uint32_t version : {1u, 2u, 3u}) {
+    f = of(bytes, version);
+    f.nodes[0].steps[0].attrs.pop_back();
+    opens(f, "8 bits of version " + std::to_string(version));
+    f.tensors[2] = builder::weights({1, 2, 3, 0});
+    refuses(f, "tensor 2: unknown dtype");
+  }
+  refuses(of(small_file(), 5), "__metadata__.version is 5, this engine reads 1 to 4: a newer signbit wrote the file; update signbit");
   refuses(of(small_file(), 0), "is not a version");
   f = small_file();
   f.version = 1;
-  refuses(f, "version 1 is not that of the header, 3");
+  refuses(f, "version 1 is not that of the header, 4");
 }
 
 // Layers deep within modules have long paths: longer, together, than the words of the nodes.
@@ -257,21 +282,6 @@ void test_paths() {
   opens(f, "a path of 4096 bytes");
   f.nodes[0].path += 'p';
   refuses(f, "graph: node 0: path of 4097 bytes is longer than 4096");
-}
-
-// A 1x1 convolution of `in` to `out` channels, groups of `in / groups`, with packed weights `w`.
-builder::File padded(bool binary, uint32_t in, uint32_t out, int32_t groups, std::vector<uint8_t> w) {
-  builder::File f;
-  const uint32_t x = f.value(0, in), q = f.value(binary ? 6 : 4, in), y = f.value(0, out);
-  const uint32_t cut = f.add(builder::tensor(0, std::vector<float>(in, 0.0f)));
-  const uint32_t one = f.add(builder::tensor(0, std::vector<float>(out, 1.0f)));
-  const uint32_t weight = f.add(builder::tensor(binary ? 4 : 3, w));
-  const builder::StepDef quant = {10, q, {0x3F800000, 0}, {}}, sign = {9, q, {}, {cut}};
-  f.nodes.push_back({6, "quant", {x}, {q}, {}, {}, {binary ? sign : quant}});
-  f.nodes.push_back({binary ? 1u : 2u, "conv", {q}, {y}, {int32_t(in), int32_t(out), 1, 1, 1, 1, 0, 0, 1, 1, groups, 0}, {weight},
-                     {{1, 0xFFFFFFFF, {}, {one, one}}, {7, y, {}, {}}}});
-  f.outputs = {{y, 0}};
-  return f;
 }
 
 void test_padding_of_weights() {
@@ -300,6 +310,29 @@ void test_padding_of_weights() {
   refuses(f, "node 2 (again): weight: an output channel that only pads has bit 1");
 }
 
+// Numbers of 4 bits: of a weight two a byte, of an input up to 15.
+void test_four_bits() {
+  builder::File f = padded(false, 3, 2, 1, {8, 0xF8, 3, 0, 4, 5, 6, 0});
+  f.tensors[2] = builder::weights({7, -8, 3, 0, 4, 5, 6, 0});
+  f.nodes[0].steps[0].attrs = {0x3F800000, 15, 15};
+  opens(f, "4-bit weights");
+  const auto broken = [&](auto change, const char* part) {
+    builder::File g = f;
+    change(g);
+    refuses(g, part);
+  };
+  auto levels = [](int32_t zero_point, int32_t most) { return [=](auto& g) { g.nodes[0].steps[0].attrs = {0x3F800000, zero_point, most}; }; };
+  broken(levels(16, 15), "zero_point = 16 is not in 0..15");
+  broken(levels(-1, 15), "zero_point = -1 is not in 0..15");
+  broken(levels(0, 0), "levels = 0 is not in 1..255");
+  broken(levels(0, 256), "levels = 256 is not in 1..255");
+  broken([](auto& g) { g.tensors[2] = builder::weights({7, -8, 3, 1, 4, 5, 6, 0}); }, "weight: a channel that only pads is not 0");
+  broken([](auto& g) { g.tensors[2] = builder::weights({7, -8, 3, 0, 4, 5}); }, "weight: holds 6 elements, needs 8");
+  broken([](auto& g) { g.tensors[2].count = 7; }, "tensor 2: an odd number of 4-bit integers");
+  broken([](auto& g) { g.tensors[2].count = 0xFFFFFFFE; }, "tensor 2: lies outside the file");
+  broken([](auto& g) { g.tensors[1].dtype = 5; g.tensors[1].count = 2; }, "wrong dtype");
+}
+
 // What a small file may claim is bounded before anything is allocated for it.
 void test_limits() {
   builder::File f = small_file();
@@ -318,6 +351,7 @@ void test_limits() {
 int main() {
   test_paths();
   test_padding_of_weights();
+  test_four_bits();
   std::string message;
   const std::vector<uint8_t> good = small_file().bytes();
   check::that(open_bytes(good, &message) == SIGNBIT_OK, "the file itself: " + message);
@@ -337,7 +371,7 @@ int main() {
     change(f);
     refuses(f, part);
   };
-  broken([](auto& f) { f.version = 4; }, "newer signbit");
+  broken([](auto& f) { f.version = 5; }, "newer signbit");
   broken([](auto& f) { f.nodes[1].inputs[0] = 2; }, "reads a value that nothing wrote before");
   broken([](auto& f) { f.nodes[1].inputs[0] = 77; }, "id 77");
   broken([](auto& f) { f.nodes[1].outputs[0] = 1; }, "written before");

@@ -79,7 +79,7 @@ class Program {
       if (type == kB1) k.v[i] = input_.v[i] >= 0.0f ? 1 : -1;
     }
     k.id = net_.node(6, {0}, type, k.channels);
-    builder::StepDef step = {10, k.id, {maps::bits_of(1.0f), zero_point_}, {}};
+    builder::StepDef step = {10, k.id, {maps::bits_of(1.0f), zero_point_, 255}, {}};
     if (type == kI16) step = {16, k.id, {maps::bits_of(1.0f)}, {}};
     if (type == kB1) step = {9, k.id, {}, {net_.add(builder::tensor(0, std::vector<float>(size_t(k.channels), 0.0f)))}};
     net_.nodes.back().steps = {step};
@@ -106,7 +106,7 @@ class Program {
             sum.at(n, o, y, xx) = wrapped(s);
           }
     const bool bits = x.type == kB1;
-    const uint32_t w = net_.add(bits ? builder::tensor(4, c.pack_bits(weight)) : builder::tensor(3, c.pack_bytes(weight)));
+    const uint32_t w = net_.add(bits ? builder::tensor(4, c.pack_bits(weight)) : builder::weights(c.pack_bytes(weight)));
     net_.nodes.push_back({bits ? 1u : 11u, "conv" + std::to_string(net_.nodes.size()), {x.id}, {},
                           c.attrs(bits ? c.outside : x.type == kU8 ? zero_point_ : 0), {w}, {}});
     return epilogue(sum, codes, add, bits ? int64_t(c.group()) * c.taps() : 0);

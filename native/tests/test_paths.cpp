@@ -69,7 +69,7 @@ class Layer {
     if (s.binary)
       steps.push_back({9, operand_, {}, {floats(s.conv.channels, 0.0f)}});
     else
-      steps.push_back({10, operand_, {bits_of(1.0f), s.zero_point}, {}});
+      steps.push_back({10, operand_, {bits_of(1.0f), s.zero_point, 255}, {}});
     conv_ = convolution(weight);
     ints_ = sums(weight);
   }
@@ -127,11 +127,12 @@ class Layer {
   std::vector<int> sums(const std::vector<int>& weight) const { return s_.conv.run(x_, weight, s_.batch, s_.height, s_.width); }
   std::vector<int> random_weight() const {
     std::vector<int> w(s_.conv.weights());
-    for (int& v : w) v = s_.binary ? 2 * pick(0, 1) - 1 : pick(-128, 127);
+    const int limit = pick(0, 2) ? 128 : 8;
+    for (int& v : w) v = s_.binary ? 2 * pick(0, 1) - 1 : pick(-limit, limit - 1);
     return w;
   }
   uint32_t packed(const naive::Conv& conv, const std::vector<int>& weight, bool binary) {
-    return net_.add(binary ? builder::tensor(4, conv.pack_bits(weight)) : builder::tensor(3, conv.pack_bytes(weight)));
+    return net_.add(binary ? builder::tensor(4, conv.pack_bits(weight)) : builder::weights(conv.pack_bytes(weight)));
   }
   builder::NodeDef convolution(const std::vector<int>& weight) {
     const naive::Conv& v = s_.conv;
@@ -324,12 +325,12 @@ class Layer {
     float most = 1.0f;
     for (float v : floats_) most = std::max(most, std::fabs(v));
     const float scale = 200.0f / most;
-    const int zero_point = one_of<int>({0, 255, pick(0, 255)});
+    const int levels = one_of<int>({255, 255, 15, pick(1, 254)}), zero_point = one_of<int>({0, levels, pick(0, levels)});
     std::vector<int> q;
     for (float v : floats_)
-      q.push_back(int(std::min(std::max(std::nearbyint(v * scale) + float(zero_point), 0.0f), 255.0f)) - zero_point);
+      q.push_back(int(std::min(std::max(std::nearbyint(v * scale) + float(zero_point), 0.0f), float(levels))) - zero_point);
     const uint32_t y = net_.value(kU8, uint32_t(out()));
-    conv_.steps.push_back({10, y, {bits_of(scale), zero_point}, {}});
+    conv_.steps.push_back({10, y, {bits_of(scale), zero_point, levels}, {}});
     conv_.outputs.push_back(y);
     readers_.push_back([this, y, q, zero_point] {
       read({out(), out(), 1, 1, 1, 1, 0, 0, 1, 1, out(), 0}, false, zero_point, y, q);

@@ -23,7 +23,7 @@ void run_case(const std::vector<naive::Conv>& convs, int channels, int size, int
   if (binary)
     f.nodes.push_back({6, "bits", {x}, {shared}, {}, {}, {{9, shared, {}, {cut}}}});
   else
-    f.nodes.push_back({6, "bytes", {x}, {shared}, {}, {}, {{10, shared, {0x3F800000, zero_points[0]}, {}}}});
+    f.nodes.push_back({6, "bytes", {x}, {shared}, {}, {}, {{10, shared, {0x3F800000, zero_points[0], 255}, {}}}});
   std::vector<std::vector<int>> weights;
   for (const naive::Conv& c : convs) {
     std::vector<int> weight(c.weights());

@@ -40,7 +40,7 @@ std::vector<uint8_t> network() {
   n.mean = n.reals(kChannels, 0.4f, 0.6f);
   n.std = n.reals(kChannels, 0.2f, 0.3f);
   const uint32_t q = n.value(4, kChannels);
-  n.pointwise(0, {{10, q, {fuzz::word_of(40.0f), 117}, {}}});
+  n.pointwise(0, {{10, q, {fuzz::word_of(40.0f), 117, 255}, {}}});
   const uint32_t stem = n.conv_f32(q, 16, {3, 1, 1, 1, 1, 117});
   const uint32_t bits = n.value(6, 32), sum = n.value(0, 32);
   n.conv(n.bits(stem), 32, {3, 1, 1, 1, 1, -1}, {{8, bits, {}, {n.integers(32, -40, 0), n.integers(32, 1, 40), n.bytes_of(32, 4, 1)}}});

@@ -1,11 +1,16 @@
 """What is read from a file is what was compiled into it."""
 
 import json
+from pathlib import Path
 
 import pytest
+import torch
+from torch import nn
 
+import signbit
+from signbit import nn as snn
 from signbit.compiler.contents import read_contents
-from signbit.compiler.emit import emit
+from signbit.compiler.emit import emit, read_graph
 from signbit.errors import FormatError
 from tests.runtime.networks import compiled_network
 
@@ -57,3 +62,27 @@ def test_a_damaged_file_is_refused(compiled):
     data[-1] ^= 1
     with pytest.raises(FormatError, match="sha256"):
         read_contents(bytes(data))
+
+
+def test_weights_of_four_bits_have_a_section_of_their_own():
+    layers = [snn.QuantConv2d(6, 10, 3, bits=4), snn.QuantConv2d(10, 4, 1)]
+    for layer in layers:
+        layer.set_input_range(-1, 1)
+    program = signbit.compile(nn.Sequential(*layers), torch.randn(1, 6, 5, 5))
+    found = read_contents(emit(program.graph))
+    small, large = (line.weight_bytes for line in found.lines if line.op == "conv_q8")
+    assert (small, large) == (10 * 9 * 8 // 2, 4 * 12)
+    assert 0 <= found.sections["4-bit weights"] - small < 64
+    assert 0 <= found.sections["8-bit weights"] - large < 64
+    assert sum(found.sections.values()) == found.size
+
+
+def test_older_files_hold_small_weights_in_bytes():
+    path = Path(__file__).parents[2] / "results/ab_reactnet18-quick/integer.signbit"
+    found = read_contents(path)
+    assert "4-bit weights" not in found.sections
+    taken = sum(line.weight_bytes for line in found.lines if line.op in ("conv_shift", "conv_q8"))
+    assert taken <= found.sections["8-bit weights"]
+    newer = read_contents(emit(read_graph(path)))
+    saved = found.sections["8-bit weights"] - newer.sections["8-bit weights"]
+    assert newer.sections["4-bit weights"] == saved / 2

@@ -15,9 +15,21 @@ from torch import nn
 import signbit
 from signbit import nn as snn
 from signbit.compiler import read_graph, reference
-from signbit.compiler.emit import emit, pack_b1, pack_q8, save, unpack_b1, unpack_q8
-from signbit.compiler.ir import LOWERED_OPS, STEPS, Graph, Node
+from signbit.compiler.emit import (
+    emit,
+    pack_b1,
+    pack_i4,
+    pack_q8,
+    save,
+    unpack_b1,
+    unpack_i4,
+    unpack_q8,
+)
+from signbit.compiler.ir import LOWERED_OPS, STEPS, Graph, Node, Step, Type, Value
+from signbit.compiler.passes.check import check
 from signbit.errors import CompileError, FormatError
+from signbit.runtime import Session
+from tests.compiler.build import conv_attrs
 from tests.runtime.networks import compiled_network
 
 
@@ -86,7 +98,7 @@ def test_program_words_are_those_of_the_format(small: Graph) -> None:
     _, tensors = parse(emit(small))
     words = tensors["graph"].view("<u4")
     magic, version, n_tensors, n_values, n_nodes, n_outputs, n_words, n_strings = words[:8].tolist()
-    assert (magic, version, n_nodes) == (0x31474253, 3, len(small.nodes))
+    assert (magic, version, n_nodes) == (0x31474253, 4, len(small.nodes))
     assert n_tensors == len(tensors) - 1
     assert words[8] == 1
     assert not words[12:17].any()
@@ -211,10 +223,10 @@ def test_damage_under_a_right_hash_is_an_error_or_a_graph(small: Graph) -> None:
 def test_newer_and_unknown_versions_say_so(small: Graph) -> None:
     data = emit(small)
     for text, message in (
-        ("4", "version 4 is newer than 3, .* update"),
+        ("5", "version 5 is newer than 4, .* update"),
         ("0", "version .* unknown"),
     ):
-        damaged = bytearray(data.replace(b'"version":"3"', b'"version":"%s"' % text.encode()))
+        damaged = bytearray(data.replace(b'"version":"4"', b'"version":"%s"' % text.encode()))
         with pytest.raises(FormatError, match=message):
             read_graph(rehash(damaged))
         damaged = bytearray(data)
@@ -235,6 +247,63 @@ def test_files_of_version_1_are_read() -> None:
     again = read_graph(emit(graph))
     for a, b in zip(reference.run(graph, pixels), reference.run(again, pixels), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_files_of_version_3_are_read() -> None:
+    path = Path(__file__).parents[2] / "results/ab_reactnet18-quick/integer.signbit"
+    assert b'"version":"3"' in path.read_bytes()[:4096]
+    graph = read_graph(path)
+    (levels,) = [
+        s.attrs["levels"] for node in graph.nodes for s in node.epilogue if s.kind == "quant8"
+    ]
+    assert levels == 255
+    data = emit(graph)
+    # the -1 and +1 of shortcuts take half a byte now
+    assert len(data) < path.stat().st_size
+    again = read_graph(data)
+    assert all(same(a, b) for a, b in zip(graph.nodes, again.nodes, strict=True))
+    size = graph.input.shape[1:]
+    pixels = np.random.default_rng(0).integers(0, 256, (2, *size, 3)).astype(np.uint8)
+    old, new = signbit.load(path), Session(data)
+    np.testing.assert_array_equal(old(pixels), new(pixels))
+
+
+@pytest.mark.parametrize("least", [-8, -9])
+def test_small_weights_take_half_a_byte(least: int) -> None:
+    """Where all of them fit 4 bits, whatever they are weights of; else nothing changes."""
+    weight = np.array([least, 7, 0, -1, 3, 5], np.int8).reshape(2, 3, 1, 1)
+    x, q = Value("x", Type.F32, (3, 2, 2)), Value("q", Type.U8, (3, 2, 2))
+    y = Value("y", Type.F32, (2, 2, 2))
+    quant8 = Step("quant8", {}, {"inv_scale": 2.0, "zero_point": 3, "levels": 11}, q)
+    affine = {"scale": np.ones(2, np.float32), "bias": np.zeros(2, np.float32)}
+    conv = Node(
+        "conv_q8", "conv", [q], [y], conv_attrs(3, 2, zero_point=3), {"weight": weight},
+        [Step("affine", affine), Step("store", value=y)],
+    )  # fmt: skip
+    graph = Graph([Node("pointwise", "p", [x], [q], epilogue=[quant8]), conv], x, [y], [False])
+    data = emit(check(graph))
+    packed = parse(data)[1]["conv.weight"]
+    if least < -8:
+        assert packed.dtype == np.int8
+        assert packed[:8].tolist() == [-9, 7, 0, 0, -1, 3, 5, 0]
+    else:
+        assert packed.dtype == np.uint8
+        assert packed.tolist() == [0x78, 0x00, 0x3F, 0x05, *[0] * 60]
+    read = read_graph(data)
+    np.testing.assert_array_equal(read.nodes[1].params["weight"], weight)
+    assert read.nodes[0].epilogue[0].attrs == quant8.attrs
+    values = np.linspace(-9, 9, 60, dtype=np.float32).reshape(5, 3, 2, 2)
+    np.testing.assert_array_equal(Session(data)(values), reference.run(graph, values)[0])
+
+
+def test_every_pair_of_four_bit_numbers() -> None:
+    packed = np.arange(256, dtype=np.uint8)
+    numbers = unpack_i4(packed)
+    assert numbers.dtype == np.int8
+    assert sorted(set(zip(numbers[::2].tolist(), numbers[1::2].tolist(), strict=True))) == [
+        (a, b) for a in range(-8, 8) for b in range(-8, 8)
+    ]
+    np.testing.assert_array_equal(pack_i4(numbers), packed)
 
 
 @pytest.mark.parametrize("outputs", [1, 2, 5, 8])

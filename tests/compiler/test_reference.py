@@ -207,8 +207,10 @@ def steps_on(v: np.ndarray, *steps: Step) -> dict[Value, np.ndarray]:
 def test_quant8_rounds_to_even_saturates_and_maps_nan() -> None:
     out = Value("q", Type.U8, (8, 1, 1))
     v = np.array([0.5, 1.5, 2.5, -0.5, 1e30, -1e30, np.nan, -3.0])
-    step = Step("quant8", {}, {"inv_scale": 1.0, "zero_point": 2}, out)
+    step = Step("quant8", {}, {"inv_scale": 1.0, "zero_point": 2, "levels": 255}, out)
     assert steps_on(v, step)[out].tolist() == [2, 4, 4, 2, 255, 0, 2, 0]
+    step.attrs["levels"] = 3
+    assert steps_on(v, step)[out].tolist() == [2, 3, 3, 2, 3, 0, 2, 0]
 
 
 def test_sign_of_zeros_and_nan() -> None:

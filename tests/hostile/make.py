@@ -19,7 +19,7 @@ from pathlib import Path
 
 FOLDER = Path(__file__).parent
 NONE = 0xFFFFFFFF
-F32, I32, I8, U8 = 0, 1, 3, 4  # dtypes of tensors
+F32, I32, I8, U8, I4 = 0, 1, 3, 4, 5  # dtypes of tensors; I4: two a byte
 V_F32, V_I32, V_I16, V_U8, V_I4, V_B1 = 0, 1, 2, 4, 5, 6  # types of values
 BLANK = "0" * 64
 (
@@ -66,7 +66,7 @@ class File:
     values: list[tuple[int, int]]
     nodes: list[Node]
     outputs: list[tuple[int, int]]
-    version: int = 3
+    version: int = 4
     words: list[tuple[int, int]] = field(default_factory=list)  # position in `graph`, word
     strings: bytes | None = None
     metadata: dict = field(default_factory=dict)
@@ -94,7 +94,8 @@ class File:
         words = [0x31474253, self.version, *counts, len(body), len(strings)]
         words += [0, NONE, NONE, 0, 0, 0, 0, 0, 0]
         for (dtype, data), offset in zip(self.tensors, offsets, strict=True):
-            words += [dtype, len(data) // (4 if dtype <= I32 else 1), offset & NONE, offset >> 32]
+            count = 2 * len(data) if dtype == I4 else len(data) // (4 if dtype <= I32 else 1)
+            words += [dtype, count, offset & NONE, offset >> 32]
         for pair in (*self.values, *self.outputs):
             words += pair
         words += body
@@ -221,6 +222,20 @@ def integers() -> File:
     )  # fmt: skip
 
 
+def four_bits() -> File:
+    """A convolution of 1x1 with 4-bit inputs and weights: 4 channels to 2."""
+    attrs = [4, 2, 1, 1, 1, 1, 0, 0, 1, 1, 1, 7]
+    return File(
+        [(I4, bytes([0x87, 0x21, 0xF9, 0x30])), f32(1, 1), f32(0, 0)],
+        [(V_F32, 4), (V_U8, 4), (V_F32, 2)],
+        [
+            Node(6, b"small", [0], [1], steps=[Step(10, 1, [0x3F800000, 7, 15])]),
+            Node(2, b"conv", [1], [2], attrs, [0], [Step(1, params=[1, 2]), Step(7, 2)]),
+        ],
+        [(2, 0)],
+    )
+
+
 Change = Callable[[File], object]
 # One line a case: name, what is wrong, what the engine says, what the compiler's reader says.
 # ruff: noqa: E501
@@ -290,7 +305,7 @@ def eight_bits(file: File) -> None:
     """The same convolution of 8-bit values."""
     file.values[1] = (V_U8, file.values[1][1])
     file.tensors[1] = (I8, bytes([1] * 2 * 9 * 4))
-    file.nodes[0].steps[0] = Step(10, 1, [0x3F800000, 0])
+    file.nodes[0].steps[0] = Step(10, 1, [0x3F800000, 0, 255])
     file.nodes[1].code = 2
 
 
@@ -334,9 +349,9 @@ case("not_signbit", lambda f: put(f, "change_entries", lambda e: e.pop("__metada
 case("metadata_not_an_object", lambda f: put(f, "change_entries", lambda e: put(e, "__metadata__", "signbit")), "__metadata__ is not an object", "JSON header is damaged")
 case("metadata_not_text", lambda f: put(f.metadata, "accuracy", 0.9), "__metadata__.accuracy is not a string", "__metadata__")
 case("other_format", lambda f: put(f.metadata, "format", "pt"), 'format is not "signbit"', "format is not signbit")
-case("newer_version", lambda f: put(f, "version", 4), "version is 4, this engine reads 1 to 3: a newer signbit wrote the file", "version 4 is newer than 3")
-case("newer_graph", word(1, 4), "graph: version is 4, this engine reads 1 to 3", "graph.version 4 is newer than 3")
-case("versions_differ", word(1, 1), "graph: version 1 is not that of the header, 3", "graph.version is not that of the header")
+case("newer_version", lambda f: put(f, "version", 5), "version is 5, this engine reads 1 to 4: a newer signbit wrote the file", "version 5 is newer than 4")
+case("newer_graph", word(1, 5), "graph: version is 5, this engine reads 1 to 4", "graph.version 5 is newer than 4")
+case("versions_differ", word(1, 1), "graph: version 1 is not that of the header, 4", "graph.version is not that of the header")
 case("entry_not_an_object", lambda f: put(f, "change_entries", lambda e: put(e, "t0", 7)), "is not an object", "a tensor lacks a part")
 case("entry_without_dtype", lambda f: put(f, "change_entries", lambda e: e["t0"].pop("dtype")), "needs dtype, shape and data_offsets", "a tensor lacks a part")
 case("entry_without_offsets", lambda f: put(f, "change_entries", lambda e: e["t0"].pop("data_offsets")), "needs dtype, shape and data_offsets", "a tensor lacks a part")
@@ -500,6 +515,20 @@ case("quant16_to_32_bits", lambda f: put(f.values, 1, (V_I32, 4)), "value is not
 case("stores_16_bits_as_real", lambda f: put(f.values, 2, (V_F32, 2)), "value has a wrong type", "conv", integers)
 case("average_of_three", lambda f: (put(f.nodes, 3, Node(4, b"mean", [3], [4], [3, 1, 1, 1, 0, 0, 0, 0])), put(f.values, 4, (V_I16, 2)), put(f.outputs, 0, (4, 0))), "no power of two", "no power of two", integers)
 case("average_over_padding", lambda f: (put(f.nodes, 3, Node(4, b"mean", [3], [4], [2, 2, 1, 1, 1, 1, 0, 0])), put(f.values, 4, (V_I16, 2)), put(f.outputs, 0, (4, 0))), "pad is not 0", "over padding", integers)
+
+# --- 4 bits ---
+
+case("levels_0", lambda f: put(f.nodes[0].steps[0], "attrs", [0x3F800000, 0, 0]), "step 0: levels = 0 is not in 1..255", "small: levels must be 1..255", four_bits)
+case("levels_256", lambda f: put(f.nodes[0].steps[0].attrs, 2, 256), "step 0: levels = 256 is not in 1..255", "small: levels must be 1..255", four_bits)
+case("levels_below_the_zero_point", lambda f: put(f.nodes[0].steps[0].attrs, 2, 6), "step 0: zero_point = 7 is not in 0..6", "small: zero_point must be 0..6", four_bits)
+case("levels_missing", lambda f: f.nodes[0].steps[0].attrs.pop(), "step 10 has a wrong number of arguments", "wrong quant8", four_bits)
+case("levels_in_version_3", lambda f: (put(f, "version", 3), put(f.tensors, 0, (I8, bytes(8)))), "step 10 has a wrong number of arguments", "wrong quant8", four_bits)
+case("four_bits_in_version_3", lambda f: (put(f, "version", 3), f.nodes[0].steps[0].attrs.pop()), "tensor 0: unknown dtype", "tensor 0: dtype 5 is unknown", four_bits)
+case("four_bits_odd", word(TENSORS + 1, 7), "tensor 0: an odd number of 4-bit integers", "tensor 0: an odd number of 4-bit integers", four_bits)
+case("four_bits_outside", word(TENSORS + 1, NONE - 1), "tensor 0: lies outside the file", "tensor 0: its offset leaves the file", four_bits)
+case("four_bits_too_few", lambda f: put(f.tensors, 0, (I4, bytes(3))), "weight: holds 6 elements, needs 8", "weight has another size", four_bits)
+case("four_bits_of_reals", lambda f: put(f.tensors, 1, (I4, bytes(1))), "conv): step 0: wrong dtype", "conv", four_bits)
+case("weight_padding_of_four_bits", lambda f: (put(f.values, 0, (V_F32, 3)), put(f.values, 1, (V_U8, 3)), put(f.nodes[1].attrs, 0, 3), put(f.metadata, "input_shape", "3,6,5")), "conv): weight: a channel that only pads is not 0", "padding weight is not zero", four_bits)
 # fmt: on
 
 

@@ -41,7 +41,7 @@ def test_the_folder_is_what_its_script_makes() -> None:
         assert file.data() == (FOLDER / f"{name}.signbit").read_bytes(), name
 
 
-@pytest.mark.parametrize("base", [make.conv, make.threshold, make.moved])
+@pytest.mark.parametrize("base", [make.conv, make.threshold, make.moved, make.four_bits])
 def test_only_the_change_is_wrong(base) -> None:
     data = base().data()
     read_graph(data)

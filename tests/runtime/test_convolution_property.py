@@ -103,7 +103,8 @@ def naive(x: np.ndarray, weight: np.ndarray, case: Case) -> np.ndarray:
 def make(case: Case) -> tuple[Graph, np.ndarray, np.ndarray]:
     """The program, its input [N, I, H, W] and what the naive convolution makes of it."""
     rng = np.random.default_rng(case.seed)
-    zero_point = int(rng.integers(0, 256))
+    levels = int(rng.choice([255, 15, rng.integers(1, 255)]))
+    zero_point = int(rng.integers(0, levels + 1))
     shape = (case.batch, case.inputs, *case.image)
     weights = (case.outputs, case.group_inputs, *case.kernel)
     if case.binary:
@@ -111,15 +112,17 @@ def make(case: Case) -> tuple[Graph, np.ndarray, np.ndarray]:
         weight = rng.integers(0, 2, weights) * 2 - 1
     else:
         x = rng.integers(0, 256, shape) - zero_point
-        weight = rng.integers(-127, 128, weights)
-    sums = naive(x, weight, case)
+        limit = int(rng.choice([127, 7]))
+        weight = rng.integers(-limit, limit + 1, weights)
+    sums = naive(x if case.binary else np.minimum(x, levels - zero_point), weight, case)
 
     source = Value("x", Type.F32, shape[1:])
     operand = Value("operand", Type.B1 if case.binary else Type.U8, shape[1:])
     if case.binary:
         first = Step("sign", {"cut": np.zeros(case.inputs, np.float32)}, value=operand)
     else:
-        first = Step("quant8", attrs={"inv_scale": 1.0, "zero_point": zero_point}, value=operand)
+        numbers = {"inv_scale": 1.0, "zero_point": zero_point, "levels": levels}
+        first = Step("quant8", attrs=numbers, value=operand)
     attrs = {"in_channels": case.inputs, "out_channels": case.outputs, "groups": case.groups}
     for name in ("kernel", "stride", "pad", "dilation"):
         for axis, number in zip(AXES, getattr(case, name), strict=True):

@@ -38,7 +38,7 @@ static inline void write_bits(const Epilogue& e, const EpilogueStep& s, int chan
 static inline void write_quads(const Epilogue& e, const EpilogueStep& s, int channel, size_t p, const FloatBlock& f) {
   int32_t* dst = reinterpret_cast<int32_t*>(s.data + size_t(channel / 4) * s.plane) + p;
   const int k = channel % 4;
-  const float zero = float(s.zero_point);
+  const float zero = float(s.zero_point), most = float(s.levels);
   const IntBlock outside = load_int8(reinterpret_cast<const int8_t*>(e.outside + p));
   IntBlock quads;
   if (k) quads = load_ints(dst);
@@ -49,7 +49,7 @@ static inline void write_quads(const Epilogue& e, const EpilogueStep& s, int cha
     x = x == x ? x : all_floats(0.0f);
     x = round_half_even(x) + zero;
     x = below_becomes(x, all_floats(0.0f));
-    x = above_becomes(x, all_floats(255.0f));
+    x = above_becomes(x, all_floats(most));
     const Ints q = ((truncated(x) & ~outside.v[i]) | (int32_t(s.halo) & outside.v[i])) << (8 * k);
     quads.v[i] = k ? quads.v[i] | q : q;
   }

@@ -10,10 +10,11 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from signbit.compiler.emit import naming, read_container, read_graph
+from signbit.compiler.emit import fits_int4, int4_tensors, naming, read_container, read_graph
 from signbit.compiler.ir import FLOAT_ATTRS, Graph, Node, Step, Type, Value
 
-BINARY, BYTES, NUMBERS = "1-bit weights", "8-bit weights", "numbers a channel"
+BINARY, HALVES, BYTES = "1-bit weights", "4-bit weights", "8-bit weights"
+NUMBERS = "numbers a channel"
 
 
 @dataclass(frozen=True)
@@ -80,20 +81,23 @@ def read_contents(source: str | os.PathLike[str] | bytes) -> Contents:
         texts, entries, start = read_container(data)
         graph = read_graph(data)
     sections = Counter({"header": start})
+    halves = int4_tensors(data[start:])
     for name, entry in entries.items():
         first, last = entry["data_offsets"]
-        sections[_section(name, entry["dtype"])] += last - first
+        kind = HALVES if first in halves else _section(name, entry["dtype"])
+        sections[kind] += last - first
+    version = int(texts["version"])
     return Contents(
         size=len(data),
         metadata=graph.metadata,
-        version=int(texts["version"]),
+        version=version,
         sha256=texts["sha256"],
         writer=texts.get("signbit", ""),
         input=graph.input.shape,
         pixels=graph.mean is not None,
         outputs=_outputs(graph),
         sections=dict(sections),
-        lines=[_line(node) for node in graph.nodes],
+        lines=[_line(node, version) for node in graph.nodes],
     )
 
 
@@ -116,7 +120,7 @@ def _value(value: Value) -> str:
     return f"{value.type.name.lower()} {'x'.join(map(str, value.shape))}"
 
 
-def _line(node: Node) -> Line:
+def _line(node: Node, version: int) -> Line:
     return Line(
         layer=node.path,
         op=node.op,
@@ -124,7 +128,7 @@ def _line(node: Node) -> Line:
         inputs=[_value(value) for value in node.inputs],
         outputs=[_value(value) for value in node.outputs],
         steps=[_step(step) for step in node.epilogue],
-        weight_bytes=_weight_bytes(node),
+        weight_bytes=_weight_bytes(node, version),
     )
 
 
@@ -139,10 +143,12 @@ def _step(step: Step) -> str:
     return f"{text} {_value(step.value)}" if step.value.type != Type.B1 else f"{text} b1"
 
 
-def _weight_bytes(node: Node) -> int:
+def _weight_bytes(node: Node, version: int) -> int:
     weight = node.params.get("weight")
     if weight is None:
         return 0
     outputs, inputs = weight.shape[:2]
     taps, quads = weight[0, 0].size, -(-inputs // 4)
-    return -(-outputs // 2) * taps * quads if node.op == "conv_b1" else outputs * taps * quads * 4
+    if node.op == "conv_b1":
+        return -(-outputs // 2) * taps * quads
+    return outputs * taps * quads * (2 if version > 3 and fits_int4(weight) else 4)

@@ -295,8 +295,9 @@ def _quantised(
 ) -> ValueDiff:
     """Compare 8-bit numbers as the real ones that they stand for; half a step is no difference."""
     size, zero_point = 1.0 / step.attrs["inv_scale"], step.attrs["zero_point"]
+    above = step.attrs["levels"] - zero_point
     got = (q.astype(np.float64) - zero_point) * size
-    want = np.clip(want.astype(np.float64), -zero_point * size, (255 - zero_point) * size)
+    want = np.clip(want.astype(np.float64), -zero_point * size, above * size)
     return _reals(name, layers, got, want, tolerance, size / 2)
 
 

@@ -14,7 +14,7 @@ import os
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -35,17 +35,20 @@ from signbit.compiler.passes.check import MAX_DIGITS, check
 from signbit.compiler.shapes import infer_shapes
 from signbit.errors import CompileError, FormatError
 
-MAGIC, VERSION, NONE = 0x31474253, 3, 0xFFFFFFFF
+MAGIC, VERSION, NONE = 0x31474253, 4, 0xFFFFFFFF
 _OLDEST = 1
-# what older versions had: operations and steps up to these codes; version 1's attributes of pools
+# what older versions had: operations and steps up to these codes; version 1's attributes of pools,
+# and up to version 3 those of quant8
 _OLD_OPS, _OLD_STEPS, _POOL_ATTRS_1 = {1: 6, 2: 10}, {1: 10, 2: 13}, 6
+_QUANT8_ATTRS_3 = 2
 _POOL_DEFAULTS = {"dilation_h": 1, "dilation_w": 1, "ceil_mode": 0, "count_include_pad": 0}
 _ALIGN = 64
 _HEAD_WORDS = 17
 _MAX_GRAPH, _MAX_CHANNELS, _MAX_PATH = 1 << 14, 1 << 20, 4096  # the engine's limits
+_INT4 = 5  # dtype of a tensor in a file: two numbers a byte
 _DTYPES = {0: np.dtype("<f4"), 1: np.dtype("<i4"), 3: np.dtype("i1"), 4: np.dtype("u1")}
 _CODES = {dtype: code for code, dtype in _DTYPES.items()}
-_NAMES = {0: "F32", 1: "I32", 3: "I8", 4: "U8"}
+_NAMES = {0: "F32", 1: "I32", 3: "I8", 4: "U8", _INT4: "U8"}
 _SIZES = {_NAMES[code]: dtype.itemsize for code, dtype in _DTYPES.items()}
 _BLANK = "0" * 64
 _RESERVED = ("format", "version", "sha256", "input_shape", "signbit")
@@ -98,6 +101,23 @@ def unpack_q8(packed: np.ndarray, shape: tuple[int, int, int, int]) -> np.ndarra
     return np.ascontiguousarray(packed[:, :, :inputs].transpose(0, 2, 1)).reshape(shape)
 
 
+def fits_int4(weight: np.ndarray) -> bool:
+    """Whether integer weights are from -8 to 7: files hold two of them a byte."""
+    return bool(weight.min() >= -8 and weight.max() <= 7)
+
+
+def pack_i4(numbers: np.ndarray) -> np.ndarray:
+    """Integers from -8 to 7, an even number of them, to bytes: of two the first is the low half."""
+    halves = numbers.reshape(-1).view(np.uint8) & 15
+    return halves[0::2] | (halves[1::2] << 4)
+
+
+def unpack_i4(packed: np.ndarray) -> np.ndarray:
+    """The inverse of `pack_i4`: int8, one-dimensional."""
+    halves = np.stack([packed & 15, packed >> 4], 1).reshape(-1)
+    return (halves ^ 8).astype(np.int8) - np.int8(8)
+
+
 # --- writing ---
 
 
@@ -107,14 +127,14 @@ def emit(graph: Graph) -> bytes:
     program = writer.program()
     entries = {"__metadata__": _metadata(graph), "graph": _entry("U8", 0, len(program))}
     offset = len(program)
-    for name, array in zip(writer.names, writer.tensors, strict=True):
-        size = _aligned(array.nbytes)
-        entries[name] = _entry(_NAMES[_CODES[array.dtype]], offset, size, array.itemsize)
+    for name, tensor in zip(writer.names, writer.tensors, strict=True):
+        size = _aligned(tensor.array.nbytes)
+        entries[name] = _entry(_NAMES[tensor.dtype], offset, size, tensor.array.itemsize)
         offset += size
     header = json.dumps(entries, separators=(",", ":"), ensure_ascii=True).encode()
     header = header.ljust(_aligned(8 + len(header)) - 8)
     parts = [struct.pack("<Q", len(header)), header, program]
-    parts += [_padded(array.tobytes()) for array in writer.tensors]
+    parts += [_padded(tensor.array.tobytes()) for tensor in writer.tensors]
     blank = b"".join(parts)
     digest = hashlib.sha256(blank).hexdigest()
     at = blank.index(_HASH_KEY) + len(_HASH_KEY)
@@ -174,6 +194,15 @@ def _padded(data: bytes) -> bytes:
     return data.ljust(_aligned(len(data)), b"\0")
 
 
+@dataclass(frozen=True)
+class _Tensor:
+    """A tensor as a file holds it: its dtype's code, how many elements, and their bytes."""
+
+    dtype: int
+    count: int
+    array: np.ndarray
+
+
 class _Writer:
     """Collects values, tensors and strings while the nodes are put into words."""
 
@@ -181,7 +210,7 @@ class _Writer:
         self.graph = graph
         self.values: dict[Value, int] = {}
         self.names: list[str] = []
-        self.tensors: list[np.ndarray] = []
+        self.tensors: list[_Tensor] = []
         self.strings = b""
 
     def program(self) -> bytes:
@@ -205,23 +234,28 @@ class _Writer:
         body += [*outputs, *words]
         length = 4 * (len(head) + 4 * len(self.tensors) + len(body)) + len(strings)
         table, offset = [], _aligned(length)
-        for array in self.tensors:
-            table += [_CODES[array.dtype], array.size, offset & 0xFFFFFFFF, offset >> 32]
-            offset += _aligned(array.nbytes)
+        for tensor in self.tensors:
+            table += [tensor.dtype, tensor.count, offset & 0xFFFFFFFF, offset >> 32]
+            offset += _aligned(tensor.array.nbytes)
         numbers = [*head, *table, *body]
         return _padded(struct.pack(f"<{len(numbers)}I", *numbers) + strings)
 
     def _value(self, value: Value) -> int:
         return self.values.setdefault(value, len(self.values))
 
-    def _tensor(self, name: str, array: np.ndarray) -> int:
+    def _tensor(self, name: str, array: np.ndarray, small: bool = False) -> int:
+        """A tensor's number in the table. `small`: what it holds fits 4 bits, of an even number."""
         unique, count = name, 1
         while unique in self.names or unique == "graph":
             count += 1
             unique = f"{name}#{count}"
         self.names.append(unique)
         array = np.ascontiguousarray(array).reshape(-1)
-        self.tensors.append(array.astype(array.dtype.newbyteorder("<"), copy=False))
+        if small:
+            self.tensors.append(_Tensor(_INT4, array.size, pack_i4(array)))
+        else:
+            array = array.astype(array.dtype.newbyteorder("<"), copy=False)
+            self.tensors.append(_Tensor(_CODES[array.dtype], array.size, array))
         return len(self.tensors) - 1
 
     def _node(self, words: list[int], node: Node) -> None:
@@ -258,9 +292,11 @@ class _Writer:
         if key not in params:
             return NONE
         array = params[key]
-        if key == "weight":
-            array = pack_b1(array) if node.op == "conv_b1" else pack_q8(array)
-        return self._tensor(name, array)
+        if key != "weight":
+            return self._tensor(name, array)
+        if node.op == "conv_b1":
+            return self._tensor(name, pack_b1(array))
+        return self._tensor(name, pack_q8(array), fits_int4(array))
 
 
 def _attr_word(name: str, value: float) -> int:
@@ -326,6 +362,14 @@ def read_container(data: bytes) -> tuple[dict[str, str], dict[str, dict], int]:
     _need(next(iter(entries), None) == "graph", "the first tensor is not named graph")
     _check_hash(data, start, metadata.get("sha256", ""))
     return metadata, entries, start
+
+
+def int4_tensors(program: bytes) -> set[int]:
+    """Where the tensors of 4-bit integers begin. `program`: the `graph` of a checked file."""
+    (count,) = struct.unpack_from("<I", program, 8)
+    table = np.frombuffer(program, "<u4", 4 * count, 4 * _HEAD_WORDS).reshape(-1, 4)
+    table = table[table[:, 0] == _INT4].astype(np.uint64)
+    return set((table[:, 2] | table[:, 3] << np.uint64(32)).tolist())
 
 
 def _check_version(field: str, text: str) -> None:
@@ -448,14 +492,19 @@ class _Reader:
 
     def _tensor(self, index: int) -> np.ndarray:
         code, count, low, high = self._words(4, f"tensor {index}")
-        dtype = _DTYPES.get(code)
+        packed = code == _INT4 and self.version > 3
+        dtype = np.dtype("u1") if packed else _DTYPES.get(code)
         _need(dtype is not None, f"tensor {index}: dtype {code} is unknown")
+        if packed:
+            _need(count % 2 == 0, f"tensor {index}: an odd number of 4-bit integers")
+            count //= 2
         offset = low | high << 32
         fits = offset % _ALIGN == 0 and offset + count * dtype.itemsize <= len(self.data)
         _need(fits and offset >= len(self.program), f"tensor {index}: its offset leaves the file")
         _need(offset >= self.end, f"tensor {index} overlaps the one before it")
         self.end = offset + count * dtype.itemsize
-        return np.frombuffer(self.data, dtype, count, offset)
+        array = np.frombuffer(self.data, dtype, count, offset)
+        return unpack_i4(array) if packed else array
 
     def _value(self, index: int) -> Value:
         kind, channels = self._words(2, f"value {index}")
@@ -522,9 +571,13 @@ class _Reader:
         known = kind is not None and code <= _OLD_STEPS.get(self.version, code)
         _need(known, f"{what}: step {code} is unknown in version {self.version}")
         spec = STEPS[kind]
+        if kind == "quant8" and self.version < 4:
+            spec = replace(spec, attrs=spec.attrs[:_QUANT8_ATTRS_3])
         _need((n_attrs, n_params) == (len(spec.attrs), len(spec.params)), f"{what}: wrong {kind}")
         _need((value != NONE) == (kind in _WITH_VALUE), f"{what}: value of {kind}")
         attrs = self._attrs(spec, what)
+        if kind == "quant8":
+            attrs.setdefault("levels", 255)
         params = self._params(spec, what)
         if "flip" in params:
             self._check_flip(params["flip"], what)

@@ -183,8 +183,9 @@ STEPS: dict[str, OpSpec] = {
     "threshold": OpSpec(8, (), ("low", "high", "flip")),
     # f32: bit = v >= cut, write to `value` (b1); NaN gives 0. float32 array.
     "sign": OpSpec(9, (), ("cut",)),
-    # f32: q = clip(rint(v * inv_scale) + zero_point, 0, 255), write to `value` (u8).
-    "quant8": OpSpec(10, ("inv_scale", "zero_point")),
+    # f32: q = clip(rint(v * inv_scale) + zero_point, 0, levels), write to `value` (u8). levels: 255
+    # of 8 bits, 15 of 4.
+    "quant8": OpSpec(10, ("inv_scale", "zero_point", "levels")),
     # v = v * value, both f32; the value's shape as for `add`.
     "mul": OpSpec(11),
     # f32: v = v < minimum ? minimum : v; v = v > maximum ? maximum : v. Both finite or infinite.
@@ -231,7 +232,7 @@ def conv_output_size(
 class CapturedSpec:
     """What a captured node holds. `params` are float64 but for integer weights; those that end in
     `?` may be missing, and attributes that end in it are then 0: only counts read these.
-    `weight_bits` is the precision of `weight`."""
+    `weight_bits` is the precision of `weight`; nodes with an attribute `bits` say it themselves."""
 
     attrs: tuple[str, ...] = ()
     params: tuple[str, ...] = ()
@@ -239,7 +240,7 @@ class CapturedSpec:
 
 
 _LINEAR = ("in_channels", "out_channels")
-_QUANT = ("zero_point", "inv_input_scale")
+_QUANT = ("bits", "zero_point", "inv_input_scale")
 
 # The captured dialect: one node a layer, in the model's order. Values are f32, or b1 behind a sign.
 # The last three have no lowering: they stand for what the compiler refuses, so that counts and
@@ -249,6 +250,7 @@ CAPTURED_OPS: dict[str, CapturedSpec] = {
     "binary_conv2d": CapturedSpec((*_CONV, "pad_value"), ("weight", "scale", "bias?"), 1),
     "binary_linear": CapturedSpec(_LINEAR, ("weight", "scale", "bias?"), 1),
     # sum of (q - zero_point) * weight, times scale (float32 products of both scales), plus bias.
+    # bits: of q and weight, 8 or 4.
     "quant_conv2d": CapturedSpec((*_CONV, *_QUANT), ("weight", "scale", "bias?"), 8),
     "quant_linear": CapturedSpec((*_LINEAR, *_QUANT), ("weight", "scale", "bias?"), 8),
     # (x - mean) / sqrt(var + eps) * gain + bias

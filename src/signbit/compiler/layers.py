@@ -121,6 +121,7 @@ def _quant(module: snn.QuantLayer, op: str, attrs: dict[str, int | float]) -> La
     if module.bias is not None:
         params["bias"] = array(module.bias)
     attrs = attrs | {
+        "bits": module.bits,
         "zero_point": int(module.input_zero_point),
         "inv_input_scale": float(module.inv_input_scale),
     }

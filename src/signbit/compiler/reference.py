@@ -485,7 +485,8 @@ def _sign(v, step, p):
 def _quant8(v, step, p):
     real = v.dtype.type
     zero_point = real(step.attrs["zero_point"])
-    q = np.clip(np.rint(v * real(step.attrs["inv_scale"])) + zero_point, real(0), real(255))
+    levels = real(step.attrs["levels"])
+    q = np.clip(np.rint(v * real(step.attrs["inv_scale"])) + zero_point, real(0), levels)
     return np.where(np.isnan(q), zero_point, q).astype(np.uint8)
 
 

@@ -463,7 +463,9 @@ def _images_that_differ(
             if want is None:
                 continue
             q = np.rint(want * np.float32(step.attrs["inv_scale"])) + step.attrs["zero_point"]
-            differs = np.clip(q, 0, 255).reshape(values[name].shape) != values[name]
+            differs = (
+                np.clip(q, 0, step.attrs["levels"]).reshape(values[name].shape) != values[name]
+            )
             found |= differs.reshape(images, -1).any(1)
     return found
 

@@ -2,12 +2,13 @@
 
 Both hold the same arrays under the same keys, with `_` for `.` and other signs in C:
 
-* `<layer>.weight`: int8 (O, I/g, KH, KW); -1 and +1 of binary layers, -127..127 of 8-bit ones.
+* `<layer>.weight`: int8 (O, I/g, KH, KW); -1 and +1 of binary layers, -127..127 of 8-bit ones,
+  -7..7 of 4-bit ones.
 * `<layer>.<attribute>`: an operation's integers, such as `stride_h` and `pad_value`.
 * `<layer>.<step>.<array>` and `<layer>.<step>.<attribute>`: what follows on a layer's sums, such as
   `affine.scale` and `affine.bias` (float32), `threshold.low`, `.high` (int32) and `.flip` (uint8),
-  `sign.cut`, `quant4_ladder.cuts` (C, 15), `quant8.inv_scale` and `.zero_point`. A step that stands
-  there again is `<step>#2`. `docs/numerics.md` says what they compute.
+  `sign.cut`, `quant4_ladder.cuts` (C, 15), `quant8.inv_scale`, `.zero_point` and `.levels`. A step
+  that stands there again is `<step>#2`. `docs/numerics.md` says what they compute.
 * `<layer>.op` and `<layer>.steps` (text): the operation, and its steps in their order.
 * `layers` (text): the layers in the order of execution. A layer is named by its path in the model,
   steps without a convolution before them (an input's way to 8 bits) `<path>:pointwise`; a name that

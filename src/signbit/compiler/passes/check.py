@@ -271,6 +271,10 @@ def _check_epilogue(node: Node, channels: int, size: tuple[int, int]) -> None:
             _require(
                 step.value.type in _WRITTEN[step.kind], node, f"{step.kind} writes another type"
             )
+            if step.kind == "quant8":
+                levels, zero_point = step.attrs["levels"], step.attrs["zero_point"]
+                _require(1 <= levels <= 255, node, "levels must be 1..255")
+                _require(0 <= zero_point <= levels, node, f"zero_point must be 0..{levels}")
         integer = integer and step.kind != "affine"
         stored = _stored_types(step, integer, stored)
 

@@ -1,7 +1,7 @@
 """Layers fall apart into sums and per-channel steps.
 
 Bits that a real-valued layer reads become real numbers in a node `real` of their own. A binary
-convolution becomes `conv_b1` (an integer) and `affine` (its scale); an 8-bit one `quant8`,
+convolution becomes `conv_b1` (an integer) and `affine` (its scale); one of 8 or 4 bits `quant8`,
 `conv_q8`, `affine`; a batch norm `affine`. Nothing is folded yet: the thresholds are cut on the
 path as the model computes it, one rounding where it has one.
 """
@@ -119,7 +119,11 @@ def _quant_conv(node: Node) -> list[Node]:
     quantised = Value(f"{node.outputs[0].name}:u8", Type.U8, source.shape)
     sums = _sums(node)
     attrs = dict(node.attrs)
-    quant8 = {"inv_scale": attrs.pop("inv_input_scale"), "zero_point": attrs["zero_point"]}
+    quant8 = {
+        "inv_scale": attrs.pop("inv_input_scale"),
+        "zero_point": attrs["zero_point"],
+        "levels": 2 ** attrs.pop("bits") - 1,
+    }
     scale = node.params["scale"]
     affine = {"scale": scale, "bias": node.params.get("bias", np.zeros_like(scale))}
     return [

@@ -387,7 +387,7 @@ class _Lowering:
             steps = float(np.float32(_INPUT_LEVELS / (high - low)))
             self.zero_point = min(_INPUT_LEVELS, max(0, round(-low * steps)))
             value = Value(f"{captured.name}:u8", Type.U8, captured.shape)
-            attrs = {"inv_scale": steps, "zero_point": self.zero_point}
+            attrs = {"inv_scale": steps, "zero_point": self.zero_point, "levels": _INPUT_LEVELS}
             self._add("quant8", node, [captured], value, attrs)
             self.maps[captured] = _Map(value, 0, divisor=steps)
         return self.maps[captured]

@@ -42,6 +42,7 @@ def reachable(node: Node) -> tuple[np.ndarray, np.ndarray]:
     if node.op == "conv_b1":
         most = np.full(len(weight), weight.shape[1], np.int64)
         return -most, most
+    # numbers of fewer levels than 255 reach less: these are bounds
     below, above = -node.attrs["zero_point"], 255 - node.attrs["zero_point"]
     positive, negative = np.maximum(weight, 0).sum(1), np.minimum(weight, 0).sum(1)
     return positive * below + negative * above, positive * above + negative * below

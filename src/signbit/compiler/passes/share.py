@@ -1,4 +1,4 @@
-"""8-bit layers that read the same value at the same scale share its 8-bit form."""
+"""8-bit layers that read the same value at the same scale share its 8-bit form; 4-bit ones too."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from signbit.compiler.ir import Graph, Node, Value
 
 
 def share_quant8(graph: Graph) -> Graph:
-    """Keep one `quant8` for each input, scale and zero point."""
-    known: dict[tuple[int, float, int], Value] = {}
+    """Keep one `quant8` for each input, scale, zero point and number of levels."""
+    known: dict[tuple[int, float, int, int], Value] = {}
     same: dict[Value, Value] = {}
     nodes = []
     for node in graph.nodes:
         if node.op == "quant8":
-            key = (id(node.inputs[0]), node.attrs["inv_scale"], node.attrs["zero_point"])
+            numbers = (node.attrs[name] for name in ("inv_scale", "zero_point", "levels"))
+            key = (id(node.inputs[0]), *numbers)
             if key in known:
                 same[node.outputs[0]] = known[key]
                 continue
