@@ -29,7 +29,7 @@ def test_bits_network_that_compiles() -> None:
     assert (conv.memory, bn.memory, sign.memory) == (0, 0, 16 * 32 * 32 / 8)
     assert rows["stages.0.0.add"].memory == 16 * 32 * 32 / 2  # one operand in 4 bits
     assert conv.shape == (16, 32, 32)
-    assert conv.count.params == {1: 16 * 16 * 9, 8: 0, 32: 0}
+    assert conv.count.params == {1: 16 * 16 * 9, 4: 0, 8: 0, 32: 0}
     assert summary.total.bops == sum(row.count.bops for row in summary.rows)
     assert "The compiler refuses" not in str(summary)
 
@@ -126,9 +126,36 @@ def test_text_and_json() -> None:
         assert [line[:end].split()[-1] for end in columns] == ["1.73k", "0"]
     found = json.loads(json.dumps(summary.to_dict()))
     assert found["total"]["bops"] == 1728
-    assert found["rows"][1]["params"] == {"1-bit": 108, "8-bit": 0, "32-bit": 4}
+    assert found["rows"][1]["params"] == {"1-bit": 108, "4-bit": 0, "8-bit": 0, "32-bit": 4}
     assert found["total"]["memory"] == 4 * 16 * 4 + 3 * 16 / 8
     assert found["compiles"] is True
+
+
+def test_layers_of_four_bits_have_columns_of_their_own() -> None:
+    layers = [snn.QuantConv2d(3, 4, 1, bits=4), snn.QuantConv2d(4, 4, 1)]
+    x = torch.randn(1, 3, 4, 4)
+    header = str(signbit.summary(nn.Sequential(layers[1]), torch.randn(1, 4, 4, 4))).split("\n")[0]
+    assert "4-bit" not in header
+    waiting = signbit.summary(nn.Sequential(*layers), x)
+    assert [row.runs for row in waiting.rows] == [
+        "4-bit, calibrate first",
+        "8-bit, calibrate first",
+    ]
+    assert "Note: 2 quantised layers do not know" in str(waiting)
+    assert "Note: 1 4-bit layer does not know" in str(signbit.summary(nn.Sequential(layers[0]), x))
+    model = signbit.calibrate(nn.Sequential(*layers), [x])
+    summary = signbit.summary(model, x)
+    assert [row.runs for row in summary.rows] == ["4-bit", "8-bit"]
+    lines = str(summary).splitlines()
+    assert lines[0].split()[3:15] == [
+        "params", "1-bit", "4-bit", "8-bit", "32-bit", "MACs", "1-bit", "4-bit", "8-bit", "32-bit",
+        "BOPs", "FLOPs",
+    ]  # fmt: skip
+    ends = [lines[0].index(name) + len(name) for name in ("1-bit", "4-bit", "8-bit", "32-bit")]
+    (footer,) = [line for line in lines if line.startswith("total")]
+    assert [footer[:end].split()[-1] for end in ends] == ["0", "12", "16", "16"]
+    assert summary.total.weight_bytes == 12 / 2 + 16 + 4 * 16
+    assert summary.to_dict()["total"]["macs"]["4-bit"] == 12 * 16
 
 
 def test_multiplications_are_summed_with_the_steps_of_a_layer() -> None:

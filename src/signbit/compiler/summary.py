@@ -11,7 +11,7 @@ from signbit.compiler.ir import Graph, Node, Type, Value
 from signbit.compiler.layers import UNCALIBRATED
 from signbit.compiler.passes import lower
 from signbit.errors import CompileError
-from signbit.hardware.counts import Count, count_layers, total
+from signbit.hardware.counts import PRECISIONS, Count, count_layers, total
 from signbit.hardware.multiplications import KINDS
 
 BITS = {
@@ -23,13 +23,10 @@ BITS = {
     Type.I4: 4,
     Type.B1: 1,
 }
-_TO_CALIBRATE = "8-bit, calibrate first"
 _REAL_ONLY = ("conv2d", "linear", "unsupported")
 _RUNS = {
     "binary_conv2d": "binary",
     "binary_linear": "binary",
-    "quant_conv2d": "8-bit",
-    "quant_linear": "8-bit",
     "max_pool": "pooling",
     "avg_pool": "pooling",
     "global_avg_pool": "pooling",
@@ -54,9 +51,9 @@ class Row:
         memory: bytes of what it leaves in memory for one image, at the type that the program
             stores, with its input's 8-bit form if it makes one; 0 where all is fused. Where the
             model cannot be lowered: of its output, as bits or float32.
-        runs: `binary`, `8-bit`, `pooling`, `data movement`, `fused` (into what produces its input),
-            `pointwise` (a pass over memory of its own), `nothing to do`, `8-bit, calibrate first`,
-            or `refused`.
+        runs: `binary`, `8-bit`, `4-bit`, `pooling`, `data movement`, `fused` (into what produces
+            its input), `pointwise` (a pass over memory of its own), `nothing to do`, `8-bit,
+            calibrate first` (or `4-bit`), or `refused`.
         reasons: why it is refused, or what it lacks.
     """
 
@@ -198,8 +195,8 @@ def _memory(node: Node, lowered: Graph | None) -> float:
 def _runs(node: Node, lowered: Graph | None, reasons: list[str]) -> str:
     if node.op in _REAL_ONLY or any(reason != UNCALIBRATED for reason in reasons):
         return "refused"
-    if reasons:
-        return _TO_CALIBRATE
+    if "bits" in node.attrs:
+        return f"{node.attrs['bits']}-bit{', calibrate first' if reasons else ''}"
     if node.op in _RUNS:
         return _RUNS[node.op]
     alone = lowered is not None and any(
@@ -210,34 +207,20 @@ def _runs(node: Node, lowered: Graph | None, reasons: list[str]) -> str:
 
 # --- text ---
 
-_COLUMNS = (
-    "layer",
-    "type",
-    "output",
-    "params 1-bit",
-    "8-bit",
-    "32-bit",
-    "MACs 1-bit",
-    "8-bit",
-    "32-bit",
-    "BOPs",
-    "FLOPs",
-    "OPs",
-    "memory",
-    "runs",
-)
-_LEFT = (0, 1, 2, 13)
+_LEFT = ("layer", "type", "output", "runs")
 
 
 def _text(summary: Summary) -> str:
+    whole = summary.total
+    # few networks have layers of 4 bits, and a line is long enough
+    shown = [bits for bits in PRECISIONS if bits != 4 or whole.params[bits] or whole.macs[bits]]
     table = []
     for row in summary.rows:
         shape = "x".join(map(str, row.shape))
-        table.append(_cells(row.path, row.type, shape, row.count, row.memory, row.runs))
-    whole = summary.total
+        table.append(_cells(shown, row.path, row.type, shape, row.count, row.memory, row.runs))
     memory = sum(row.memory for row in summary.rows)
-    footer = _cells("total", "", "", whole, memory, "")
-    lines = _aligned([list(_COLUMNS), *table, footer])
+    footer = _cells(shown, "total", "", "", whole, memory, "")
+    lines = _aligned([_columns(shown), *table, footer])
     rule = "-" * max(map(len, lines))
     lines = [lines[0], rule, *lines[1:-1], rule, lines[-1], ""]
     lines.append(
@@ -251,11 +234,10 @@ def _text(summary: Summary) -> str:
         for reason in row.reasons
         if reason != UNCALIBRATED
     ]
-    waiting = sum(UNCALIBRATED in row.reasons for row in summary.rows)
+    waiting = [row.runs for row in summary.rows if UNCALIBRATED in row.reasons]
     if waiting:
-        layers = "1 8-bit layer does" if waiting == 1 else f"{waiting} 8-bit layers do"
         lines.append(
-            f"Note: {layers} not know the input's range yet: call "
+            f"Note: {_layers(waiting)} not know the input's range yet: call "
             "signbit.calibrate(model, loader), or train, before compiling"
         )
     if reasons or summary.problems:
@@ -267,6 +249,13 @@ def _text(summary: Summary) -> str:
     return "\n".join(lines)
 
 
+def _layers(runs: list[str]) -> str:
+    """How many layers of 8 or 4 bits there are, and the verb."""
+    kinds = {text.partition(",")[0] for text in runs}
+    kind = kinds.pop() if len(kinds) == 1 and "refused" not in kinds else "quantised"
+    return f"1 {kind} layer does" if len(runs) == 1 else f"{len(runs)} {kind} layers do"
+
+
 def _multiplications(whole: Count) -> str:
     kinds = sorted(whole.multiplications.items(), key=lambda item: -item[1])
     listed = ", ".join(f"{KINDS[kind]} {_number(number)}" for kind, number in kinds)
@@ -276,9 +265,20 @@ def _multiplications(whole: Count) -> str:
     )
 
 
-def _cells(path: str, kind: str, shape: str, count: Count, memory: float, runs: str) -> list[str]:
-    params = [_number(count.params[bits]) for bits in (1, 8, 32)]
-    macs = [_number(count.macs[bits]) for bits in (1, 8, 32)]
+def _columns(shown: list[int]) -> list[str]:
+    precisions = [f"{bits}-bit" for bits in shown]
+    counts = [f"{what} {precisions[0]}" for what in ("params", "MACs")]
+    return [
+        "layer", "type", "output", counts[0], *precisions[1:], counts[1], *precisions[1:],
+        "BOPs", "FLOPs", "OPs", "memory", "runs",
+    ]  # fmt: skip
+
+
+def _cells(
+    shown: list[int], path: str, kind: str, shape: str, count: Count, memory: float, runs: str
+) -> list[str]:
+    params = [_number(count.params[bits]) for bits in shown]
+    macs = [_number(count.macs[bits]) for bits in shown]
     operations = [_number(n) for n in (count.bops, count.flops, count.ops)]
     return [path, kind, shape, *params, *macs, *operations, f"{_number(memory)}B", runs]
 
@@ -288,8 +288,8 @@ def _aligned(table: list[list[str]]) -> list[str]:
     lines = []
     for row in table:
         cells = [
-            text.ljust(width) if index in _LEFT else text.rjust(width)
-            for index, (text, width) in enumerate(zip(row, widths, strict=True))
+            text.ljust(width) if name in _LEFT else text.rjust(width)
+            for name, text, width in zip(table[0], row, widths, strict=True)
         ]
         lines.append("  ".join(cells).rstrip())
     return lines

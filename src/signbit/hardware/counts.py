@@ -4,11 +4,12 @@ The counts are those of the layers as the model has them, whatever the compiler 
 One MAC is one operation, not two; convolutions and linear layers count, element-wise layers and
 pooling do not. From them follow the field's summaries:
 
-* `bops`: MACs of one bit with one bit. `flops`: all other MACs, 8-bit ones too.
+* `bops`: MACs of one bit with one bit. `flops`: all other MACs, those of 4 and 8 bits too.
 * `ops` = flops + bops / 64, where any MAC that is not binary is 1 (Bi-Real Net, arXiv 1808.00278).
-* `cpu64`: a MAC of b-bit operands is b / 64 for b <= 8, so an 8-bit one 1/8; a real one is 1
-  (PokeBNN, arXiv 2112.00133).
-* `ace`: MACs times the bits of both operands: 1, 64 for 8-bit, 1024 for float32 (PokeBNN).
+* `cpu64`: a MAC of b-bit operands is b / 64 for b <= 8, so an 8-bit one 1/8, a 4-bit one
+  1/16; a real one is 1 (PokeBNN, arXiv 2112.00133).
+* `ace`: MACs times the bits of both operands: 1, 16 for 4-bit, 64 for 8-bit, 1024 for float32
+  (PokeBNN).
 
 A MAC of binary weights with real inputs, as in A&B BNN's downsampling, is an addition of real
 numbers: `additions`, one of the `flops`, 1 in `cpu64` and 32 in `ace`.
@@ -27,7 +28,7 @@ from dataclasses import dataclass, field, replace
 from signbit.compiler.ir import CAPTURED_OPS, Graph, Node
 from signbit.hardware.multiplications import count_multiplications, is_addition, macs
 
-PRECISIONS = (1, 8, 32)
+PRECISIONS = (1, 4, 8, 32)
 # Parameters of a captured node that inference does not need beside the others.
 _FOLDED = {"batch_norm": ("mean", "var"), "channels": ("index",)}
 
@@ -57,7 +58,7 @@ class Count:
 
     @property
     def flops(self) -> int:
-        return self.macs[8] + self.macs[32] + self.additions
+        return sum(macs for bits, macs in self.macs.items() if bits > 1) + self.additions
 
     @property
     def ops(self) -> float:
@@ -65,7 +66,8 @@ class Count:
 
     @property
     def cpu64(self) -> float:
-        return self.macs[1] / 64 + self.macs[8] / 8 + self.macs[32] + self.additions
+        shares = (macs * bits / 64 if bits <= 8 else macs for bits, macs in self.macs.items())
+        return sum(shares) + self.additions
 
     @property
     def ace(self) -> int:
@@ -97,14 +99,14 @@ class Count:
 def _count_node(node: Node) -> Count:
     """MACs and parameters of one captured node."""
     found = Count(additions=macs(node) if is_addition(node) else 0)
-    spec = CAPTURED_OPS[node.op]
+    weight_bits = node.attrs.get("bits", CAPTURED_OPS[node.op].weight_bits)
     for name, array in node.params.items():
         if name == "weight":
-            found.params[spec.weight_bits] += array.size
+            found.params[weight_bits] += array.size
         elif not (name in _FOLDED.get(node.op, ()) or _is_constant(node, name)):
             found.params[32] += array.size
-    if spec.weight_bits is not None and not found.additions:
-        found.macs[spec.weight_bits] += macs(node)
+    if weight_bits is not None and not found.additions:
+        found.macs[weight_bits] += macs(node)
     return found
 
 

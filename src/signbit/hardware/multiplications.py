@@ -47,9 +47,9 @@ from signbit.compiler.ir import Graph, Node, Type, Value
 
 # what multiplies: name to a description
 KINDS = {
-    "macs": "MACs of real and 8-bit layers",
-    "weight_scales": "scales of binary and 8-bit weights",
-    "quantization": "8-bit quantisation of inputs",
+    "macs": "MACs of real, 8- and 4-bit layers",
+    "weight_scales": "scales of 1-, 4- and 8-bit weights",
+    "quantization": "quantisation of inputs",
     "batch_norm": "batch norm",
     "factors": "constant factors (alpha)",
     "sign_factors": "factors before signs (beta)",
