@@ -141,7 +141,7 @@ def test_timm_is_loaded_when_it_is_asked_for(monkeypatch):
     assert load_teacher(recipe, SOURCE, "teacher")(torch.zeros(2, 1, 8, 8)).shape == (2, 10)
     fixed = True
     message = (
-        r"teacher\.timm: resnet34 takes 224x224 images, the data's are 8x8: set teacher\.input_s"
+        r"teacher\.timm: resnet34 takes 224x224 images, the data's are 8x8: an input_size of 224 "
     )
     with pytest.raises(RecipeError, match=message):
         load_teacher(recipe, SOURCE, "teacher")
@@ -278,7 +278,7 @@ def test_images_of_another_size_are_resized_only_when_that_is_asked_for(checkpoi
     path = checkpoint(input_shape=(1, 16, 16))
     message = (
         r"loss\.teacher\.checkpoint: the teacher was trained on 16x16 images, the data's are 8x8: "
-        r"set loss\.teacher\.input_size: 16"
+        r"an input_size of 16 resizes"
     )
     with pytest.raises(RecipeError, match=message):
         load_teacher(TeacherRecipe(checkpoint=path), SOURCE, "loss.teacher")

@@ -20,6 +20,7 @@ from signbit.cli.import_checkpoint import import_checkpoint
 from signbit.cli.inspect import inspect
 from signbit.cli.landscape import landscape
 from signbit.cli.profile import profile
+from signbit.cli.rank_teachers import rank_teachers
 from signbit.cli.run import run
 from signbit.cli.summary import summary
 from signbit.cli.train import train
@@ -46,6 +47,7 @@ app.command()(certify)
 app.command("export-weights")(export_weights)
 app.command("import-checkpoint")(import_checkpoint)
 app.command()(landscape)
+app.command("rank-teachers")(rank_teachers)
 app.command()(summary)
 app.command()(doctor)
 

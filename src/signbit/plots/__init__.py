@@ -8,6 +8,7 @@ from signbit.plots.report import render_report
 from signbit.plots.roofline import plot_roofline
 from signbit.plots.samples import plot_samples
 from signbit.plots.speed import plot_speed
+from signbit.plots.teachers import plot_teachers
 
 __all__ = [
     "plot_comparison",
@@ -17,5 +18,6 @@ __all__ = [
     "plot_roofline",
     "plot_samples",
     "plot_speed",
+    "plot_teachers",
     "render_report",
 ]

@@ -203,10 +203,9 @@ def _size(recipe: TeacherRecipe) -> tuple[int, int] | None:
 def _other_size(path: str, what: str, size: Sequence[int], source: DataSource) -> str:
     height, width = source.image_size
     way_out = (
-        f"set {path.rpartition('.')[0]}.input_size: {size[0]}, which resizes them for it, or train "
-        "another teacher"
+        f"an input_size of {size[0]} resizes them for it, if that is what you want"
         if size[0] == size[1]
-        else "choose another teacher"
+        else "take another teacher"
     )
     return f"{path}: {what} {size[0]}x{size[1]} images, the data's are {height}x{width}: {way_out}"
 
