@@ -46,6 +46,7 @@ __all__ = [
     "get_weight_quantizer",
     "hard_sign",
     "kbit_quantize",
+    "minmax_quantize",
     "nearest_name",
     "nearest_power_of_two",
     "round_half_even",
@@ -538,6 +539,21 @@ def kbit_quantize(
     # torch.clamp passes the gradient at its bounds: it stops where the rounded value is clipped.
     q = round_half_even(x / scale).clamp(low - zero_point, high - zero_point)
     return q * scale
+
+
+def minmax_quantize(x: Tensor, bits: int, dims: tuple[int, ...]) -> Tensor:
+    """Round ``x`` to ``2**bits`` values between its own extremes over ``dims``, in real units.
+
+    With min and max over ``dims``, ``n = 2**bits - 1`` and ``width = max - min + 1e-8``: ``q =
+    round_half_even((x - min) / width * n)``, ``y = q * width / n + min``. Any shape. Gradient:
+    straight through, ``dx = dy``, but for rounding; the extremes have none. Raises ValueError for
+    bits outside 1..16. Source: BNext's code, arXiv 2211.12933, for q; that y multiplies by the
+    width that q divided by, 1e-8 included, is a reconstruction.
+    """
+    n = _integer_range(bits, signed=False)[1]
+    low, high = x.detach().amin(dims, keepdim=True), x.detach().amax(dims, keepdim=True)
+    width = high - low + 1e-8
+    return round_half_even((x - low) / width * n) * width / n + low
 
 
 class KBitQuantizer(nn.Module):

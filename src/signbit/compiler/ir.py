@@ -280,7 +280,8 @@ CAPTURED_OPS: dict[str, CapturedSpec] = {
     # (C, H, W) -> (C * H * W, 1, 1)
     "flatten": CapturedSpec(),
     "identity": CapturedSpec(),
-    "conv2d": CapturedSpec(_CONV, ("weight", "bias?"), 32),
-    "linear": CapturedSpec(_LINEAR, ("weight", "bias?"), 32),
+    # bits: of layers whose ranges are dynamic
+    "conv2d": CapturedSpec((*_CONV, "bits?"), ("weight", "bias?"), 32),
+    "linear": CapturedSpec((*_LINEAR, "bits?"), ("weight", "bias?"), 32),
     "unsupported": CapturedSpec(),
 }

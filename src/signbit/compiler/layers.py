@@ -139,6 +139,24 @@ def _quant_linear(module: snn.QuantLinear) -> Layer:
     return _quant(module, "quant_linear", _linear_attrs(module))
 
 
+def _dynamic(
+    module: snn.DynamicQuantLayer, op: str, attrs: dict[str, int | float], use: str
+) -> Layer:
+    params = {"weight": array(module.weight)}
+    if module.bias is not None:
+        params["bias"] = array(module.bias)
+    reason = f"dynamic ranges are for parity only: use signbit.nn.{use}, quantization='static'"
+    return Layer(op, attrs | {"bits": module.bits}, params, [reason])
+
+
+def _dynamic_quant_conv2d(module: snn.DynamicQuantConv2d) -> Layer:
+    return _dynamic(module, "conv2d", _conv_attrs(module), "QuantConv2d")
+
+
+def _dynamic_quant_linear(module: snn.DynamicQuantLinear) -> Layer:
+    return _dynamic(module, "linear", _linear_attrs(module), "QuantLinear")
+
+
 def _batch_norm(module: nn.BatchNorm1d | nn.BatchNorm2d) -> Layer:
     if module.running_mean is None:
         refused = ["it has no running statistics: use track_running_stats=True"]
@@ -431,6 +449,8 @@ _READERS: dict[type[nn.Module], Callable[..., Layer]] = {
     snn.BinaryLinear: _binary_linear,
     snn.QuantConv2d: _quant_conv2d,
     snn.QuantLinear: _quant_linear,
+    snn.DynamicQuantConv2d: _dynamic_quant_conv2d,
+    snn.DynamicQuantLinear: _dynamic_quant_linear,
     snn.Sign: _sign,
     snn.RSign: _rsign,
     snn.NormalizedSign: _normalized_sign,
@@ -504,7 +524,10 @@ def is_leaf(module: nn.Module) -> bool:
 
 def known_layers() -> str:
     """The names of the layers that can be compiled."""
-    refused = {nn.Conv2d, snn.ScaledStdConv2d, nn.Linear, nn.Softmax, nn.Softmax2d, nn.LogSoftmax}
+    refused = {
+        nn.Conv2d, snn.ScaledStdConv2d, nn.Linear, snn.DynamicQuantConv2d, snn.DynamicQuantLinear,
+        nn.Softmax, nn.Softmax2d, nn.LogSoftmax,
+    }  # fmt: skip
     return ", ".join(sorted(kind.__name__ for kind in set(_READERS) - refused))
 
 

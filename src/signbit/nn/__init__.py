@@ -6,6 +6,9 @@ PyTorch's own layers (BatchNorm2d, PReLU, pooling ...) are used beside them as t
 from signbit.nn.binary import BinaryLayer, set_binary_weights, set_weight_temperature
 from signbit.nn.binary_conv2d import BinaryConv2d
 from signbit.nn.binary_linear import BinaryLinear
+from signbit.nn.dynamic_quant import DynamicQuantLayer
+from signbit.nn.dynamic_quant_conv2d import DynamicQuantConv2d
+from signbit.nn.dynamic_quant_linear import DynamicQuantLinear
 from signbit.nn.int4_add import Int4Add
 from signbit.nn.mask_layer import MaskLayer
 from signbit.nn.normalized_sign import NormalizedSign
@@ -24,6 +27,9 @@ __all__ = [
     "BinaryConv2d",
     "BinaryLayer",
     "BinaryLinear",
+    "DynamicQuantConv2d",
+    "DynamicQuantLayer",
+    "DynamicQuantLinear",
     "Int4Add",
     "MaskLayer",
     "NormalizedSign",
