@@ -1,13 +1,18 @@
 """The networks of BNext (arXiv 2211.12933) as plain functions of a published state dict.
 
-Written from the description of the method and the names in the published files alone: nothing of
-signbit is imported, so that the networks of `signbit.models` can be held against it. The plan of
-a network is read off its tensors. The dynamically quantised variants (stem, squeeze-and-excite and
-head of 8 or 4 bits) have the same tensors.
+Written from the description of the method and the names in the published files, then compared with
+the authors' code by reading it. Nothing of signbit is imported, so that the networks of
+`signbit.models` can be held against it. Plan, stem's kernel and ablation are read off the tensors.
+The dynamically quantised variants (stem, squeeze-and-excite and head of 8 or 4 bits) are functions
+of the same tensors.
+
+The code clamps mixing factors to [0, 1] when it trains, so that in evaluation those of 3x3 units
+may be outside by one last step of the optimiser; here they are clamped throughout.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import torch
@@ -24,52 +29,85 @@ WIDTHS = {
     "middle": (48, 96, *[192] * 4, *[384] * 4, *[768] * 8, *[1536] * 4),
     "large": (64, 128, *[256] * 4, *[512] * 4, *[1024] * 16, *[2048] * 4),
 }
-SOFTEST_BINARY = 1e-7  # weights are signs where the temperature is below
+WIDTHS_18 = (64, 128, 256, 512)
+SOFTEST = 1e-7, 1e-5  # weights are signs where the temperature is below; of BNext-18
 FLOAT = (32, 32, 32)  # bits of stem, squeeze-and-excite and head
 EPSILON = 1e-5  # of batch norm
 
 
-def shapes(widths: Sequence[int], classes: int) -> Shapes:
+def shapes(
+    widths: Sequence[int], classes: int, elm_attention: bool = True, info_rcp: bool = True
+) -> Shapes:
     """Tensor names and shapes of a published file, in its order."""
     found: Shapes = {}
-
-    def norm(name: str, channels: int) -> None:
-        for part in ("weight", "bias", "running_mean", "running_var"):
-            found[f"{name}.{part}"] = (channels,)
-        found[f"{name}.num_batches_tracked"] = ()
-
-    def unit(name: str, channels: int, kernel: int) -> None:
-        hidden = channels // 8
-        found[f"{name}.scale"] = (1, channels, 1, 1)
-        found[f"{name}.move.bias"] = (1, channels, 1, 1)
-        found[f"{name}.binary_activation.temperature"] = (1,)
-        found[f"{name}.binary_conv.weight"] = (channels, channels, kernel, kernel)
-        found[f"{name}.binary_conv.temperature"] = (1,)
-        norm(f"{name}.norm1", channels)
-        norm(f"{name}.norm2", channels)
-        found[f"{name}.activation1.weight"] = (channels,)
-        found[f"{name}.activation2.weight"] = (channels,)
-        found[f"{name}.se.se.1.weight"] = (hidden, channels, 1, 1)
-        found[f"{name}.se.se.1.bias"] = (hidden,)
-        found[f"{name}.se.se.3.weight"] = (channels, hidden, 1, 1)
-        found[f"{name}.se.se.3.bias"] = (channels,)
-
+    spatial = "Attention" if elm_attention else "FFN_3x3"
     found["feature.0.conv1.weight"] = (widths[0], 3, 3, 3)
-    norm("feature.0.bn1", widths[0])
+    _norm_shapes(found, "feature.0.bn1", widths[0])
     found["feature.0.prelu.weight"] = (widths[0],)
     for index, outputs in enumerate(widths[1:], 1):
         inputs = widths[index - 1]
-        unit(f"feature.{index}.Attention", inputs, 3)
+        _unit_shapes(found, f"feature.{index}.{spatial}", inputs, inputs, 3, info_rcp)
         for name in ("FFN",) if inputs == outputs else ("FFN_1", "FFN_2"):
-            unit(f"feature.{index}.{name}", inputs, 1)
-    found["prelu.weight"] = (widths[-1],)
-    found["fc.weight"] = (classes, widths[-1])
-    found["fc.bias"] = (classes,)
+            _unit_shapes(found, f"feature.{index}.{name}", inputs, inputs, 1, info_rcp)
+    _head_shapes(found, widths[-1], classes)
     return found
 
 
-def random_state(widths: Sequence[int], classes: int, seed: int = 0) -> State:
-    """Random tensors of a published file's names and shapes, far from their first values.
+def shapes_18(widths: Sequence[int], classes: int, stem: str) -> Shapes:
+    """Tensor names and shapes of a file of BNext-18, in its order."""
+    found: Shapes = {}
+    kernel = 7 if stem == "imagenet" else 3
+    found["conv1.weight"] = (widths[0], 3, kernel, kernel)
+    _norm_shapes(found, "bn1", widths[0])
+    inputs = widths[0]
+    for stage, outputs in enumerate(widths):
+        for block in ("0", "1"):
+            name = f"layer{stage}.{block}"
+            _unit_shapes(found, f"{name}.Attention", inputs, outputs, 3, info_rcp=True)
+            _unit_shapes(found, f"{name}.FFN", outputs, outputs, 3, info_rcp=True)
+            inputs = outputs
+    _head_shapes(found, widths[-1], classes)
+    return found
+
+
+def _unit_shapes(
+    found: Shapes, name: str, inputs: int, outputs: int, kernel: int, info_rcp: bool
+) -> None:
+    hidden = outputs // 8
+    if info_rcp:
+        found[f"{name}.scale"] = (1, outputs, 1, 1)
+    found[f"{name}.move.bias"] = (1, inputs, 1, 1)
+    found[f"{name}.binary_activation.temperature"] = (1,)
+    found[f"{name}.binary_conv.weight"] = (outputs, inputs, kernel, kernel)
+    found[f"{name}.binary_conv.temperature"] = (1,)
+    _norm_shapes(found, f"{name}.norm1", outputs)
+    _norm_shapes(found, f"{name}.norm2", outputs)
+    found[f"{name}.activation1.weight"] = (inputs,)
+    found[f"{name}.activation2.weight"] = (outputs,)
+    if inputs != outputs:
+        found[f"{name}.downsample.1.weight"] = (outputs, inputs, 1, 1)
+        _norm_shapes(found, f"{name}.downsample.2", outputs)
+    if info_rcp:
+        found[f"{name}.se.se.1.weight"] = (hidden, outputs, 1, 1)
+        found[f"{name}.se.se.1.bias"] = (hidden,)
+        found[f"{name}.se.se.3.weight"] = (outputs, hidden, 1, 1)
+        found[f"{name}.se.se.3.bias"] = (outputs,)
+
+
+def _norm_shapes(found: Shapes, name: str, channels: int) -> None:
+    for part in ("weight", "bias", "running_mean", "running_var"):
+        found[f"{name}.{part}"] = (channels,)
+    found[f"{name}.num_batches_tracked"] = ()
+
+
+def _head_shapes(found: Shapes, channels: int, classes: int) -> None:
+    found["prelu.weight"] = (channels,)
+    found["fc.weight"] = (classes, channels)
+    found["fc.bias"] = (classes,)
+
+
+def random_state(shapes: Shapes, seed: int = 0) -> State:
+    """Random tensors of these names and shapes, far from their first values.
 
     float32, but for the int64 counters of batch norm. Some slopes and batch-norm weights are
     negative, some mixing factors lie outside of [0, 1]; the weights are binary.
@@ -77,7 +115,7 @@ def random_state(widths: Sequence[int], classes: int, seed: int = 0) -> State:
     generator = torch.Generator().manual_seed(seed)
     state: State = {}
     fan_in = 1
-    for name, shape in shapes(widths, classes).items():
+    for name, shape in shapes.items():
         noise = torch.randn(shape, generator=generator)
         if len(shape) in (2, 4) and name.endswith("weight"):
             fan_in = noise[0].numel()
@@ -94,7 +132,7 @@ def random_state(widths: Sequence[int], classes: int, seed: int = 0) -> State:
             state[name] = sums * (0.5 + noise.abs())
         elif part == "scale":
             state[name] = 0.5 + 0.4 * noise
-        elif ".bn1." in name or ".norm" in name:
+        elif re.search(r"(bn1|norm\d|downsample\.2)\.", name):
             state[name] = 0.3 * noise if part == "bias" else 0.8 + 0.5 * noise
         elif "prelu" in name or ".activation" in name:
             state[name] = 0.25 + 0.3 * noise
@@ -105,38 +143,58 @@ def random_state(widths: Sequence[int], classes: int, seed: int = 0) -> State:
     return state
 
 
-def logits(
-    state: State,
-    x: Tensor,
-    stem: str,
-    elm_attention: bool = True,
-    info_rcp: bool = True,
-    bits: tuple[int, int, int] = FLOAT,
-) -> Tensor:
+def logits(state: State, x: Tensor, stem: str, bits: tuple[int, int, int] = FLOAT) -> Tensor:
     """The network's answer to normalised images [N, 3, H, W], in the precision of `x`.
 
     `bits` are those of stem, squeeze-and-excite and head: ranges of activations are taken of each
-    sample, the images themselves stay as they are.
+    sample, the images themselves stay as they are. BNext-18 has 32 bits.
     """
     read = _Reader(state, x.dtype)
-    stem_bits, se_bits, head_bits = bits
-    weight = _quantized(read("feature.0.conv1.weight"), stem_bits, (2, 3))
-    x = F.conv2d(x, weight, stride=2 if stem == "imagenet" else 1, padding=1)
-    x = _norm(read, "feature.0.bn1", x)
+    stride = 2 if stem == "imagenet" else 1
+    maps = _residual(read, x, stride) if "conv1.weight" in state else _mobile(read, x, stride, bits)
+    features = F.prelu(maps, read("prelu.weight")).mean(dim=(2, 3))
+    features = _quantized(features, bits[2], (1,))
+    return features @ _quantized(read("fc.weight"), bits[2], (1,)).T + read("fc.bias")
+
+
+def _mobile(read: _Reader, x: Tensor, stride: int, bits: tuple[int, int, int]) -> Tensor:
+    stem = _quantized(read("feature.0.conv1.weight"), bits[0], (2, 3))
+    x = _norm(read, "feature.0.bn1", F.conv2d(x, stem, stride=stride, padding=1))
     index = 1
-    while f"feature.{index}.Attention.binary_conv.weight" in state:
+    while f"feature.{index}.FFN.move.bias" in read or f"feature.{index}.FFN_1.move.bias" in read:
         block = f"feature.{index}"
-        doubles = f"{block}.FFN_1.binary_conv.weight" in state
-        attends = elm_attention and index > 1 and index % 2 == 0
-        stride = 2 if doubles and index > 1 else 1
-        x = _unit(read, f"{block}.Attention", x, stride, attends, info_rcp, se_bits)
-        names = ("FFN_1", "FFN_2") if doubles else ("FFN",)
-        halves = [_unit(read, f"{block}.{n}", x, 1, False, info_rcp, se_bits) for n in names]
-        x = torch.cat(halves, dim=1)
+        halves = ("FFN_1", "FFN_2") if f"{block}.FFN_1.move.bias" in read else ("FFN",)
+        stride = 2 if len(halves) == 2 and index > 1 else 1
+        shortcut = F.avg_pool2d(x, 2) if stride == 2 else x
+        if f"{block}.FFN_3x3.move.bias" in read:
+            x = _unit(read, f"{block}.FFN_3x3", x, stride, shortcut, None, bits[1])
+        else:
+            bypass = None
+            if index > 1 and index % 2 == 0:
+                bypass = F.prelu(x, read(f"{block}.Attention.activation1.weight"))
+                bypass = F.avg_pool2d(bypass, 2) if stride == 2 else bypass
+            x = _unit(read, f"{block}.Attention", x, stride, shortcut, bypass, bits[1])
+        x = torch.cat([_unit(read, f"{block}.{n}", x, 1, x, None, bits[1]) for n in halves], dim=1)
         index += 1
-    features = F.prelu(x, read("prelu.weight")).mean(dim=(2, 3))
-    features = _quantized(features, head_bits, (1,))
-    return features @ _quantized(read("fc.weight"), head_bits, (1,)).T + read("fc.bias")
+    return x
+
+
+def _residual(read: _Reader, x: Tensor, stride: int) -> Tensor:
+    stem = read("conv1.weight")
+    x = _norm(read, "bn1", F.conv2d(x, stem, stride=stride, padding=stem.shape[2] // 2))
+    if stride == 2:
+        x = F.max_pool2d(x, 3, stride=2, padding=1)
+    for stage in range(4):
+        for block in ("0", "1"):
+            name = f"layer{stage}.{block}.Attention"
+            bypass, stride = F.prelu(x, read(f"{name}.activation1.weight")), 1
+            if f"{name}.downsample.1.weight" in read:
+                stride = 2
+                down = F.conv2d(F.avg_pool2d(bypass, 2), read(f"{name}.downsample.1.weight"))
+                bypass = _norm(read, f"{name}.downsample.2", down)
+            x = _unit(read, name, x, stride, bypass, bypass, 32)
+            x = _unit(read, f"layer{stage}.{block}.FFN", x, 1, x, None, 32)
+    return x
 
 
 class _Reader:
@@ -147,26 +205,31 @@ class _Reader:
     def __call__(self, name: str) -> Tensor:
         return self.state[name].to(self.dtype)
 
+    def __contains__(self, name: str) -> bool:
+        return name in self.state
+
 
 def _unit(
-    read: _Reader, name: str, x: Tensor, stride: int, attends: bool, info_rcp: bool, bits: int
+    read: _Reader,
+    name: str,
+    x: Tensor,
+    stride: int,
+    shortcut: Tensor,
+    bypass: Tensor | None,
+    bits: int,
 ) -> Tensor:
+    """A unit of ELM attention, or without a bypass an FFN unit."""
     weight = _binarized(read, f"{name}.binary_conv")
     kernel = weight.shape[2]
     sums = F.conv2d(_sign(x + read(f"{name}.move.bias")), weight, None, stride, kernel // 2)
-    v = F.prelu(_norm(read, f"{name}.norm1", sums), read(f"{name}.activation1.weight"))
-    shortcut = F.avg_pool2d(x, 2) if stride == 2 else x
-    if info_rcp:
+    v = F.prelu(_norm(read, f"{name}.norm1", sums), read(f"{name}.activation2.weight"))
+    recoupled = f"{name}.scale" in read
+    if recoupled:
         share = read(f"{name}.scale").clamp(0, 1)
         v = _gate(read, f"{name}.se.se", share * shortcut + (1 - share) * v, bits) * v
-    if attends:
-        shortcut = F.prelu(x, read(f"{name}.activation2.weight"))
-        if stride == 2:
-            shortcut = F.avg_pool2d(shortcut, 2)
-        v = v * shortcut
-    if info_rcp:
-        v = _norm(read, f"{name}.norm2", v)
-    return v + shortcut
+    if bypass is not None:
+        return _norm(read, f"{name}.norm2", v * bypass) + bypass
+    return (_norm(read, f"{name}.norm2", v) if recoupled else v) + shortcut
 
 
 def _gate(read: _Reader, name: str, x: Tensor, bits: int) -> Tensor:
@@ -199,7 +262,7 @@ def _norm(read: _Reader, name: str, x: Tensor) -> Tensor:
 def _binarized(read: _Reader, name: str) -> Tensor:
     temperature = read(f"{name}.temperature")
     weight = read(f"{name}.weight")
-    if temperature < SOFTEST_BINARY:
+    if temperature < SOFTEST[name.startswith("layer")]:
         return _sign(weight)
     return (weight / temperature).clamp(-1, 1)
 

@@ -7,12 +7,11 @@ shapes, so that a file does not tell which it is.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
 from typing import Any
 
 from torch import Tensor, nn
 
-from signbit.checkpoints.family import Family, Published
+from signbit.checkpoints.family import Family, Published, Tensors
 
 # ours -> the authors'; the first that matches, from the left, and only one of each table
 _RESIDUAL = (
@@ -67,9 +66,13 @@ def _published(model: nn.Module, name: str, tensor: Tensor) -> Published:
     return Published(prefix + rest, shape)
 
 
-def _arguments(names: Collection[str]) -> dict[str, Any]:
+def _claims(tensors: Tensors) -> bool:
+    return any(name.endswith(".gain") for name in tensors)
+
+
+def _arguments(model: str, tensors: Tensors) -> dict[str, Any]:
     """The activation, where the network has one in each layer."""
-    layers = [name for name in names if name.startswith(("layer", "feature"))]
+    layers = [name for name in tensors if name.startswith(("layer", "feature"))]
     if not any(re.search(r"\.move\d+\.", name) for name in layers):
         return {}
     if any(name.endswith(".L_alpha") for name in layers):
@@ -78,6 +81,21 @@ def _arguments(names: Collection[str]) -> dict[str, Any]:
         return {"activation": "rprelu"}
     return {"activation": "rleakyrelu"}
 
+
+def _note(tensors: Tensors) -> str:
+    return (
+        "read as a checkpoint of the second training step (binary weights): one of the first step "
+        "has the same tensors"
+    )
+
+
+def _misfit(tensors: Tensors) -> str:
+    if any(name.endswith("running_mean") for name in tensors):
+        return "the file's network has batch norm, which A&B BNN has not"
+    return ""
+
+
+_IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 AB_BNN = Family(
     title="A&B BNN",
@@ -90,12 +108,11 @@ AB_BNN = Family(
         "ab_xnornet18",
     ),
     published=_published,
+    claims=_claims,
     arguments=_arguments,
     head="fc.weight",
     # of ImageNet, with CIFAR-10 and -100 too
-    statistics=((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
-    note=(
-        "read as a checkpoint of the second training step (binary weights): one of the first step "
-        "has the same tensors"
-    ),
+    statistics={"imagenet": _IMAGENET, "cifar": _IMAGENET},
+    note=_note,
+    misfit=_misfit,
 )

@@ -1,7 +1,8 @@
 """Import: a published state dict becomes one of our networks, tensor by tensor.
 
 What a file must hold is read off the network itself, built without memory for its tensors, so that
-no tensor of the network stays at its first values and none of the file is left over.
+no tensor of the network stays at its first values. None of the file is left over but those that
+the family names as taking no part in what the network computes.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from signbit.checkpoints.ab_bnn import AB_BNN
+from signbit.checkpoints.bnext import BNEXT
 from signbit.checkpoints.family import Family, Published
 from signbit.checkpoints.reading import read_tensors
 from signbit.errors import CheckpointError
@@ -24,7 +27,7 @@ from signbit.models.registry import model_arguments
 from signbit.quantizers import nearest_name
 from signbit.training import TrainedModel
 
-FAMILIES = (AB_BNN,)
+FAMILIES = (AB_BNN, BNEXT)
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,7 @@ class Imported:
     Attributes:
         trained: the network with its weights, ready to be saved.
         inferred: what was not given but read off the file: argument to value.
-        note: what the file cannot tell; empty if there is nothing.
+        note: what the user should know of the file; empty if there is nothing.
     """
 
     trained: TrainedModel
@@ -50,13 +53,11 @@ class _Candidate:
     name: str
     arguments: dict[str, Any]
     tensors: dict[str, Published]  # by our names
-
-    @property
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        return {each.name: each.shape for each in self.tensors.values()}
+    shapes: dict[str, tuple[int, ...]]  # of all that the release has, by its names
 
     def __str__(self) -> str:
-        return f"{self.name} ({', '.join(f'{k} {v}' for k, v in self.arguments.items())})"
+        told = {k: v for k, v in self.arguments.items() if k not in self.family.fixed}
+        return f"{self.name} ({', '.join(f'{k} {v}' for k, v in told.items())})"
 
 
 def import_checkpoint(
@@ -82,7 +83,7 @@ def import_checkpoint(
     """
     path = Path(path)
     tensors = read_tensors(path)
-    families = [_family(model)] if model is not None else list(FAMILIES)
+    families = _claiming(tensors) if model is None else [_family(model)]
     count = _classes(path, tensors, families, classes)
     if class_names is not None and len(class_names) != count:
         raise CheckpointError(
@@ -94,7 +95,7 @@ def import_checkpoint(
     for ours, theirs in chosen.tensors.items():
         values = _values(path, theirs.name, tensors[theirs.name], own[ours])
         own[ours].copy_(values.reshape(own[ours].shape))
-    mean, std = chosen.family.statistics
+    mean, std = chosen.family.statistics[chosen.arguments["stem"]]
     trained = TrainedModel(
         network,
         {"name": chosen.name, **chosen.arguments},
@@ -111,32 +112,36 @@ def import_checkpoint(
             },
         },
     )
-    given = {"model": model, "stem": stem, "num_classes": classes}
+    given = {"model": model, "stem": stem, "num_classes": classes, **chosen.family.fixed}
     found = {"model": chosen.name, **chosen.arguments}
     inferred = {name: value for name, value in found.items() if given.get(name) is None}
-    return Imported(trained, inferred, chosen.family.note)
+    return Imported(trained, inferred, chosen.family.note(tensors))
 
 
 def published_tensors(name: str, **arguments: Any) -> dict[str, tuple[int, ...]]:
-    """Names and shapes in the authors' release of one of our networks, in our order.
+    """Names and shapes in the authors' release of one of our networks, in the release's order.
 
-    ``arguments`` are those of :func:`signbit.models.create_model`. Raises CheckpointError for a
-    network without a published form.
+    ``arguments`` are those of :func:`signbit.models.create_model`, beside those that all releases
+    of the family have in common, such as 32-bit stems. Raises CheckpointError for a network without
+    a published form.
     """
-    return _candidate(_family(name), name, arguments).shapes
+    return dict(_candidate(_family(name), name, arguments).shapes)
 
 
 def published_state_dict(name: str, network: nn.Module) -> dict[str, Tensor]:
     """The network's tensors as the authors' release has them: the inverse of the import.
 
-    ``name`` is the network's in the registry. Raises CheckpointError if it has no published form.
+    Tensors that a release has beside ours, and that take no part in what it computes, get values
+    that they may have there. ``name`` is the network's in the registry. Raises CheckpointError if
+    it has no published form.
     """
     family = _family(name)
     found = {}
     for ours, tensor in network.state_dict().items():
         theirs = family.published(network, ours, tensor)
         found[theirs.name] = tensor.detach().reshape(theirs.shape)
-    return found
+    found.update(family.further(network))
+    return {key: found[key] for key in sorted(found, key=family.order)}
 
 
 def _family(model: str) -> Family:
@@ -150,14 +155,34 @@ def _family(model: str) -> Family:
     )
 
 
+def _claiming(tensors: Mapping[str, Tensor]) -> list[Family]:
+    """The families that a file's names are of; all if they are of none."""
+    return [family for family in FAMILIES if family.claims(tensors)] or list(FAMILIES)
+
+
 def _candidate(family: Family, name: str, arguments: dict[str, Any]) -> _Candidate:
+    arguments = {**arguments, **family.fixed}
+    tensors, shapes = _published(name, tuple(arguments.items()))
+    return _Candidate(family, name, arguments, tensors, shapes)
+
+
+# Building a large network takes a second, and a file that does not fit asks for most of them twice.
+@lru_cache(maxsize=64)
+def _published(
+    name: str, arguments: tuple[tuple[str, Any], ...]
+) -> tuple[dict[str, Published], dict[str, tuple[int, ...]]]:
+    """Of a network, what its tensors are called in a release, and the shapes of all of these."""
+    family = _family(name)
     with torch.device("meta"):  # shapes only
-        network = create_model(name, **arguments)
+        network = create_model(name, **dict(arguments))
+        further = family.further(network)
     tensors = {
         ours: family.published(network, ours, tensor)
         for ours, tensor in network.state_dict().items()
     }
-    return _Candidate(family, name, arguments, tensors)
+    shapes = {each.name: each.shape for each in tensors.values()}
+    shapes.update({key: tuple(tensor.shape) for key, tensor in further.items()})
+    return tensors, {key: shapes[key] for key in sorted(shapes, key=family.order)}
 
 
 def _candidates(
@@ -170,12 +195,13 @@ def _candidates(
     """Networks that a file may hold, as its names want them: all, or those of a name or a stem."""
     found = []
     for family in families:
-        told = family.arguments(tensors)
         for name in family.models if model is None else (model,):
+            told = {**family.arguments(name, tensors)}
+            told_stem = told.pop("stem", None)
             taken = model_arguments(name) or told
             known = {key: value for key, value in told.items() if key in taken}
             for each in model_info(name).input_sizes:
-                if stem in (None, each):
+                if (stem or told_stem) in (None, each):
                     arguments = {"num_classes": classes, "stem": each, **known}
                     found.append(_candidate(family, name, arguments))
     return found
@@ -228,7 +254,7 @@ def _choose(
             f"{path}: {fitting[0].name}, but its tensors do not tell the stem: say "
             f"{' or '.join(stems)}"
         )
-    everything = _candidates(families, tensors, classes)
+    everything = _candidates(_claiming(tensors), tensors, classes)
     nearest = max(asked, key=lambda candidate: _likeness(tensors, candidate.shapes))
     raise CheckpointError(f"{path}: {_explanation(tensors, nearest, everything)}")
 
@@ -268,8 +294,8 @@ def _explanation(
     if fitting:
         named = [f"{each.name} with stem {each.arguments['stem']}" for each in fitting]
         return f"{text}; the file fits {' or '.join(named)}"
-    if any(key.endswith("running_mean") for key in tensors):
-        return f"{text}; the file's network has batch norm, which {nearest.family.title} has not"
+    if probably := nearest.family.misfit(tensors):
+        return f"{text}; {probably}"
     others = [
         each.name for each in everything if each.name != nearest.name and each.shapes.get(name)
     ]

@@ -34,8 +34,10 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     content: Any = _load(path)
     if isinstance(content, dict) and content.keys() >= {"format", "spec"}:
         raise CheckpointError(f"{path}: signbit saved it: it can be compiled as it is")
-    while isinstance(content, dict) and not any(isinstance(v, Tensor) for v in content.values()):
-        inner = next((content[key] for key in _WRAPPERS if key in content), None)
+    while isinstance(content, dict):
+        # Tensors may lie beside it, such as the best accuracy.
+        wrapped = (content[key] for key in _WRAPPERS if isinstance(content.get(key), dict))
+        inner = next(wrapped, None)
         if inner is None:
             break
         content = inner
