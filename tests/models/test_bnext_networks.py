@@ -105,6 +105,23 @@ def test_bits(bits, kind):
         assert [conv.bits for conv in [*convs, model.head]] == [bits] * 4
 
 
+def test_dynamic_ranges():
+    model = small("bnext18", ranges="dynamic", se_bits=4)
+    assert type(model.stem[0]) is snn.DynamicQuantConv2d
+    assert not model.stem[0].quantize_input
+    squeeze = units(model)[0].se[1]
+    assert (type(squeeze), squeeze.bits, squeeze.quantize_input) == (
+        snn.DynamicQuantConv2d,
+        4,
+        True,
+    )
+    assert type(model.head) is snn.DynamicQuantLinear
+    with pytest.raises(ValueError, match="did you mean 'dynamic'"):
+        small("bnext18", ranges="dynamical")
+    with pytest.raises(ValueError, match="all bits are 32"):
+        small("bnext18", ranges="dynamic", **REAL)
+
+
 @pytest.mark.parametrize("field", ["stem_bits", "se_bits", "head_bits"])
 @pytest.mark.parametrize("bits", [16, 1, 0, "8"])
 def test_other_bits_are_refused(field, bits):

@@ -28,13 +28,21 @@ from signbit.models.stages import (
     scaled_channels,
     stage_channels,
 )
-from signbit.nn import BinaryConv2d, QuantConv2d, QuantLinear, RSign
-from signbit.quantizers import ClippedIdentity, ProgressiveSign, Surrogate
+from signbit.nn import (
+    BinaryConv2d,
+    DynamicQuantConv2d,
+    DynamicQuantLinear,
+    QuantConv2d,
+    QuantLinear,
+    RSign,
+)
+from signbit.quantizers import ClippedIdentity, ProgressiveSign, Surrogate, nearest_name
 
 _SOURCE = "BNext, arXiv 2211.12933"
 _STATUS = "the authors' network"
 
 BITS = (32, 8, 4)
+RANGES = ("static", "dynamic")
 REDUCTION = 8  # of squeeze-and-excite
 _WINDOW = 1.5  # of latent weights, and of the sign's gradient
 _LATENT_STD = 1e-3
@@ -48,7 +56,8 @@ _PLAN_LARGE = (1, 4, 4, 16, 4)
 class Parts:
     """What a network is built from.
 
-    Raises ValueError for bits that are not 32, 8 or 4.
+    Raises ValueError for bits that are not 32, 8 or 4, for unknown ranges, and for dynamic ranges
+    where nothing has any.
     """
 
     elm_attention: bool
@@ -56,6 +65,7 @@ class Parts:
     stem_bits: int
     se_bits: int
     head_bits: int
+    ranges: str
     given_surrogate: str | Surrogate | None
 
     def __post_init__(self):
@@ -64,6 +74,16 @@ class Parts:
             if bits not in BITS:
                 known = ", ".join(map(str, BITS))
                 raise ValueError(f"{name} must be one of {known}, got {bits!r}")
+        if self.ranges not in RANGES:
+            hint = nearest_name(str(self.ranges), list(RANGES))
+            raise ValueError(f"unknown ranges {self.ranges!r}{hint}; known: {', '.join(RANGES)}")
+        if self.dynamic and self.stem_bits == self.se_bits == self.head_bits == 32:
+            raise ValueError("ranges='dynamic': all bits are 32, so that there are no ranges")
+
+    @property
+    def dynamic(self) -> bool:
+        """Whether quantised layers find their ranges in each pass, as the authors' do."""
+        return self.ranges == "dynamic"
 
     @property
     def surrogate(self) -> str | Surrogate:
@@ -74,15 +94,26 @@ class Parts:
         self, bits: int, inputs: int, outputs: int, kernel: int, stride: int = 1, bias: bool = False
     ) -> nn.Module:
         """A convolution that is not binary."""
+        shape = (inputs, outputs, kernel, stride, kernel // 2)
         if bits == 32:
-            return nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=bias)
-        return QuantConv2d(inputs, outputs, kernel, stride, kernel // 2, bias=bias, bits=bits)
+            return nn.Conv2d(*shape, bias=bias)
+        if self.dynamic:
+            return DynamicQuantConv2d(*shape, bias=bias, bits=bits)
+        return QuantConv2d(*shape, bias=bias, bits=bits)
+
+    def stem(self, inputs: int, outputs: int, kernel: int, stride: int) -> nn.Module:
+        """The first convolution, whose images have 8 bits already."""
+        conv = self.conv(self.stem_bits, inputs, outputs, kernel, stride)
+        if isinstance(conv, DynamicQuantConv2d):
+            conv.quantize_input = False
+        return conv
 
     def linear(self, inputs: int, outputs: int) -> nn.Module:
         """The classifier."""
         if self.head_bits == 32:
             return nn.Linear(inputs, outputs)
-        return QuantLinear(inputs, outputs, bits=self.head_bits)
+        kind = DynamicQuantLinear if self.dynamic else QuantLinear
+        return kind(inputs, outputs, bits=self.head_bits)
 
     def binary_conv(self, inputs: int, outputs: int, kernel: int, stride: int) -> BinaryConv2d:
         """A binary convolution without a scale, which the batch norm behind it makes up for."""
@@ -243,9 +274,7 @@ class BNext(_Classifier):
                 channels = outputs
             stages.append(nn.Sequential(*blocks))
         super().__init__(
-            nn.Sequential(
-                parts.conv(parts.stem_bits, in_channels, base, 3, stride), nn.BatchNorm2d(base)
-            ),
+            nn.Sequential(parts.stem(in_channels, base, 3, stride), nn.BatchNorm2d(base)),
             nn.Sequential(*stages),
             channels,
             parts.linear(channels, num_classes),
@@ -265,7 +294,7 @@ class BNext18(_Classifier):
         kernel, stride = (7, 2) if imagenet else (3, 1)
         super().__init__(
             nn.Sequential(
-                parts.conv(parts.stem_bits, in_channels, widths[0], kernel, stride),
+                parts.stem(in_channels, widths[0], kernel, stride),
                 nn.BatchNorm2d(widths[0]),
                 *([nn.MaxPool2d(3, 2, 1)] if imagenet else []),
             ),
@@ -307,6 +336,7 @@ def bnext_tiny(
     stem_bits: int = 8,
     se_bits: int = 8,
     head_bits: int = 8,
+    ranges: str = "static",
 ) -> BNext:
     """BNext-T: 13 blocks, 32 to 1024 channels; 72.4 % on ImageNet as published.
 
@@ -317,11 +347,13 @@ def bnext_tiny(
     with a window of 1.5. ``elm_attention`` and ``info_rcp`` False leave out what the paper ablates:
     the products with the bypass; mixture, squeeze-and-excite and the second batch norm of units
     without a bypass. ``stem_bits``, ``se_bits`` and ``head_bits`` are the precision of the stem, of
-    squeeze-and-excite and of the classifier: 32, 8 or 4, with static ranges; only 8 and 4 compile.
-    Raises ValueError for other bits, an unknown stem or surrogate, or a width that is not positive.
-    Source: arXiv 2211.12933.
+    squeeze-and-excite and of the classifier: 32, 8 or 4. ``ranges`` of 8 and 4 bits are
+    ``"static"``, as :func:`signbit.calibrate` finds them, or ``"dynamic"``, anew in each pass as in
+    the authors' networks. Only static ranges compile. Raises ValueError for other bits, an unknown
+    stem, surrogate or kind of ranges, dynamic ranges without a layer that has any, and a width that
+    is not positive. Source: arXiv 2211.12933.
     """
-    parts = Parts(elm_attention, info_rcp, stem_bits, se_bits, head_bits, surrogate)
+    parts = Parts(elm_attention, info_rcp, stem_bits, se_bits, head_bits, ranges, surrogate)
     return BNext(32, _PLAN_TINY, parts, num_classes, stem, width, in_channels)
 
 
@@ -337,12 +369,13 @@ def bnext_small(
     stem_bits: int = 8,
     se_bits: int = 8,
     head_bits: int = 8,
+    ranges: str = "static",
 ) -> BNext:
     """BNext-S: 13 blocks, 48 to 1536 channels; 76.1 % on ImageNet as published.
 
     Arguments and errors: :func:`bnext_tiny`. Source: arXiv 2211.12933.
     """
-    parts = Parts(elm_attention, info_rcp, stem_bits, se_bits, head_bits, surrogate)
+    parts = Parts(elm_attention, info_rcp, stem_bits, se_bits, head_bits, ranges, surrogate)
     return BNext(48, _PLAN_TINY, parts, num_classes, stem, width, in_channels)
 
 
@@ -358,12 +391,13 @@ def bnext_middle(
     stem_bits: int = 8,
     se_bits: int = 8,
     head_bits: int = 8,
+    ranges: str = "static",
 ) -> BNext:
     """BNext-M: 21 blocks, 48 to 1536 channels; 78.3 % on ImageNet as published.
 
     Arguments and errors: :func:`bnext_tiny`. Source: arXiv 2211.12933.
     """
-    parts = Parts(elm_attention, info_rcp, stem_bits, se_bits, head_bits, surrogate)
+    parts = Parts(elm_attention, info_rcp, stem_bits, se_bits, head_bits, ranges, surrogate)
     return BNext(48, _PLAN_MIDDLE, parts, num_classes, stem, width, in_channels)
 
 
@@ -379,12 +413,13 @@ def bnext_large(
     stem_bits: int = 8,
     se_bits: int = 8,
     head_bits: int = 8,
+    ranges: str = "static",
 ) -> BNext:
     """BNext-L: 29 blocks, 64 to 2048 channels; 80.6 % on ImageNet as published.
 
     Arguments and errors: :func:`bnext_tiny`. Source: arXiv 2211.12933.
     """
-    parts = Parts(elm_attention, info_rcp, stem_bits, se_bits, head_bits, surrogate)
+    parts = Parts(elm_attention, info_rcp, stem_bits, se_bits, head_bits, ranges, surrogate)
     return BNext(64, _PLAN_LARGE, parts, num_classes, stem, width, in_channels)
 
 
@@ -400,6 +435,7 @@ def bnext18(
     stem_bits: int = 8,
     se_bits: int = 8,
     head_bits: int = 8,
+    ranges: str = "static",
 ) -> BNext18:
     """BNext-18: eight blocks of two 3x3 units, 64 to 512 channels.
 
@@ -410,5 +446,5 @@ def bnext18(
     each block's first unit x' = r: PReLU(x), downsampled where the width doubles. Other arguments
     and errors: :func:`bnext_tiny`. Source: arXiv 2211.12933.
     """
-    parts = Parts(elm_attention, info_rcp, stem_bits, se_bits, head_bits, surrogate)
+    parts = Parts(elm_attention, info_rcp, stem_bits, se_bits, head_bits, ranges, surrogate)
     return BNext18(parts, num_classes, stem, width, in_channels)
