@@ -1,7 +1,8 @@
 """What BNext's parts are worth: narrow networks on CIFAR-10, each with several seeds.
 
 All are trained by `recipes/bnext-narrow-cifar10.yaml` with only what distinguishes them changed:
-ELM attention, Info-RCP, the labels. The last two learn from full-precision networks
+ELM attention, Info-RCP, the labels; beside them ReActNet-18 and, in full precision, ResNet-18.
+`distilled` and `consecutive` learn from full-precision networks
 (`recipes/resnet18-teacher-cifar10.yaml`), which must have been trained before, into the folders
 `teacher-strong`, `teacher-medium` and `teacher-weak` of `--runs`. How runs go on and what is
 written where: `benchmarks/cifar_runs.py`.
@@ -26,32 +27,42 @@ from signbit.training import Recipe, parse_recipe
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "bnext-narrow-cifar10.yaml"
 
-# name -> options of bnext18, assistants of the strong teacher or None for hard labels
-NETWORKS: dict[str, tuple[dict[str, bool], tuple[str, ...] | None]] = {
-    "bnext": ({}, None),
-    "no-elm": ({"elm_attention": False}, None),
-    "no-rcp": ({"info_rcp": False}, None),
-    "neither": ({"elm_attention": False, "info_rcp": False}, None),
-    "distilled": ({}, ()),
-    "consecutive": ({}, ("weak", "medium")),
+# name -> options of bnext18, or another network's name
+NETWORKS: dict[str, dict[str, bool] | str] = {
+    "bnext": {},
+    "no-elm": {"elm_attention": False},
+    "no-rcp": {"info_rcp": False},
+    "neither": {"elm_attention": False, "info_rcp": False},
+    "distilled": {},
+    "consecutive": {},
+    "reactnet18": "reactnet18",
+    "full-precision": "resnet18",
 }
+# name -> assistants of the strong teacher; without an entry, hard labels
+ASSISTANTS: dict[str, tuple[str, ...]] = {"distilled": (), "consecutive": ("weak", "medium")}
 
 
 def network_recipe(name: str, seed: int, runs: Path) -> Recipe:
     """The recipe of one network of `NETWORKS`."""
     tree: dict[str, Any] = yaml.safe_load(RECIPE.read_text("utf-8"))
     tree["seed"] = seed
-    options, assistants = NETWORKS[name]
-    tree["model"]["options"].update(options)
-    for stage in tree["stages"]:
-        if assistants is not None:
-            stage["loss"] = {"teachers": [_teacher(runs, "strong")]}
-        if assistants:
-            stage["loss"]["assistants"] = [_teacher(runs, each) for each in assistants]
+    options = NETWORKS[name]
+    (stage,) = tree["stages"]
+    decays = stage["optimizer"]["decays"]
+    if isinstance(options, str):
+        tree["model"] = {**tree["model"], "name": options, "options": {}}
+        del stage["progressive"]
+        stage["name"] = options
+        stage["optimizer"]["decays"] = {"stages.*.conv*.weight": decays["*.conv.weight"]}
+    else:
+        tree["model"]["options"].update(options)
         if not options.get("info_rcp", True):
-            decays = stage["optimizer"]["decays"]
             for part in ("*.scale", "*.se.?.weight"):
                 del decays[part]
+    if name in ASSISTANTS:
+        stage["loss"] = {"teachers": [_teacher(runs, "strong")]}
+        if ASSISTANTS[name]:
+            stage["loss"]["assistants"] = [_teacher(runs, each) for each in ASSISTANTS[name]]
     return parse_recipe(tree, name)
 
 
