@@ -60,7 +60,7 @@ def plot_landscape(
     norm = LogNorm(levels[0], levels[-1])
     columns = min(_COLUMNS, len(panels))
     rows = math.ceil(len(panels) / columns)
-    figure = new_figure(max(3.5 * columns + 1.1, 6.0), 4.1 * rows + 0.4)
+    figure = new_figure(max(3.5 * columns + 1.1, 6.0), 3.9 * rows + 0.3)
     grid = figure.subplots(rows, columns, squeeze=False)
     for axes, panel, loss in zip(grid.flat, panels, losses, strict=False):
         _draw(axes, panel, loss, positions, levels, norm)
@@ -121,12 +121,11 @@ def _draw_lines(
     positions: NDArray[np.float64],
     levels: NDArray[np.float64],
 ) -> None:
-    """Every second level as a line, of these every second with its number."""
+    """The levels as lines, every fourth with its number."""
     inside = (levels > loss.min()) & (levels < loss.max())
-    drawn = [level for level, has in zip(levels[::2], inside[::2], strict=True) if has]
-    numbered = [level for level, has in zip(levels[::4], inside[::4], strict=True) if has]
-    if drawn:
-        style = {"colors": "white", "linewidths": 0.6, "alpha": 0.8}
+    drawn, numbered = levels[inside], levels[::4][inside[::4]]
+    if len(drawn):
+        style = {"colors": "white", "linewidths": 0.5, "alpha": 0.8}
         lines = axes.contour(positions, positions, loss, drawn, **style)
         axes.clabel(lines, numbered, fontsize=6, fmt="%.3g")
 
