@@ -72,7 +72,9 @@ LAYERS: list[Callable[[int, random.Random], Step]] = [
     lambda c, r: nn.Sequential(
         snn.Sign(), nn.MaxPool2d(3, 1, 1), snn.BinaryConv2d(c, 6, 1), batch_norm(6), snn.RPReLU(6)
     ),
-    lambda c, r: quantised(snn.QuantConv2d(c, r.choice([2, 5, 8]), r.choice([1, 3]), padding=1)),
+    lambda c, r: quantised(
+        snn.QuantConv2d(c, r.choice([2, 5, 8]), r.choice([1, 3]), padding=1, bits=r.choice([4, 8]))
+    ),
     lambda c, r: batch_norm(c),
     lambda c, r: slopes(c),
     lambda c, r: nn.Sequential(snn.Sign(), batch_norm(c)),
