@@ -90,6 +90,46 @@ def test_indices_name_the_images_of_each_batch():
         assert loader.indices(epoch + 1, 0).tolist() != batches[0]
 
 
+@pytest.mark.parametrize("flip", [True, False])
+def test_processes_share_each_training_batch(flip):
+    options = {
+        "batch_size": 12, "seed": 3, "shuffle": True,
+        "augmentation": Augmentation(crop_padding=2, flip=flip),
+    }  # fmt: skip
+    whole = loader(dataset(), **options)
+    parts = [loader(dataset(), rank=rank, ranks=3, **options) for rank in range(3)]
+    for each in (whole, *parts):
+        each.set_epoch(5)
+    assert {len(part) for part in parts} == {len(whole)} == {4}
+    for step, (batch, *shares) in enumerate(zip(whole, *parts, strict=True)):
+        for place in range(2):
+            together = torch.cat([share[place] for share in shares])
+            assert torch.equal(batch[place], together)
+        indices = [index for part in parts for index in part.indices(5, step)]
+        assert indices == batch[1].tolist()
+
+
+@pytest.mark.parametrize("count", [3, 7, 11, 24, 25])
+def test_processes_share_other_images_without_an_empty_batch(count):
+    parts = [loader(dataset(count), batch_size=5, rank=rank, ranks=3) for rank in range(3)]
+    batches = [[labels.tolist() for _, labels in part] for part in parts]
+    sizes = [len(labels) for own in batches for labels in own]
+    assert {len(own) for own in batches} == {-(-count // 5)}
+    assert min(sizes) > 0
+    assert max(sizes) - min(sizes) <= 1
+    images = [index for own in batches for labels in own for index in labels]
+    assert sorted(images) == list(range(count))
+
+
+def test_batches_that_processes_cannot_share():
+    with pytest.raises(ValueError, match="3 processes cannot share batches of 10 of 50"):
+        loader(dataset(), batch_size=10, shuffle=True, ranks=3)
+    with pytest.raises(ValueError, match="2 processes cannot share batches of 60 of 50"):
+        loader(dataset(), batch_size=60, shuffle=True, ranks=2)
+    with pytest.raises(ValueError, match="3 processes cannot share 2 images"):
+        loader(dataset(2), batch_size=1, ranks=3)
+
+
 def test_incomplete_batches_are_dropped_in_training_only():
     assert [len(y) for _, y in loader(dataset(), batch_size=20, shuffle=True)] == [20, 20]
     assert [len(y) for _, y in loader(dataset(), batch_size=20)] == [20, 20, 10]

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import signal
 import subprocess
 import sys
 
@@ -223,6 +224,20 @@ def test_a_loss_that_diverges_names_epoch_and_rate(tmp_path, when):
     with pytest.raises(SignbitError, match=r"diverged in epoch 1 \(the loss is nan\)"):
         train(diverging(), SOURCE, tmp_path / "out", model=model, console=quiet())
     assert not (tmp_path / "out" / "checkpoints" / "last.ckpt").exists()
+
+
+def test_ctrl_c_tells_how_to_go_on(tmp_path):
+    model = tiny_network()
+
+    def press(module, inputs):
+        if module.training:
+            raise KeyboardInterrupt
+
+    model.register_forward_pre_hook(press)
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(SignbitError, match=r"interrupted; go on with --resume --output .*out"):
+        train(recipe(), SOURCE, tmp_path / "out", model=model, console=quiet())
+    assert signal.getsignal(signal.SIGINT) == before
 
 
 def test_registry_model_is_rebuilt_from_its_file(tmp_path):

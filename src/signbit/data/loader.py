@@ -37,18 +37,28 @@ class Augmentation:
     flip: bool = False
 
     def __call__(
-        self, images: NDArray[np.uint8], generator: np.random.Generator
+        self,
+        images: NDArray[np.uint8],
+        generator: np.random.Generator,
+        part: tuple[int, int] | None = None,
     ) -> NDArray[np.uint8]:
-        """Augment a batch, uint8 [N, H, W, C] to the same; draws only from ``generator``."""
+        """Augment a batch, uint8 [N, H, W, C] to the same; draws only from ``generator``.
+
+        Args:
+            images: all of a batch, or some.
+            generator: draws for all.
+            part: (first, total) where they are the images from ``first`` of a batch of ``total``.
+        """
         if not self.crop_padding and not self.flip:
             return images
         count, height, width, _ = images.shape
+        first, total = part or (0, count)
         pad = self.crop_padding
-        shifts = generator.integers(-pad, pad + 1, (2, count, 1))
+        shifts = generator.integers(-pad, pad + 1, (2, total, 1))[:, first : first + count]
         rows = np.arange(height) + shifts[0]
         columns = np.arange(width) + shifts[1]
         if self.flip:
-            mirrored = generator.random(count) < 0.5
+            mirrored = generator.random(total)[first : first + count] < 0.5
             columns[mirrored] = columns[mirrored, ::-1]
         if self.pad_mode == "reflect":
             rows, columns = _reflect(rows, height), _reflect(columns, width)
@@ -105,6 +115,12 @@ class BatchLoader:
             the only one), so that batch statistics never rest on a few images.
         augmentation: applied to every batch.
         channels_last: keep the images' NHWC memory order (as torch's ``channels_last``).
+        rank, ranks: of several processes that share the batches, this one's number. Shuffled
+            batches are cut into equal parts, augmented as if they were whole; others have as many
+            images as even shares allow, and every process at least one of each.
+
+    Raises:
+        ValueError: batches cannot be shared like that.
     """
 
     def __init__(
@@ -118,7 +134,16 @@ class BatchLoader:
         shuffle: bool = False,
         augmentation: Augmentation | None = None,
         channels_last: bool = False,
+        rank: int = 0,
+        ranks: int = 1,
     ) -> None:
+        if shuffle and ranks > 1 and (batch_size % ranks or len(dataset) < batch_size):
+            raise ValueError(
+                f"{ranks} processes cannot share batches of {batch_size} of {len(dataset)} images"
+            )
+        if len(dataset) < ranks:
+            raise ValueError(f"{ranks} processes cannot share {len(dataset)} images")
+        self.rank, self.ranks = rank, ranks
         self.dataset = dataset
         self.batch_size = batch_size
         self.seed = seed
@@ -138,13 +163,20 @@ class BatchLoader:
         return whole if self.shuffle and whole else whole + bool(rest)
 
     def indices(self, epoch: int, step: int) -> NDArray[np.int64]:
-        """Which images of the data set batch ``step`` of an epoch has, in its order: int64 [N]."""
+        """Which images of the data set this process has of an epoch's batch ``step``: int64 [N]."""
         if self._order is None or self._order[0] != epoch:
             order = np.arange(len(self.dataset))
             if self.shuffle:
                 order = np.random.default_rng([self.seed, _SHUFFLE, epoch]).permutation(order)
             self._order = epoch, order
-        return self._order[1][step * self.batch_size : (step + 1) * self.batch_size]
+        if self.ranks > 1 and not self.shuffle:
+            parts, number = len(self) * self.ranks, step * self.ranks + self.rank
+            first, last = (len(self.dataset) * each // parts for each in (number, number + 1))
+        else:
+            share = self.batch_size // self.ranks
+            first = step * self.batch_size + self.rank * share
+            last = first + share
+        return self._order[1][first:last]
 
     def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         epoch = self.epoch
@@ -153,7 +185,8 @@ class BatchLoader:
             images = self.dataset.images[chosen]
             if self.augmentation is not None:
                 generator = np.random.default_rng([self.seed, _AUGMENT, epoch, step])
-                images = self.augmentation(images, generator)
+                part = (self.rank * len(chosen), self.ranks * len(chosen))
+                images = self.augmentation(images, generator, part)
             batch = torch.from_numpy(apply_table(images, self._table))
             if not self.channels_last:
                 batch = batch.contiguous()

@@ -56,6 +56,8 @@ class History(pl.Callback):
             "seconds": round(time.perf_counter() - self._started, 3),
         }
         self.rows.append(row)
+        if not trainer.is_global_zero:
+            return
         buffer = io.StringIO()
         writer = csv.DictWriter(buffer, COLUMNS, lineterminator="\n")
         writer.writeheader()
@@ -102,4 +104,5 @@ class BestWeights(pl.Callback):
         last_stage = pl_module.stage_index == len(pl_module.recipe.stages) - 1
         if last_stage and accuracy > self.accuracy:
             self.accuracy, self.epoch = accuracy, trainer.current_epoch + 1
-            save_tensors(self.path, pl_module.model.state_dict())
+            if trainer.is_global_zero:
+                save_tensors(self.path, pl_module.model.state_dict())

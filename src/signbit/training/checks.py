@@ -85,11 +85,34 @@ def check_machine(recipe: Recipe) -> None:
     """Check that this machine has what the recipe wants to run on.
 
     Raises:
-        RecipeError: no GPU, or no TensorBoard.
+        RecipeError: no GPU, or fewer than wanted; no TensorBoard; or this is one of several
+            processes already.
     """
     if recipe.accelerator == "gpu" and not (
         torch.cuda.is_available() or torch.backends.mps.is_available()
     ):
         raise RecipeError("accelerator: PyTorch finds no GPU here; use 'auto' or 'cpu'")
+    if recipe.devices > 1:
+        _check_devices(recipe)
     if recipe.tensorboard and not any(map(util.find_spec, ("tensorboard", "tensorboardX"))):
         raise RecipeError("tensorboard: true needs the tensorboard package")
+
+
+def _check_devices(recipe: Recipe) -> None:
+    if not torch.distributed.is_available():
+        raise RecipeError(f"devices: {recipe.devices}: this PyTorch is built without distributed")
+    if torch.distributed.is_initialized():
+        raise RecipeError(
+            f"devices: {recipe.devices}: this process belongs to a process group already; signbit "
+            "starts its own, so run it once, without torchrun and its like"
+        )
+    if recipe.accelerator == "cpu":
+        return
+    found = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if not found and torch.backends.mps.is_available():
+        found = 1
+    if 0 < found < recipe.devices:
+        raise RecipeError(
+            f"devices: {recipe.devices}: PyTorch finds {found} GPUs here; set devices: {found}, or "
+            "accelerator: cpu for processes on the CPU"
+        )

@@ -83,6 +83,8 @@ class StagedClassifier(pl.LightningModule):
                 group["lr"] = self.learning_rate * group["lr_scale"]
         # For layers that draw numbers, such as dropout.
         key = [self.recipe.seed, self.current_epoch, batch_idx]
+        if self.recipe.devices > 1:
+            key.append(self.global_rank)
         torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
 
     def forward(self, images: Tensor) -> Tensor:
@@ -101,7 +103,7 @@ class StagedClassifier(pl.LightningModule):
         self._require_finite(loss)
         batch_accuracy = self.train_accuracy(logits, labels)
         size = len(labels)
-        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=size)
+        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=size, sync_dist=True)
         self.log(
             "train_accuracy", self.train_accuracy, on_step=False, on_epoch=True, batch_size=size
         )
@@ -141,7 +143,7 @@ class StagedClassifier(pl.LightningModule):
         self.val_accuracy(logits, labels)
         loss = classification.loss(logits, labels)
         self._require_finite(loss)
-        self.log("val_loss", loss, batch_size=len(labels))
+        self.log("val_loss", loss, batch_size=len(labels), sync_dist=True)
         self.log("val_accuracy", self.val_accuracy, prog_bar=True, batch_size=len(labels))
 
     def _require_finite(self, loss: Tensor) -> None:

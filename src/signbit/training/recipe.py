@@ -300,8 +300,10 @@ class Recipe(_Checked):
         calibration_batches: batches of training images that the ranges of 8-bit layers are frozen
             on.
         precision: ``"32"``, or ``"bf16"`` for mixed precision.
-        threads: CPU threads; None leaves PyTorch's choice. Sums depend on it in the last bit.
+        threads: CPU threads of each process; None leaves PyTorch's choice. Sums depend on it in the
+            last bit.
         accelerator: ``"auto"`` takes a GPU if there is one.
+        devices: how many GPUs, or processes on the CPU, share each batch (Lightning's DDP).
         channels_last: NHWC memory order, usually faster on CPUs.
         tensorboard: also write TensorBoard logs (needs the ``tensorboard`` package).
     """
@@ -316,6 +318,7 @@ class Recipe(_Checked):
     precision: Literal["32", "bf16"] = "32"
     threads: int | None = Field(None, ge=1, le=1024)
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
+    devices: int = Field(1, ge=1, le=64)
     channels_last: bool = True
     tensorboard: bool = False
 
@@ -327,6 +330,16 @@ class Recipe(_Checked):
         if not self.stages[-1].binary_weights:
             raise ValueError(
                 "stages: the last one has binary_weights: false, so the network would not be binary"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _devices_share_batches(self) -> Recipe:
+        size = self.data.batch_size
+        if size % self.devices or size < 2 * self.devices:
+            raise ValueError(
+                f"data.batch_size ({size}) is of all devices together: with devices: "
+                f"{self.devices} it must be a multiple of that, and at least {2 * self.devices}"
             )
         return self
 

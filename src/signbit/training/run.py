@@ -18,9 +18,10 @@ What lies in the output folder afterwards:
 from __future__ import annotations
 
 import logging
+import signal
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressBar
+from lightning.pytorch.strategies import DDPStrategy
 from rich.console import Console
 from torch import nn
 
@@ -42,8 +44,9 @@ from signbit.training.files import write_json, write_text
 from signbit.training.logit_cache import StageTeachers, with_caches
 from signbit.training.module import StagedClassifier, diverged
 from signbit.training.output import prepare_output
-from signbit.training.recipe import ModelRecipe, Recipe
-from signbit.training.teacher import load_teachers
+from signbit.training.processes import LocalEnvironment, Place, processes
+from signbit.training.recipe import ModelRecipe, Recipe, TeacherRecipe
+from signbit.training.teacher import Teacher, load_teachers
 from signbit.training.trained import TrainedModel, build_model, weights_sha256
 from signbit.training.versions import versions
 
@@ -101,8 +104,8 @@ def train(
     prepare_output(output, recipe, resume)
     spec = None if model else model_spec(recipe.model, source)
     loaded = load_teachers(recipe, source, teachers)
-    if recipe.threads is not None:
-        torch.set_num_threads(recipe.threads)
+    threads = recipe.threads or max(1, torch.get_num_threads() // recipe.devices)
+    torch.set_num_threads(threads)
     torch.manual_seed(recipe.seed)
     if spec is not None:
         model = build_model(spec)
@@ -112,12 +115,14 @@ def train(
     check_progressive(recipe, model)
     if recipe.channels_last:
         model.to(memory_format=torch.channels_last)
-    loader = make_loader(recipe, source, "train", training=True)
-    cached = with_caches(recipe, loaded, source, loader, output)
+    _require_shares(recipe, source)
+    job = _Job(recipe, source, output, resume, model, loaded, threads)
+    batches = job.batches(Place(0, recipe.devices))  # caches are refused before anything is written
     write_text(output / "recipe.resolved.yaml", recipe.to_yaml())
     write_json(output / "versions.json", versions())
 
-    history, best = _fit(recipe, source, output, resume, model, loader, cached, console)
+    with processes(recipe.devices, _work, job) as place:
+        history, best = _fit(job, batches, place, console)
     if recipe.weights == "best":
         model.load_state_dict(torch.load(best.path, map_location="cpu", weights_only=True))
     metrics = _finish(recipe, source, model, history, best)
@@ -170,10 +175,32 @@ def _check_size(model: nn.Module, source: DataSource) -> None:
     model.train()
 
 
+def _require_shares(recipe: Recipe, source: DataSource) -> None:
+    """Check that each device gets its part of every batch."""
+    if recipe.devices > 1 and len(source.train) < recipe.data.batch_size:
+        raise RecipeError(
+            f"data.batch_size: {recipe.devices} devices cannot share batches of "
+            f"{recipe.data.batch_size}: there are {len(source.train)} training images"
+        )
+    if len(source.val) < recipe.devices:
+        raise RecipeError(
+            f"devices: {recipe.devices} cannot share {len(source.val)} validation images"
+        )
+
+
 def make_loader(
-    recipe: Recipe, source: DataSource, split: str, *, training: bool = False
+    recipe: Recipe,
+    source: DataSource,
+    split: str,
+    *,
+    training: bool = False,
+    place: Place | None = None,
 ) -> BatchLoader:
-    """Batches of one split: shuffled and augmented for training, plain and in order otherwise."""
+    """Batches of one split, of several processes the part that is due to ``place``.
+
+    Shuffled and augmented for training, plain and in order otherwise.
+    """
+    place = place or Place()
     augment = recipe.data.augment
     return BatchLoader(
         source.split(split),
@@ -184,22 +211,48 @@ def make_loader(
         shuffle=training,
         augmentation=Augmentation(**augment.model_dump()) if training else None,
         channels_last=recipe.channels_last,
+        rank=place.rank,
+        ranks=place.ranks,
     )
 
 
+@dataclass
+class _Job:
+    """What every process of a run gets."""
+
+    recipe: Recipe
+    source: DataSource
+    output: Path
+    resume: bool
+    model: nn.Module
+    teachers: list[dict[TeacherRecipe, Teacher]]
+    threads: int
+
+    def batches(self, place: Place) -> tuple[BatchLoader, list[StageTeachers]]:
+        """A process's training batches, and the teachers that see them."""
+        loader = make_loader(self.recipe, self.source, "train", training=True, place=place)
+        return loader, with_caches(self.recipe, self.teachers, self.source, loader, self.output)
+
+
+def _work(job: _Job, place: Place, ready: Callable[[], None]) -> None:
+    """Train in another process than the caller's."""
+    torch.set_num_threads(job.threads)
+    batches = job.batches(place)
+    ready()
+    _fit(job, batches, place, Console(quiet=True, force_terminal=False))
+
+
 def _fit(
-    recipe: Recipe,
-    source: DataSource,
-    output: Path,
-    resume: bool,
-    model: nn.Module,
-    loader: BatchLoader,
-    teachers: Sequence[StageTeachers],
+    job: _Job,
+    batches: tuple[BatchLoader, list[StageTeachers]],
+    place: Place,
     console: Console,
 ) -> tuple[History, BestWeights]:
+    recipe, source, output = job.recipe, job.source, job.output
+    loader, teachers = batches
     checkpoints = output / "checkpoints"
     checkpoints.mkdir(exist_ok=True)
-    module = StagedClassifier(model, recipe, source.num_classes, len(loader), teachers)
+    module = StagedClassifier(job.model, recipe, source.num_classes, len(loader), teachers)
     history = History(output / "metrics.csv", console)
     best = BestWeights(checkpoints / "best.pt")
     callbacks: list[Callback] = [
@@ -220,11 +273,14 @@ def _fit(
     trainer = _quiet_trainer(
         max_epochs=recipe.epochs,
         accelerator=recipe.accelerator,
-        devices=1,
+        devices=recipe.devices,
+        # A stage may leave parameters alone, such as scales of weights that are real in it.
+        strategy=DDPStrategy(find_unused_parameters=True) if place.ranks > 1 else "auto",
+        use_distributed_sampler=False,
         precision="bf16-mixed" if recipe.precision == "bf16" else "32-true",
         callbacks=callbacks,
         logger=_tensorboard(output) if recipe.tensorboard else False,
-        plugins=[AtomicCheckpointIO()],
+        plugins=[AtomicCheckpointIO(), *([LocalEnvironment(place)] if place.ranks > 1 else [])],
         num_sanity_val_steps=0,
         enable_model_summary=False,
         enable_progress_bar=console.is_terminal,
@@ -234,12 +290,19 @@ def _fit(
     with warnings.catch_warnings():
         # Batches come from memory: workers, as Lightning suggests, would only slow them down.
         warnings.filterwarnings("ignore", module="lightning")
-        trainer.fit(
-            module,
-            loader,
-            make_loader(recipe, source, "val"),
-            ckpt_path=last if resume and last.exists() else None,
-        )
+        warnings.filterwarnings("ignore", "Grad strides do not match")  # of channels_last 1x1s
+        on_ctrl_c = signal.getsignal(signal.SIGINT)
+        try:
+            trainer.fit(
+                module,
+                loader,
+                make_loader(recipe, source, "val", place=place),
+                ckpt_path=last if job.resume and last.exists() else None,
+            )
+        except SystemExit:  # Lightning's answer to Ctrl-C, which it then no longer listens to
+            if not trainer.interrupted:
+                raise
+            signal.signal(signal.SIGINT, on_ctrl_c)
     if trainer.interrupted:
         raise SignbitError(f"interrupted; go on with --resume --output {output}")
     return history, best
