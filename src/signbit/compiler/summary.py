@@ -121,6 +121,7 @@ def summarize(model: nn.Module, example_input: Tensor) -> Summary:
         refused.setdefault(problem.path, []).append(problem.reason)
     if failure is not None:
         refused.setdefault(_layer_at_fault(captured.graph, failure), []).append(failure)
+    modules = dict(model.named_modules())
     rows = []
     steps = []
     for node, (path, count) in zip(captured.graph.nodes, count_layers(captured.graph), strict=True):
@@ -131,7 +132,7 @@ def summarize(model: nn.Module, example_input: Tensor) -> Summary:
         rows.append(
             Row(
                 path,
-                _type_name(model, node),
+                _type_name(modules, node),
                 node.outputs[0].shape,
                 total([*steps, count]),
                 _memory(node, lowered),
@@ -169,8 +170,7 @@ def _layer_at_fault(graph: Graph, message: str) -> str:
     return max(paths, key=len, default="")
 
 
-def _type_name(model: nn.Module, node: Node) -> str:
-    modules = dict(model.named_modules())
+def _type_name(modules: dict[str, nn.Module], node: Node) -> str:
     if node.path in modules:
         return type(modules[node.path]).__name__
     return node.path.rpartition(".")[2]
