@@ -147,12 +147,16 @@ def logits(state: State, x: Tensor, stem: str, bits: tuple[int, int, int] = FLOA
     """The network's answer to normalised images [N, 3, H, W], in the precision of `x`.
 
     `bits` are those of stem, squeeze-and-excite and head: ranges of activations are taken of each
-    sample, the images themselves stay as they are. BNext-18 has 32 bits.
+    sample, the images themselves stay as they are. The code brings weights between limits before
+    that (and vectors between -1000 and 1000), which would need weights of 50 times their mean
+    magnitude. BNext-18 has 32 bits.
     """
     read = _Reader(state, x.dtype)
     stride = 2 if stem == "imagenet" else 1
     maps = _residual(read, x, stride) if "conv1.weight" in state else _mobile(read, x, stride, bits)
     features = F.prelu(maps, read("prelu.weight")).mean(dim=(2, 3))
+    if bits[2] != 32:
+        features = features.clamp(-25, 25)
     features = _quantized(features, bits[2], (1,))
     return features @ _quantized(read("fc.weight"), bits[2], (1,)).T + read("fc.bias")
 

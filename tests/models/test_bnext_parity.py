@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from signbit import create_model
 from signbit.checkpoints import import_checkpoint
 from signbit.checkpoints.bnext import BNEXT
+from signbit.nn import DynamicQuantConv2d, DynamicQuantLinear
 from tests.models import bnext_reference as reference
 
 STEMS = ("imagenet", "cifar")
@@ -71,6 +72,44 @@ def test_narrow_bnext18(stem: str) -> None:
     shapes = reference.shapes_18(narrow(reference.WIDTHS_18), 10, stem)
     state = reference.random_state(shapes)
     check_parity(filled("bnext18", state, stem=stem), state, stem, 64)
+
+
+def with_dynamic_ranges(model: nn.Module, bits: tuple[int, int, int]) -> nn.Module:
+    """The network with stem, squeeze-and-excite and classifier as the authors quantise them."""
+    for path, layer in list(model.named_modules()):
+        if not isinstance(layer, nn.Conv2d | nn.Linear):
+            continue
+        place = {"stem.0": 0, "head": 2}.get(path, 1)
+        if isinstance(layer, nn.Linear):
+            new = DynamicQuantLinear(layer.in_features, layer.out_features, bits=bits[place])
+        else:
+            new = DynamicQuantConv2d(
+                layer.in_channels,
+                layer.out_channels,
+                layer.kernel_size,
+                layer.stride,
+                layer.padding,
+                bias=layer.bias is not None,
+                bits=bits[place],
+                quantize_input=path != "stem.0",
+            )
+        new.load_state_dict(layer.state_dict())
+        model.set_submodule(path, new)
+    return model
+
+
+@pytest.mark.parametrize("bits", [(8, 8, 8), (8, 4, 8), (4, 8, 4)])
+@pytest.mark.parametrize("size", ["tiny", "small"])
+def test_networks_with_dynamic_ranges(size: str, bits: tuple[int, int, int]) -> None:
+    state = reference.random_state(reference.shapes(narrow(reference.WIDTHS[size]), 10))
+    model = with_dynamic_ranges(filled(f"bnext_{size}", state), bits)
+    x = images(64)
+    with torch.no_grad():
+        expected = reference.logits(state, x, "imagenet", bits)
+        got = model.double()(x)
+        real = reference.logits(state, x, "imagenet")
+    assert (expected - real).abs().max() > 1e-2
+    torch.testing.assert_close(got, expected, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.slow
