@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from signbit.cli import main
+from signbit.cli.console import listed
 from signbit.cli.inputs import read_inputs
 from signbit.cli.networks import parse_size
 from signbit.cli.recipes import find_recipe
@@ -424,3 +425,9 @@ def test_doctor_survives_a_missing_engine(capsys, monkeypatch):
     assert status == 1
     assert report["engine"] == {"error": "no library"}
     assert any("reinstall" in line for line in report["advice"])
+
+
+def test_long_lists_are_shortened():
+    names = [str(number) for number in range(9)]
+    assert listed(names[:6]) == "0, 1, 2, 3, 4, 5"
+    assert listed(names) == "9: 0, 1, 2, 3, 4, ..., 8"

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from signbit.cli.console import JsonOption, bytes_text, print_json, print_pairs, stderr, stdout
+from signbit.cli.console import (
+    JsonOption,
+    bytes_text,
+    listed,
+    print_json,
+    print_pairs,
+    stderr,
+    stdout,
+)
 from signbit.cli.networks import (
     example_input,
     load_data,
@@ -110,7 +118,7 @@ def compile_(
         "checked": report["verify"],
     }
     if report["to_8bit"]:
-        facts["8 bits"] = ", ".join(report["to_8bit"])
+        facts["8 bits"] = listed(report["to_8bit"])
     print_pairs(f"compiled {output}", facts)
 
 

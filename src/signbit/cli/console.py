@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
@@ -27,6 +28,13 @@ def stdout() -> Console:
 def stderr() -> Console:
     """The console for progress and errors."""
     return Console(file=sys.stderr, markup=False)
+
+
+def listed(names: Sequence[str], most: int = 6) -> str:
+    """Names in one line; of more than ``most`` the first and the last, and how many they are."""
+    if len(names) <= most:
+        return ", ".join(names)
+    return f"{len(names)}: {', '.join(names[: most - 1])}, ..., {names[-1]}"
 
 
 def print_json(value: Any) -> None:
