@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from signbit import create_model
 from signbit.checkpoints import import_checkpoint
 from signbit.checkpoints.bnext import BNEXT
-from signbit.nn import DynamicQuantConv2d, DynamicQuantLinear
 from tests.models import bnext_reference as reference
 
 STEMS = ("imagenet", "cifar")
@@ -29,10 +28,15 @@ def narrow(widths: Sequence[int]) -> list[int]:
     return [width // 4 for width in widths]
 
 
-def filled(name: str, state: reference.State, **arguments: Any) -> nn.Module:
+def filled(
+    name: str,
+    state: reference.State,
+    bits: tuple[int, int, int] = reference.FLOAT,
+    **arguments: Any,
+) -> nn.Module:
     """A network with the values of a file that is too narrow to have been published."""
-    bits = dict.fromkeys(BITS, 32)
-    model = create_model(name, num_classes=10, width=0.25, **bits, **arguments).eval()
+    arguments |= {"num_classes": 10, "width": 0.25, **dict(zip(BITS, bits, strict=True))}
+    model = create_model(name, **arguments).eval()
     own = model.state_dict()
     for ours, tensor in own.items():
         theirs = BNEXT.published(model, ours, tensor)
@@ -74,35 +78,11 @@ def test_narrow_bnext18(stem: str) -> None:
     check_parity(filled("bnext18", state, stem=stem), state, stem, 64)
 
 
-def with_dynamic_ranges(model: nn.Module, bits: tuple[int, int, int]) -> nn.Module:
-    """The network with stem, squeeze-and-excite and classifier as the authors quantise them."""
-    for path, layer in list(model.named_modules()):
-        if not isinstance(layer, nn.Conv2d | nn.Linear):
-            continue
-        place = {"stem.0": 0, "head": 2}.get(path, 1)
-        if isinstance(layer, nn.Linear):
-            new = DynamicQuantLinear(layer.in_features, layer.out_features, bits=bits[place])
-        else:
-            new = DynamicQuantConv2d(
-                layer.in_channels,
-                layer.out_channels,
-                layer.kernel_size,
-                layer.stride,
-                layer.padding,
-                bias=layer.bias is not None,
-                bits=bits[place],
-                quantize_input=path != "stem.0",
-            )
-        new.load_state_dict(layer.state_dict())
-        model.set_submodule(path, new)
-    return model
-
-
 @pytest.mark.parametrize("bits", [(8, 8, 8), (8, 4, 8), (4, 8, 4)])
 @pytest.mark.parametrize("size", ["tiny", "small"])
 def test_networks_with_dynamic_ranges(size: str, bits: tuple[int, int, int]) -> None:
     state = reference.random_state(reference.shapes(narrow(reference.WIDTHS[size]), 10))
-    model = with_dynamic_ranges(filled(f"bnext_{size}", state), bits)
+    model = filled(f"bnext_{size}", state, bits, ranges="dynamic")
     x = images(64)
     with torch.no_grad():
         expected = reference.logits(state, x, "imagenet", bits)
