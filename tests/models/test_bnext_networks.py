@@ -1,5 +1,6 @@
 """BNext's networks: plans, features, ablations, bits, what is refused, compiling."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -159,7 +160,11 @@ def test_compiled_networks_are_the_model(name, bits, elm_attention, info_rcp):
     x = torch.randn(4, 3, 32, 32)
     model.eval()
     signbit.calibrate(model, [x])
-    assert signbit.compile(model, x).report.engine == "equal"
+    compiled = signbit.compile(model, x)
+    assert compiled.report.engine == "equal"
+    # One image's gates are the same for all its pixels, those of several are not.
+    session = compiled.session()
+    np.testing.assert_array_equal(session(x[:1].numpy()), session(x.numpy())[:1])
 
 
 def test_real_ends_are_refused_by_name_and_to_8bit_helps():

@@ -85,6 +85,11 @@ static __attribute__((noinline)) void repeat_pixels(const Epilogue& e, const Epi
 static inline FloatBlock operand(const Epilogue& e, const EpilogueStep& s, int channel, size_t p) {
   const float* plane = reinterpret_cast<const float*>(plane_of(s, channel));
   if (!s.image_step) return load_floats(plane + p);
+  if (e.batch == 1) {
+    FloatBlock f;
+    for (int j = 0; j < 4; j++) f.v[j] = all_floats(plane[0]);
+    return f;
+  }
   float tile[kBytes];
   repeat_pixels(e, s, plane, p, tile);
   return load_floats(tile);
@@ -332,7 +337,18 @@ static inline void run_epilogue(const Epilogue& e, int channel, size_t p, int bl
     if (run_chain<C::kThreshold>(e, channel, p, blocks, load)) return;
     if (run_chain<C::kThreshold, C::kAffine, C::kStore>(e, channel, p, blocks, load)) return;
     if (run_chain<C::kAffine, C::kStore>(e, channel, p, blocks, load)) return;
+    if (run_chain<C::kAffine, C::kPReLU, C::kStore, C::kAffine, C::kAdd, C::kStore>(e, channel, p, blocks, load)) return;
   } else {
+    // Gates and products with a bypass (BNext).
+    if (run_chain<C::kMul, C::kAffine, C::kAdd, C::kStore, C::kSign>(e, channel, p, blocks, load)) return;
+    if (run_chain<C::kMul, C::kAffine, C::kAdd, C::kSign, C::kStore>(e, channel, p, blocks, load)) return;
+    if (run_chain<C::kMul, C::kAffine, C::kAdd, C::kSign, C::kStore, C::kAffine, C::kStore>(e, channel, p, blocks, load)) return;
+    if (run_chain<C::kMul, C::kAffine, C::kAdd, C::kSign, C::kStore, C::kPReLU, C::kStore>(e, channel, p, blocks, load)) return;
+    if (run_chain<C::kMul, C::kMul, C::kAffine, C::kAdd, C::kSign, C::kSign, C::kStore, C::kAffine, C::kStore>(
+            e, channel, p, blocks, load))
+      return;
+    if (run_chain<C::kPReLU, C::kStore, C::kMul, C::kAffine, C::kStore>(e, channel, p, blocks, load)) return;
+    if (run_chain<C::kAffine, C::kStore>(e, channel, p, blocks, load)) return;
     if (run_chain<C::kQuant8>(e, channel, p, blocks, load)) return;
     if (run_chain<C::kQuant16>(e, channel, p, blocks, load)) return;
   }
