@@ -431,3 +431,23 @@ def test_long_lists_are_shortened():
     names = [str(number) for number in range(9)]
     assert listed(names[:6]) == "0, 1, 2, 3, 4, 5"
     assert listed(names) == "9: 0, 1, 2, 3, 4, ..., 8"
+
+
+def test_summary_of_a_network_with_arguments(capsys):
+    words = ["summary", "bnext18", "--width", "0.125", "--input-size", "64", "--json"]
+    status, out, _ = call(capsys, *words, "--option", "se_bits=4", "--option", "stem_bits=32")
+    assert status == 0
+    macs = json.loads(out)["total"]["macs"]
+    assert all(macs[f"{bits}-bit"] > 0 for bits in (1, 4, 8, 32))
+    for option, message in [
+        ("se_bits=5", "se_bits must be one of 32, 8, 4"),
+        ("se_bit=4", "se_bit"),
+        ("se_bits", "expected NAME=VALUE"),
+        ("width=2", "an option of its own"),
+        ("se_bits=[", "not YAML"),
+    ]:
+        status, _, err = call(capsys, *words, "--option", option)
+        assert status != 0
+        assert message in err
+    status, _, err = call(capsys, "summary", ".", "--option", "se_bits=4")
+    assert "only with a model's name" in err

@@ -34,13 +34,14 @@ def untrained_network(
     classes: int = 1000,
     channels: int = 3,
     size: tuple[int, int] | None = None,
+    options: Mapping[str, Any] | None = None,
     seed: int = 0,
     calibrated: bool = True,
 ) -> TrainedModel:
     """A randomly initialised network of the registry, for timings and summaries.
 
-    With ``calibrated`` its 8-bit ranges are frozen on random pixels: it can be compiled, but what
-    it predicts means nothing.
+    ``options`` are further arguments of the network. With ``calibrated`` its 8-bit ranges are
+    frozen on random pixels: it can be compiled, but what it predicts means nothing.
 
     Raises:
         SignbitError: no such model, or an argument or a size that it does not take.
@@ -53,6 +54,7 @@ def untrained_network(
     torch.manual_seed(seed)
     spec: dict[str, Any] = {
         "name": name, "num_classes": classes, "stem": stem, "width": width, "in_channels": channels,
+        **(options or {}),
     }  # fmt: skip
     model = build_model(spec).eval()
     height, width_pixels = size or ((224, 224) if stem == "imagenet" else (32, 32))
@@ -108,6 +110,28 @@ def example_input(trained: TrainedModel, count: int = 1) -> Tensor:
     channels, height, width = trained.input_shape
     pixels = np.random.default_rng(0).integers(0, 256, (count, height, width, channels), np.uint8)
     return torch.from_numpy(normalize(pixels, trained.mean, trained.std)).contiguous()
+
+
+def network_options(words: Sequence[str]) -> dict[str, Any]:
+    """Further arguments of a network from ``NAME=VALUE``, the value as in YAML.
+
+    Raises:
+        SignbitError: a word is of another form, or the value is no YAML.
+    """
+    import yaml
+
+    found = {}
+    for word in words:
+        name, equals, text = word.partition("=")
+        if not (name.isidentifier() and equals):
+            raise SignbitError(f"--option {word}: expected NAME=VALUE, such as stem_bits=8")
+        if name in ("num_classes", "in_channels", "stem", "width"):
+            raise SignbitError(f"--option {name}: there is an option of its own for it, see --help")
+        try:
+            found[name] = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise SignbitError(f"--option {word}: the value is not YAML") from error
+    return found
 
 
 def load_data(info: Mapping[str, Any], data: Path | None) -> DataSource:

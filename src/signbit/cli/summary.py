@@ -8,7 +8,13 @@ from typing import Annotated, Any
 import typer
 
 from signbit.cli.console import JsonOption, print_json
-from signbit.cli.networks import example_input, load_network, parse_size, untrained_network
+from signbit.cli.networks import (
+    example_input,
+    load_network,
+    network_options,
+    parse_size,
+    untrained_network,
+)
 from signbit.errors import SignbitError
 
 
@@ -27,14 +33,20 @@ def summary(
     channels: Annotated[
         int | None, typer.Option(min=1, help="For a name: input channels [3].")
     ] = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="For a name: an argument of the network."),
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Count a network layer by layer: parameters, operations, memory, what runs binary."""
     from signbit.compiler.summary import summarize
 
     path = Path(target)
-    options = {"width": width, "stem": stem, "classes": classes, "channels": channels}
-    given: dict[str, Any] = {key: value for key, value in options.items() if value is not None}
+    options = {
+        "width": width, "stem": stem, "classes": classes, "channels": channels, "option": option,
+    }  # fmt: skip
+    given: dict[str, Any] = {key: value for key, value in options.items() if value}
     if path.exists():
         if given:
             raise SignbitError(
@@ -43,7 +55,8 @@ def summary(
             )
         trained = load_network(path)
     else:
-        trained = untrained_network(target, **given, calibrated=False)
+        further = network_options(given.pop("option", []))
+        trained = untrained_network(target, **given, options=further, calibrated=False)
     if (pixels := parse_size(size)) is not None:
         trained.input_shape = (trained.input_shape[0], *pixels)
     counts = summarize(trained.model, example_input(trained))
