@@ -121,6 +121,22 @@ def test_dynamic_ranges():
         small("bnext18", ranges="dynamical")
     with pytest.raises(ValueError, match="all bits are 32"):
         small("bnext18", ranges="dynamic", **REAL)
+    with pytest.raises(ValueError, match="all bits are 32"):
+        small("bnext_tiny", ranges="dynamic", info_rcp=False, stem_bits=32, head_bits=32)
+    with pytest.raises(ValueError, match="there is no squeeze-and-excite"):
+        small("bnext18", info_rcp=False, se_bits=4)
+
+
+def test_shares_come_back_from_outside_their_range():
+    model = small("bnext18", **REAL)
+    unit = units(model)[0]
+    unit.se[1].bias.data.fill_(3.0)  # so few hidden channels could all be off
+    unit.scale.data[:3] = torch.tensor([-0.5, 0.25, 1.5])
+    model.eval()(torch.randn(2, 3, 32, 32))
+    assert unit.scale[:3].tolist() == [-0.5, 0.25, 1.5]
+    model.train()(torch.randn(2, 3, 32, 32)).square().sum().backward()
+    assert unit.scale[:3].tolist() == [0.0, 0.25, 1.0]
+    assert unit.scale.grad.any()
 
 
 @pytest.mark.parametrize("field", ["stem_bits", "se_bits", "head_bits"])

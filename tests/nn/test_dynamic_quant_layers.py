@@ -182,8 +182,8 @@ def test_the_compiler_refuses_them_and_says_what_to_use():
             signbit.compile(model, x, arithmetic=arithmetic)
         message = str(error.value)
         why = "dynamic ranges are for parity only: use signbit.nn."
-        assert f"0 (DynamicQuantConv2d): {why}QuantConv2d, quantization='static'" in message
-        assert f"3 (DynamicQuantLinear): {why}QuantLinear, quantization='static'" in message
+        assert f"0 (DynamicQuantConv2d): {why}QuantConv2d (BNext: ranges='static')" in message
+        assert f"3 (DynamicQuantLinear): {why}QuantLinear (BNext: ranges='static')" in message
     found = count(capture_leniently(model, x).graph)
     assert found.macs == {1: 0, 4: 108 * 16, 8: 8, 32: 0}
     assert found.params == {1: 0, 4: 108, 8: 8, 32: 6}

@@ -13,7 +13,16 @@ from torch import nn
 from signbit.data import load_source
 from signbit.data.base import ImageDataset
 from signbit.errors import DataError, SignbitError
-from signbit.nn import BinaryConv2d, BinaryLinear, RPReLU, ScaledStdBinaryConv2d, ScaledStdConv2d
+from signbit.nn import (
+    BinaryConv2d,
+    BinaryLinear,
+    DynamicQuantConv2d,
+    DynamicQuantLinear,
+    QuantConv2d,
+    RPReLU,
+    ScaledStdBinaryConv2d,
+    ScaledStdConv2d,
+)
 from signbit.tasks import classification
 from signbit.training import TrainedModel, weights_sha256
 from signbit.training import landscape_run as runs
@@ -79,6 +88,9 @@ class Mixed(nn.Module):
                 ScaledStdBinaryConv2d(4, 4, 3),
                 nn.Linear(4, 3),
                 BinaryLinear(4, 5),
+                DynamicQuantConv2d(4, 3, 3),
+                DynamicQuantLinear(4, 3),
+                QuantConv2d(4, 3, 3, bits=4),
             ]
         )
         self.up = nn.ConvTranspose2d(4, 6, 3, groups=2)
@@ -111,7 +123,7 @@ def test_filters_of_a_transposed_convolution_are_its_output_channels():
 
 def test_only_weights_of_layers_move():
     first, second = filter_directions(Mixed(), 0)
-    assert set(first) == set(second) == {*(f"layers.{i}.weight" for i in range(6)), "up.weight"}
+    assert set(first) == set(second) == {*(f"layers.{i}.weight" for i in range(9)), "up.weight"}
 
 
 def test_directions_depend_on_the_seed_and_differ():

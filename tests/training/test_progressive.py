@@ -45,7 +45,7 @@ def test_published_schedule_is_binary_from_epoch_153():
 
 
 @pytest.mark.parametrize("decay", [0.1, 0.5, 0.01, 0.937])
-@pytest.mark.parametrize("below", [1e-7, 1e-3, 0.1, 2.0])
+@pytest.mark.parametrize("below", [1e-7, 1e-3, 0.1, 1.0])
 def test_soft_epochs_are_those_with_a_temperature(decay, below):
     schedule = ProgressiveRecipe(decay=decay, binary_below=below)
     soft = [schedule.temperature(epoch) > 0 for epoch in range(300)]
@@ -56,6 +56,8 @@ def test_a_schedule_that_ends_soft_is_refused_before_training():
     assert recipe(epochs=3).stages[0].progressive.soft_epochs == 2
     with pytest.raises(RecipeError, match=r"stages\.0: progressive: .*binary from epoch 3"):
         recipe(epochs=2)
+    with pytest.raises(RecipeError, match=r"start \(0\.1\) is below binary_below"):
+        recipe(start=0.1, binary_below=0.5)
     with pytest.raises(RecipeError, match=r"stages\.0\.progressive\.decay"):
         recipe(decay=1.0)
 

@@ -44,9 +44,10 @@ def summary(
 
     path = Path(target)
     options = {
-        "width": width, "stem": stem, "classes": classes, "channels": channels, "option": option,
+        "width": width, "stem": stem, "classes": classes, "channels": channels,
+        "option": option or None,
     }  # fmt: skip
-    given: dict[str, Any] = {key: value for key, value in options.items() if value}
+    given: dict[str, Any] = {key: value for key, value in options.items() if value is not None}
     if path.exists():
         if given:
             raise SignbitError(

@@ -145,7 +145,7 @@ def _dynamic(
     params = {"weight": array(module.weight)}
     if module.bias is not None:
         params["bias"] = array(module.bias)
-    reason = f"dynamic ranges are for parity only: use signbit.nn.{use}, quantization='static'"
+    reason = f"dynamic ranges are for parity only: use signbit.nn.{use} (BNext: ranges='static')"
     return Layer(op, attrs | {"bits": module.bits}, params, [reason])
 
 

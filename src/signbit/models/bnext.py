@@ -39,7 +39,8 @@ from signbit.nn import (
 from signbit.quantizers import ClippedIdentity, ProgressiveSign, Surrogate, nearest_name
 
 _SOURCE = "BNext, arXiv 2211.12933"
-_STATUS = "the authors' network"
+_STATUS = "the authors' network; static 8- and 4-bit ranges are ours [RECON]"
+_STATUS_18 = f"{_STATUS}, and so are its ablations"
 
 BITS = (32, 8, 4)
 RANGES = ("static", "dynamic")
@@ -77,7 +78,10 @@ class Parts:
         if self.ranges not in RANGES:
             hint = nearest_name(str(self.ranges), list(RANGES))
             raise ValueError(f"unknown ranges {self.ranges!r}{hint}; known: {', '.join(RANGES)}")
-        if self.dynamic and self.stem_bits == self.se_bits == self.head_bits == 32:
+        if not self.info_rcp and self.se_bits == 4:
+            raise ValueError("se_bits=4: without info_rcp there is no squeeze-and-excite")
+        bits = {self.stem_bits, self.head_bits, self.se_bits if self.info_rcp else 32}
+        if self.dynamic and bits == {32}:
             raise ValueError("ranges='dynamic': all bits are 32, so that there are no ranges")
 
     @property
@@ -177,6 +181,9 @@ class BNextUnit(nn.Module):
         v = self.act(self.norm1(self.conv(self.sign(x))))
         shortcut = self.shortcut(x)
         if self.info_rcp:
+            if self.training:
+                # Where clamping stops the gradient, nothing would bring a number back.
+                self.scale.data.clamp_(0.0, 1.0)
             s = self.scale.clamp(0.0, 1.0).view(1, -1, 1, 1)
             v = self.se(s * shortcut + (1.0 - s) * v) * v
         if self.attention:
@@ -348,10 +355,10 @@ def bnext_tiny(
     the products with the bypass; mixture, squeeze-and-excite and the second batch norm of units
     without a bypass. ``stem_bits``, ``se_bits`` and ``head_bits`` are the precision of the stem, of
     squeeze-and-excite and of the classifier: 32, 8 or 4. ``ranges`` of 8 and 4 bits are
-    ``"static"``, as :func:`signbit.calibrate` finds them, or ``"dynamic"``, anew in each pass as in
-    the authors' networks. Only static ranges compile. Raises ValueError for other bits, an unknown
-    stem, surrogate or kind of ranges, dynamic ranges without a layer that has any, and a width that
-    is not positive. Source: arXiv 2211.12933.
+    ``"static"``, as :func:`signbit.calibrate` finds them [RECON], or ``"dynamic"``, anew in each
+    pass as in the authors' networks. Only static ranges compile. Raises ValueError for other bits,
+    an unknown stem, surrogate or kind of ranges, ranges or 4 bits without a layer that has them,
+    and a width that is not positive. Source: arXiv 2211.12933.
     """
     parts = Parts(elm_attention, info_rcp, stem_bits, se_bits, head_bits, ranges, surrogate)
     return BNext(32, _PLAN_TINY, parts, num_classes, stem, width, in_channels)
@@ -423,7 +430,7 @@ def bnext_large(
     return BNext(64, _PLAN_LARGE, parts, num_classes, stem, width, in_channels)
 
 
-@register_model(input_sizes=INPUT_SIZES, source=_SOURCE, status=_STATUS)
+@register_model(input_sizes=INPUT_SIZES, source=_SOURCE, status=_STATUS_18)
 def bnext18(
     num_classes: int = 1000,
     stem: str = "imagenet",

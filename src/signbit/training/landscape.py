@@ -30,7 +30,13 @@ from torch import Tensor, nn
 
 from signbit.data.base import ImageDataset, stratified_cut
 from signbit.errors import DataError, SignbitError
-from signbit.nn import BinaryLayer, QuantLayer, ScaledStdConv2d
+from signbit.nn import (
+    BinaryLayer,
+    DynamicQuantConv2d,
+    DynamicQuantLinear,
+    QuantLayer,
+    ScaledStdConv2d,
+)
 from signbit.tasks import classification
 
 LOSS_FLOOR = 1e-8  # nats; logarithms are taken of losses no smaller than this
@@ -38,7 +44,7 @@ LOSS_FLOOR = 1e-8  # nats; logarithms are taken of losses no smaller than this
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 _LAYERS = (
     nn.Conv1d, nn.Conv2d, nn.Conv3d, *_TRANSPOSED, nn.Linear,
-    BinaryLayer, QuantLayer, ScaledStdConv2d,
+    BinaryLayer, DynamicQuantConv2d, DynamicQuantLinear, QuantLayer, ScaledStdConv2d,
 )  # fmt: skip
 
 

@@ -15,6 +15,7 @@ Several runs may fill one file at the same time.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -106,10 +107,17 @@ class LogitCache:
             )
         if not self.path.exists():
             text = json.dumps(self._settings).encode()
-            assert len(text) < HEADER, text
+            if len(text) >= HEADER:
+                raise SignbitError(
+                    f"{self.path}: what names teacher and views takes {len(text)} bytes, more than "
+                    f"the {HEADER} of a header: train without loss.cache"
+                )
             write_atomically(self.path, lambda file: file.write(text.ljust(HEADER - 1) + b"\n"))
-        if self.path.stat().st_size < size:
-            os.truncate(self.path, size)  # longer, by a hole in which no row counts
+        with self.path.open("r+b") as file:
+            # Another run that shares the file might make it longer between the two.
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if os.fstat(file.fileno()).st_size < size:
+                file.truncate(size)  # longer, by a hole in which no row counts
 
     def fetch(
         self, epoch: int, indices: NDArray[np.int64], compute: Callable[[], Tensor]
@@ -171,9 +179,10 @@ class CachedTeacher:
         self.loader = loader
 
     def batch(self, images: Tensor, epoch: int, step: int) -> Tensor:
-        """As :meth:`Teacher.batch`, rounded to the cache's dtype."""
+        """As :meth:`Teacher.batch`, rounded to the cache's dtype; float32."""
         indices = self.loader.indices(epoch, step)
-        return self.cache.fetch(epoch, indices, lambda: self.teacher(images)).to(images.device)
+        logits = self.cache.fetch(epoch, indices, lambda: self.teacher(images))
+        return logits.float().to(images.device)
 
 
 StageTeachers = Mapping[TeacherRecipe, Teacher | CachedTeacher]
@@ -263,7 +272,11 @@ class _Caches:
         return cache
 
     def _settings(self, teacher: Teacher) -> dict[str, Any]:
-        modules = [f"{name} {type(m).__qualname__}" for name, m in teacher.model.named_modules()]
+        # Strides, paddings and the like are in no tensor, but in what modules say of themselves.
+        modules = [
+            f"{name} {type(m).__qualname__}({m.extra_repr()})"
+            for name, m in teacher.model.named_modules()
+        ]
         data = self.recipe.data
         views = {
             "seed": self.recipe.seed,

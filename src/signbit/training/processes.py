@@ -2,7 +2,8 @@
 
 The others are fresh interpreters (``spawn``) that get the run's parts pickled and meet rank 0 over
 the loopback interface, in Lightning's DDP. What happens to one happens to all: an error anywhere
-ends the run with that error, and no process is left behind.
+ends the run with that error, and no process is left behind. On GPUs, where a process may wait for
+one that is gone until NCCL's timeout, that can take as long.
 """
 
 from __future__ import annotations

@@ -78,8 +78,8 @@ class OptimizerRecipe(_Checked):
     """The optimiser of one stage.
 
     ``weight_decay`` leaves parameters of one dimension alone (gains, biases, slopes) unless
-    ``decay_1d``, and always those that ``decay_exclude`` names, with shell wildcards. ``decays``
-    has the decay of the other parameters that a name with wildcards fits, in place of all this.
+    ``decay_1d``, and those that ``decay_exclude`` names, with shell wildcards. ``decays`` has the
+    decay of parameters that a name with wildcards fits, and comes before all this.
     ``lr_scale`` multiplies the rate of the parameters that a name fits. Of several names the first
     counts. ``clip_norm`` bounds the norm of all gradients together. ``momentum`` belongs to
     ``sgd``.
@@ -209,6 +209,15 @@ class ProgressiveRecipe(_Checked):
     start: float = Field(1.0, gt=0, le=1e6)
     decay: float = Field(0.9, gt=0, lt=1)
     binary_below: float = Field(1e-7, gt=0)
+
+    @model_validator(mode="after")
+    def _starts_soft(self) -> ProgressiveRecipe:
+        if self.start < self.binary_below:
+            raise ValueError(
+                f"start ({self.start:g}) is below binary_below ({self.binary_below:g}): weights "
+                "would never be soft; leave progressive out"
+            )
+        return self
 
     def temperature(self, epoch: int) -> float:
         """The temperature of an epoch of the stage; 0 from where weights are binary."""
