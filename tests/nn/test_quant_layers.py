@@ -258,7 +258,8 @@ def test_gradients_pass_straight_through_and_stop_at_the_clip():
     effective = wq.double() * ws.double().view(3, 1)
     # Halves go to even: -127.5 to -128, clipped; 128.5 to 128, kept.
     passes = torch.tensor([[0, 0, 1, 0, 1, 1]], dtype=torch.float64)
-    torch.testing.assert_close(x.grad, upstream @ effective * passes, rtol=1e-6, atol=1e-9)
+    # Scales are float32, and the three terms of a gradient may cancel.
+    torch.testing.assert_close(x.grad, upstream @ effective * passes, rtol=1e-6, atol=1e-7)
     quantised = torch.tensor([[-127.0, -127, 128, 128, 0, 3]], dtype=torch.float64)
     torch.testing.assert_close(layer.weight.grad, upstream.T @ quantised, rtol=1e-6, atol=1e-9)
     assert torch.equal(layer.bias.grad, upstream[0])
