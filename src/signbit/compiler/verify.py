@@ -370,16 +370,24 @@ def _in_float64(captured: Capture) -> tuple[torch.nn.Module, torch.nn.Module]:
     A mean over weights is another number in float64; the binarizers' copies keep the one that
     the layer has in float32.
     """
+    import torch
+
     from signbit.nn.binary import BinaryLayer, FixedWeight
 
-    copies = []
-    for module in (captured.model, captured.module):
-        double = copy.deepcopy(module).cpu()
-        for layer in double.modules():
-            if isinstance(layer, BinaryLayer) and layer.binary_weights:
-                layer.weight_quantizer = FixedWeight(*layer.binary_weight())
-        copies.append(double.double())
-    return copies[0], copies[1]
+    # Copied together, for the traced form has the model's own layers: these are there once.
+    copies = copy.deepcopy((captured.model, captured.module))
+    for double in copies:
+        for layer in double.cpu().modules():
+            if not isinstance(layer, BinaryLayer) or not layer.binary_weights:
+                continue
+            if isinstance(layer.weight_quantizer, FixedWeight):
+                continue
+            layer.weight_quantizer = FixedWeight(*layer.binary_weight())
+            # With fixed bits nothing but the shape of the latent weights is needed, in no memory.
+            latent = torch.zeros((), dtype=torch.float64).expand(layer.weight.shape)
+            layer.weight = torch.nn.Parameter(latent, requires_grad=False)
+        double.double()
+    return copies
 
 
 def outputs_of(model: torch.nn.Module, example: torch.Tensor) -> list[np.ndarray]:
