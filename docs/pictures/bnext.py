@@ -1,8 +1,8 @@
 """Draws the pictures of docs/methods/bnext.md.
 
 bnext_unit.svg: a unit with Info-RCP and ELM attention. bnext_schedule.svg: progressive weights at
-several temperatures, and the published temperature by epoch. bnext_curves.png and
-bnext_landscape.png are copies from results/, which pages cannot reach from their folder.
+several temperatures, and the published temperature by epoch. bnext_curves.png is
+results/bnext_cifar10/curves.png, which pages cannot reach from their folder.
 
     python docs/pictures/bnext.py
 """
@@ -25,10 +25,6 @@ from signbit.training.recipe import ProgressiveRecipe
 
 BLUE, ORANGE, GREEN, GREY = "#2f6db3", "#c96f14", "#2f7d4b", "#70757e"
 EPOCHS = 512
-COPIES = {
-    "bnext_cifar10/curves.png": "bnext_curves.png",
-    "bnext-landscape/landscape.png": "bnext_landscape.png",
-}
 
 
 def schedule(path: Path) -> None:
@@ -111,8 +107,8 @@ def main() -> None:
     folder = Path(__file__).parent
     unit(folder / "bnext_unit.svg")
     schedule(folder / "bnext_schedule.svg")
-    for source, name in COPIES.items():
-        shutil.copyfile(folder.parents[1] / "results" / source, folder / name)
+    curves = folder.parents[1] / "results/bnext_cifar10/curves.png"
+    shutil.copyfile(curves, folder / "bnext_curves.png")
 
 
 if __name__ == "__main__":
