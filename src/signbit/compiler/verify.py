@@ -383,9 +383,10 @@ def _in_float64(captured: Capture) -> tuple[torch.nn.Module, torch.nn.Module]:
             if isinstance(layer.weight_quantizer, FixedWeight):
                 continue
             layer.weight_quantizer = FixedWeight(*layer.binary_weight())
-            # With fixed bits nothing but the shape of the latent weights is needed, in no memory.
-            latent = torch.zeros((), dtype=torch.float64).expand(layer.weight.shape)
-            layer.weight = torch.nn.Parameter(latent, requires_grad=False)
+            if "weight" in layer._parameters:  # and not computed by a parametrization
+                # With fixed bits its shape alone is needed, in no memory.
+                latent = torch.zeros((), dtype=torch.float64).expand(layer.weight.shape)
+                layer.weight = torch.nn.Parameter(latent, requires_grad=False)
         double.double()
     return copies
 
