@@ -69,7 +69,8 @@ class Comparison:
         for seed in seeds:
             for name in names:
                 folder = runs / f"{name}-{seed}"
-                if not (folder / "metrics.json").exists():
+                trained = not (folder / "metrics.json").exists()
+                if trained:
                     console.rule(f"{name}, seed {seed}")
                     resume = (folder / "recipe.resolved.yaml").exists()
                     recipe = self.recipe(name, seed, runs)
@@ -78,7 +79,8 @@ class Comparison:
                 kept.mkdir(parents=True, exist_ok=True)
                 for file in KEPT:
                     shutil.copyfile(folder / file, kept / file)
-                self.summarise(output)
+                if trained:
+                    self.summarise(output)
 
     def summarise(self, output: Path) -> list[dict[str, Any]]:
         """Write `summary.csv` and `curves.png` from the runs that are there; return the rows."""

@@ -10,6 +10,7 @@ own, saved, loaded and run once.
 from __future__ import annotations
 
 import argparse
+import csv
 import resource
 import subprocess
 import sys
@@ -67,8 +68,6 @@ def main() -> None:
     if options.once:
         write_csv(options.output, [compile_once(options.once, options.size)])
         return
-    import csv
-
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
         for name in options.networks:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from signbit.cli.console import JsonOption, print_json, print_pairs, stderr
-from signbit.cli.networks import load_data, load_network, require_fit
+from signbit.cli.networks import check_split, load_data, load_network, require_fit
 from signbit.errors import SignbitError
 
 if TYPE_CHECKING:
@@ -36,8 +36,7 @@ def evaluate(
     json: JsonOption = False,
 ) -> None:
     """Measure accuracy: in PyTorch, in the engine, or both and their difference."""
-    if split not in ("train", "val", "test"):
-        raise SignbitError(f"--split {split}: expected train, val or test")
+    check_split(split)
     if target.suffix == ".signbit":
         if engine is not None:
             raise SignbitError("--engine: the first argument is a .signbit file already")

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from signbit.cli.console import JsonOption, plain_table, print_json, stderr, stdout
-from signbit.cli.networks import load_data, load_network, require_fit
+from signbit.cli.networks import (
+    check_split,
+    data_recipe,
+    load_data,
+    load_network,
+    require_fit,
+    run_name,
+    told_apart,
+)
 from signbit.errors import DataError, SignbitError
 
 if TYPE_CHECKING:
@@ -40,8 +48,7 @@ def landscape(
     command goes on where one was stopped. "roughness" is 0 for a paraboloid and about 1 for noise,
     "quadratic fit" 1 for a paraboloid: signbit's own measures, of the logarithm of the loss.
     """
-    if split not in ("train", "val", "test"):
-        raise SignbitError(f"--split {split}: expected train, val or test")
+    check_split(split)
     from signbit.training.landscape import Grid, choose_images
     from signbit.training.landscape_run import measure_landscape
     from signbit.training.output import require_writable
@@ -94,17 +101,13 @@ def _names(models: list[Path]) -> dict[str, Path]:
     for index, path in enumerate(models):
         if whole[index] in whole[:index]:
             raise SignbitError(f"{path} is given twice")
-    short = [path.stem if path.suffix == ".pt" else path.name for path in whole]
-    return {
-        name if short.count(name) == 1 else str(path): path
-        for name, path in zip(short, models, strict=True)
-    }
+    return told_apart([run_name(path) for path in whole], models)
 
 
 def _known(network: TrainedModel) -> Mapping[str, Any]:
     """What is known of the images that a network was trained on: data set, validation images."""
-    recipe = (network.info.get("recipe") or {}).get("data", {})
-    return {"data": network.info.get("data"), "val_size": recipe.get("val_size")}
+    val_size = data_recipe(network.info).get("val_size")
+    return {"data": network.info.get("data"), "val_size": val_size}
 
 
 def _require_common(networks: Mapping[str, TrainedModel], split: str) -> None:

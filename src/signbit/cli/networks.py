@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from signbit.errors import DataError, SignbitError
 
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     from signbit.data import DataSource
     from signbit.training import TrainedModel
+
+Given = TypeVar("Given", str, Path)
 
 # Statistics of ImageNet, for networks that no data set has given any.
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -134,6 +136,32 @@ def network_options(words: Sequence[str]) -> dict[str, Any]:
     return found
 
 
+def check_split(split: str) -> None:
+    """Raise SignbitError unless there is such a part of a data set."""
+    if split not in ("train", "val", "test"):
+        raise SignbitError(f"--split {split}: expected train, val or test")
+
+
+def run_name(path: Path) -> str:
+    """What a network is called by its file: its run's folder, or the file itself."""
+    if path.name == "model.pt":
+        path = path.parent
+    return path.stem if path.suffix == ".pt" else path.name
+
+
+def told_apart(names: Sequence[str], given: Sequence[Given]) -> dict[str, Given]:
+    """What was given by its name, or by itself where several have that name."""
+    return {
+        name if names.count(name) == 1 else str(each): each
+        for name, each in zip(names, given, strict=True)
+    }
+
+
+def data_recipe(info: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What the recipe of a network says of its data; empty where there was none."""
+    return (info.get("recipe") or {}).get("data", {})
+
+
 def load_data(info: Mapping[str, Any], data: Path | None) -> DataSource:
     """The data set that a network was trained on, as what is known of the network says.
 
@@ -146,7 +174,7 @@ def load_data(info: Mapping[str, Any], data: Path | None) -> DataSource:
     """
     from signbit.data import load_source
 
-    recipe = (info.get("recipe") or {}).get("data", {})
+    recipe = data_recipe(info)
     return load_source(
         info.get("data", "auto"),
         data,

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from signbit.cli.console import JsonOption, plain_table, print_json, stderr, stdout
-from signbit.cli.networks import load_data, load_network
+from signbit.cli.networks import (
+    check_split,
+    data_recipe,
+    load_data,
+    load_network,
+    run_name,
+    told_apart,
+)
 from signbit.errors import DataError, SignbitError
 
 if TYPE_CHECKING:
@@ -39,8 +46,7 @@ def rank_teachers(
     signbit's own reconstruction of an idea of BNext's, not that paper's equation. A student learns
     from the lowest first: write them as loss.assistants, and the highest as loss.teachers.
     """
-    if split not in ("train", "val", "test"):
-        raise SignbitError(f"--split {split}: expected train, val or test")
+    check_split(split)
     from signbit.training.output import require_writable
     from signbit.training.ranking import measure_teacher
     from signbit.training.ranking import rank_teachers as rank
@@ -83,16 +89,11 @@ def _names(teachers: list[str]) -> dict[str, str]:
     for text in teachers:
         if teachers.count(text) > 1:
             raise SignbitError(f"{text} is given twice")
-    short = []
-    for text in teachers:
-        path = Path(text).absolute()
-        path = path.parent if path.name == "model.pt" else path
-        name = path.stem if path.suffix == ".pt" else path.name
-        short.append(text.removeprefix(_TIMM) if text.startswith(_TIMM) else name)
-    return {
-        name if short.count(name) == 1 else text: text
-        for name, text in zip(short, teachers, strict=True)
-    }
+    short = [
+        text.removeprefix(_TIMM) if text.startswith(_TIMM) else run_name(Path(text).absolute())
+        for text in teachers
+    ]
+    return told_apart(short, teachers)
 
 
 def _recipe(text: str, input_size: int | None) -> TeacherRecipe:
@@ -122,17 +123,13 @@ def _data(recipes: dict[str, TeacherRecipe], data: Path | None, split: str) -> D
                 f"{name} was trained on {info.get('data')}, {first} on {reference.get('data')}: "
                 "rank teachers of the same data set"
             )
-        cuts = [_val_size(each) for each in (info, reference)]
+        cuts = [data_recipe(each).get("val_size") for each in (info, reference)]
         if split != "test" and cuts[0] != cuts[1]:
             raise DataError(
                 f"{name} and {first} were trained on different parts of {info.get('data')} "
                 f"(val_size {cuts[0]} and {cuts[1]}): rank them with --split test"
             )
     return load_data(reference, data)
-
-
-def _val_size(info: dict[str, Any]) -> int | None:
-    return (info.get("recipe") or {}).get("data", {}).get("val_size")
 
 
 def _print(ranking: Ranking, output: Path) -> None:

@@ -378,10 +378,10 @@ def _in_float64(captured: Capture) -> tuple[torch.nn.Module, torch.nn.Module]:
     copies = copy.deepcopy((captured.model, captured.module))
     for double in copies:
         for layer in double.cpu().modules():
-            if not isinstance(layer, BinaryLayer) or not layer.binary_weights:
+            if not (isinstance(layer, BinaryLayer) and layer.binary_weights):
                 continue
             if isinstance(layer.weight_quantizer, FixedWeight):
-                continue
+                continue  # met in the other one
             layer.weight_quantizer = FixedWeight(*layer.binary_weight())
             if "weight" in layer._parameters:  # and not computed by a parametrization
                 # With fixed bits its shape alone is needed, in no memory.

@@ -44,7 +44,7 @@ class DynamicQuantLayer(nn.Module):
         """The dimensions over which one range of the input is taken."""
         raise NotImplementedError
 
-    def _product(self, x: Tensor, weight: Tensor) -> Tensor:
+    def _product(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """Apply the layer's linear map, and add the bias."""
         raise NotImplementedError
 
@@ -58,4 +58,5 @@ class DynamicQuantLayer(nn.Module):
             if self.quantize_input:
                 x = torch.clamp(x, -self.limit, self.limit)
                 x = minmax_quantize(x, self.bits, self._input_dims(x))
-            return self._product(x, self.effective_weight())
+            bias = None if self.bias is None else self.bias.to(x.dtype)
+            return self._product(x, self.effective_weight(), bias)

@@ -1,14 +1,12 @@
 """The convolution with dynamic ranges."""
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from signbit.nn.dynamic_quant import DynamicQuantLayer
-from signbit.nn.geometry import check_groups, pair
+from signbit.nn.real_weights import ConvWeights
 
 
-class DynamicQuantConv2d(DynamicQuantLayer):
+class DynamicQuantConv2d(ConvWeights, DynamicQuantLayer):
     """2-D convolution whose inputs and weights are rounded between their own extremes.
 
     Input [N, I, H, W], real; output [N, O, H', W']. Formula and gradients:
@@ -38,25 +36,9 @@ class DynamicQuantConv2d(DynamicQuantLayer):
         quantize_input: bool = True,
     ):
         super().__init__(bits, quantize_input)
-        check_groups("DynamicQuantConv2d", in_channels, out_channels, groups)
-        self.in_channels = in_channels
-        self.out_channels = out_channels
-        self.kernel_size = pair("kernel_size", kernel_size, 1)
-        self.stride = pair("stride", stride, 1)
-        self.padding = pair("padding", padding, 0)
-        self.dilation = pair("dilation", dilation, 1)
-        self.groups = groups
-        self.weight = nn.Parameter(
-            torch.empty(out_channels, in_channels // groups, *self.kernel_size)
+        self._set_shape(
+            in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias
         )
-        self.bias = nn.Parameter(torch.empty(out_channels)) if bias else None
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """Draw new weights (He normal over the outputs, as in ResNet) and set the bias to 0."""
-        nn.init.kaiming_normal_(self.weight, mode="fan_out", nonlinearity="relu")
-        if self.bias is not None:
-            nn.init.zeros_(self.bias)
 
     def _weight_dims(self) -> tuple[int, ...]:
         return (1, 2, 3) if self.kernel_size == (1, 1) else (2, 3)
@@ -64,14 +46,5 @@ class DynamicQuantConv2d(DynamicQuantLayer):
     def _input_dims(self, x: Tensor) -> tuple[int, ...]:
         return (1, 2, 3) if x.shape[2:] == (1, 1) else (2, 3)
 
-    def _product(self, x: Tensor, weight: Tensor) -> Tensor:
-        bias = None if self.bias is None else self.bias.to(x.dtype)
-        return F.conv2d(x, weight, bias, self.stride, self.padding, self.dilation, self.groups)
-
     def extra_repr(self) -> str:
-        return (
-            f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, "
-            f"stride={self.stride}, padding={self.padding}, dilation={self.dilation}, "
-            f"groups={self.groups}, bias={self.bias is not None}, bits={self.bits}, "
-            f"quantize_input={self.quantize_input}"
-        )
+        return f"{super().extra_repr()}, quantize_input={self.quantize_input}"

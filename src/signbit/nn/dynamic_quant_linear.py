@@ -1,16 +1,12 @@
 """The fully connected layer with dynamic ranges."""
 
-import math
+from torch import Tensor
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
-
-from signbit.nn.channels import check_channels
 from signbit.nn.dynamic_quant import DynamicQuantLayer
+from signbit.nn.real_weights import LinearWeights
 
 
-class DynamicQuantLinear(DynamicQuantLayer):
+class DynamicQuantLinear(LinearWeights, DynamicQuantLayer):
     """Fully connected layer whose inputs and weights are rounded between their own extremes.
 
     Input [..., I], real; output [..., O]. Formula and gradients:
@@ -33,19 +29,7 @@ class DynamicQuantLinear(DynamicQuantLayer):
         quantize_input: bool = True,
     ):
         super().__init__(bits, quantize_input)
-        check_channels("DynamicQuantLinear", in_features=in_features, out_features=out_features)
-        self.in_features = in_features
-        self.out_features = out_features
-        self.weight = nn.Parameter(torch.empty(out_features, in_features))
-        self.bias = nn.Parameter(torch.empty(out_features)) if bias else None
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """Draw new weights, uniform within 1 / sqrt(in_features), and set the bias to 0."""
-        limit = 1.0 / math.sqrt(self.in_features)
-        nn.init.uniform_(self.weight, -limit, limit)
-        if self.bias is not None:
-            nn.init.zeros_(self.bias)
+        self._set_shape(in_features, out_features, bias)
 
     def _weight_dims(self) -> tuple[int, ...]:
         return (1,)
@@ -53,11 +37,5 @@ class DynamicQuantLinear(DynamicQuantLayer):
     def _input_dims(self, x: Tensor) -> tuple[int, ...]:
         return (-1,)
 
-    def _product(self, x: Tensor, weight: Tensor) -> Tensor:
-        return F.linear(x, weight, None if self.bias is None else self.bias.to(x.dtype))
-
     def extra_repr(self) -> str:
-        return (
-            f"{self.in_features}, {self.out_features}, bias={self.bias is not None}, "
-            f"bits={self.bits}, quantize_input={self.quantize_input}"
-        )
+        return f"{super().extra_repr()}, quantize_input={self.quantize_input}"

@@ -66,7 +66,7 @@ def evaluate(
             logits = [model(images.to(device)).float().cpu().numpy() for images, _ in loader]
     finally:
         model.train(training)
-    return _score(np.concatenate(logits), dataset.labels)
+    return score(np.concatenate(logits), dataset.labels)
 
 
 def evaluate_engine(
@@ -81,7 +81,7 @@ def evaluate_engine(
     """
     outputs = np.concatenate([session(images) for images in _chunks(dataset.images, batch_size)])
     (scale,) = getattr(session, "output_scales", (1.0,))
-    return _score((outputs * np.float32(scale)).astype(np.float32), dataset.labels)
+    return score((outputs * np.float32(scale)).astype(np.float32), dataset.labels)
 
 
 def _chunks(images: NDArray[np.uint8], size: int) -> Iterator[NDArray[np.uint8]]:
@@ -89,7 +89,8 @@ def _chunks(images: NDArray[np.uint8], size: int) -> Iterator[NDArray[np.uint8]]
         yield np.ascontiguousarray(images[start : start + size])
 
 
-def _score(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> Evaluation:
+def score(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> Evaluation:
+    """Accuracy and mean cross-entropy of logits [N, classes] against labels [N]."""
     predictions = logits.argmax(1).astype(np.int64)
     wide = logits.astype(np.float64)
     wide -= wide.max(1, keepdims=True)

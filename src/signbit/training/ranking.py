@@ -17,11 +17,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from signbit.data.base import DataSource, ImageDataset
 from signbit.data.loader import BatchLoader
 from signbit.errors import DataError, SignbitError
+from signbit.tasks import classification
 from signbit.training.files import write_json, write_text
 from signbit.training.output import require_writable
 from signbit.training.teacher import Teacher
@@ -76,17 +78,15 @@ def measure_teacher(
     """
     if not len(dataset):
         raise DataError("there is no image to measure teachers on")
-    loss, right = 0.0, 0
     device = next((p.device for p in teacher.model.parameters()), torch.device("cpu"))
-    for images, labels in BatchLoader(dataset, source.mean, source.std, batch_size=250):
-        logits = teacher(images.to(device)).cpu().double()
-        loss += float(torch.nn.functional.cross_entropy(logits, labels, reduction="sum"))
-        right += int((logits.argmax(1) == labels).sum())
-    if not math.isfinite(loss):
+    loader = BatchLoader(dataset, source.mean, source.std, batch_size=250)
+    logits = [teacher(images.to(device)).float().cpu().numpy() for images, _ in loader]
+    with np.errstate(invalid="ignore", over="ignore"):
+        result = classification.score(np.concatenate(logits), dataset.labels)
+    if not math.isfinite(result.loss):
         raise SignbitError(f"{name}: its outputs for these images are not finite")
     parameters = sum(p.numel() for p in teacher.model.parameters())
-    count = len(dataset)
-    return TeacherFacts(name, parameters, loss / count, right / count, count)
+    return TeacherFacts(name, parameters, result.loss, result.accuracy, len(dataset))
 
 
 @dataclass(frozen=True)
