@@ -9,12 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from signbit.data.decode import resize_images
 from signbit.errors import DataError
+
+Part = TypeVar("Part")
 
 
 @dataclass(frozen=True)
@@ -46,23 +49,43 @@ class ImageDataset:
 
 
 @dataclass(frozen=True)
-class DataSource:
-    """A data set: training, validation and test images, and what their classes are called.
+class Source(Generic[Part]):
+    """A data set of any task: its splits and the statistics that normalisation needs.
 
     Attributes:
         name: the reader's name, such as ``"cifar10"``.
-        train, val, test: the three splits, disjoint.
-        class_names: one name a class; labels index it.
+        train, val, test: the three splits.
+        class_names: one name a class; empty where there are none.
         mean, std: per-channel statistics of ``train`` in units of [0, 1].
     """
 
     name: str
-    train: ImageDataset
-    val: ImageDataset
-    test: ImageDataset
+    train: Part
+    val: Part
+    test: Part
     class_names: tuple[str, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """(C, H, W), as a network takes it; what compiled files are made for."""
+        raise NotImplementedError
+
+    @property
+    def channels(self) -> int:
+        return len(self.mean)
+
+    def split(self, name: str) -> Part:
+        """The split called ``train``, ``val`` or ``test``."""
+        if name not in ("train", "val", "test"):
+            raise ValueError(f"unknown split {name!r}: expected train, val or test")
+        return getattr(self, name)
+
+
+@dataclass(frozen=True)
+class DataSource(Source[ImageDataset]):
+    """Classified images: training, validation and test images, disjoint."""
 
     @property
     def num_classes(self) -> int:
@@ -74,19 +97,9 @@ class DataSource:
         return self.train.images.shape[1], self.train.images.shape[2]
 
     @property
-    def channels(self) -> int:
-        return self.train.images.shape[3]
-
-    @property
     def input_shape(self) -> tuple[int, int, int]:
         """(C, H, W), as a network takes it."""
         return self.channels, *self.image_size
-
-    def split(self, name: str) -> ImageDataset:
-        """The split called ``train``, ``val`` or ``test``."""
-        if name not in ("train", "val", "test"):
-            raise ValueError(f"unknown split {name!r}: expected train, val or test")
-        return getattr(self, name)
 
     def limited(self, count: int) -> DataSource:
         """The same source with the first ``count`` images of every split, for quick looks."""

@@ -8,9 +8,10 @@ processes.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -103,18 +104,15 @@ def first_batches(
     return [batch for batch, _ in zip(loader, range(count), strict=False)]
 
 
-class BatchLoader:
-    """Iterates over normalised batches: float32 [N, C, H, W] and int64 [N].
+class Batches(ABC):
+    """Which examples come when: the order of every epoch, and what of it each process gets.
 
     Args:
-        dataset: what to read.
-        mean, std: per-channel statistics, in units of [0, 1].
-        batch_size: images a batch.
+        length: examples of the data set.
+        batch_size: examples a batch.
         seed: of everything random.
         shuffle: a new order every epoch; the last, incomplete batch is then left out (unless it is
             the only one), so that batch statistics never rest on a few images.
-        augmentation: applied to every batch.
-        channels_last: keep the images' NHWC memory order (as torch's ``channels_last``).
         rank, ranks: of several processes that share the batches, this one's number. Shuffled
             batches are cut into equal parts, augmented as if they were whole; others have as many
             images as even shares allow, and every process at least one of each.
@@ -125,69 +123,168 @@ class BatchLoader:
 
     def __init__(
         self,
-        dataset: ImageDataset,
-        mean: Sequence[float],
-        std: Sequence[float],
+        length: int,
         *,
         batch_size: int,
         seed: int = 0,
         shuffle: bool = False,
-        augmentation: Augmentation | None = None,
-        channels_last: bool = False,
         rank: int = 0,
         ranks: int = 1,
     ) -> None:
-        if shuffle and ranks > 1 and (batch_size % ranks or len(dataset) < batch_size):
+        if shuffle and ranks > 1 and (batch_size % ranks or length < batch_size):
             raise ValueError(
-                f"{ranks} processes cannot share batches of {batch_size} of {len(dataset)} images"
+                f"{ranks} processes cannot share batches of {batch_size} of {length} images"
             )
-        if len(dataset) < ranks:
-            raise ValueError(f"{ranks} processes cannot share {len(dataset)} images")
+        if length < ranks:
+            raise ValueError(f"{ranks} processes cannot share {length} images")
+        self.length = length
         self.rank, self.ranks = rank, ranks
-        self.dataset = dataset
         self.batch_size = batch_size
         self.seed = seed
         self.shuffle = shuffle
-        self.augmentation = augmentation
-        self.channels_last = channels_last
         self.epoch = 0
         self._order: tuple[int, NDArray[np.int64]] | None = None  # of the epoch asked for last
-        self._table = normalization_table(mean, std)
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch whose batches the next iteration gives."""
         self.epoch = epoch
 
     def __len__(self) -> int:
-        whole, rest = divmod(len(self.dataset), self.batch_size)
+        whole, rest = divmod(self.length, self.batch_size)
         return whole if self.shuffle and whole else whole + bool(rest)
 
     def indices(self, epoch: int, step: int) -> NDArray[np.int64]:
-        """Which images of the data set this process has of an epoch's batch ``step``: int64 [N]."""
+        """Which examples this process has of an epoch's batch ``step``: int64 [N]."""
         if self._order is None or self._order[0] != epoch:
-            order = np.arange(len(self.dataset))
+            order = np.arange(self.length)
             if self.shuffle:
                 order = np.random.default_rng([self.seed, _SHUFFLE, epoch]).permutation(order)
             self._order = epoch, order
         if self.ranks > 1 and not self.shuffle:
             parts, number = len(self) * self.ranks, step * self.ranks + self.rank
-            first, last = (len(self.dataset) * each // parts for each in (number, number + 1))
+            first, last = (self.length * each // parts for each in (number, number + 1))
         else:
             share = self.batch_size // self.ranks
             first = step * self.batch_size + self.rank * share
             last = first + share
         return self._order[1][first:last]
 
-    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    def __iter__(self) -> Iterator[tuple[torch.Tensor, Any]]:
         epoch = self.epoch
         for step in range(len(self)):
-            chosen = self.indices(epoch, step)
-            images = self.dataset.images[chosen]
-            if self.augmentation is not None:
-                generator = np.random.default_rng([self.seed, _AUGMENT, epoch, step])
-                part = (self.rank * len(chosen), self.ranks * len(chosen))
-                images = self.augmentation(images, generator, part)
-            batch = torch.from_numpy(apply_table(images, self._table))
-            if not self.channels_last:
-                batch = batch.contiguous()
-            yield batch, torch.from_numpy(self.dataset.labels[chosen])
+            yield self._batch(epoch, step, self.indices(epoch, step))
+
+    @abstractmethod
+    def _batch(self, epoch: int, step: int, chosen: NDArray[np.int64]) -> tuple[torch.Tensor, Any]:
+        """Images and targets of the examples ``chosen``."""
+
+
+class BatchLoader(Batches):
+    """Batches of classified images: normalised float32 [N, C, H, W], and classes int64 [N].
+
+    Args:
+        dataset: what to read.
+        mean, std: per-channel statistics, in units of [0, 1].
+        augmentation: applied to every batch.
+        channels_last: keep the images' NHWC memory order (as torch's ``channels_last``).
+        order: arguments of :class:`Batches`, with its errors.
+    """
+
+    def __init__(
+        self,
+        dataset: ImageDataset,
+        mean: Sequence[float],
+        std: Sequence[float],
+        *,
+        augmentation: Augmentation | None = None,
+        channels_last: bool = False,
+        **order: Any,
+    ) -> None:
+        super().__init__(len(dataset), **order)
+        self.dataset = dataset
+        self.augmentation = augmentation
+        self.channels_last = channels_last
+        self._table = normalization_table(mean, std)
+
+    def _batch(
+        self, epoch: int, step: int, chosen: NDArray[np.int64]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        images = self.dataset.images[chosen]
+        if self.augmentation is not None:
+            generator = np.random.default_rng([self.seed, _AUGMENT, epoch, step])
+            part = (self.rank * len(chosen), self.ranks * len(chosen))
+            images = self.augmentation(images, generator, part)
+        batch = torch.from_numpy(apply_table(images, self._table))
+        if not self.channels_last:
+            batch = batch.contiguous()
+        return batch, torch.from_numpy(self.dataset.labels[chosen])
+
+
+class Examples(Protocol):
+    """A data set of a dense task, which makes one example at a time."""
+
+    def __len__(self) -> int: ...
+
+    def example(
+        self, index: int, generator: np.random.Generator | None
+    ) -> tuple[NDArray[np.uint8], dict[str, NDArray[Any]]]:
+        """Pixels and targets of an example.
+
+        Args:
+            index: which one, from 0.
+            generator: draws crops and what else is random, and nothing else does; None for an
+                example as it is, for evaluation.
+
+        Returns:
+            uint8 [K, H, W, C], the K images that the network sees of it (usually one); and arrays
+            by name. What ``generator`` makes has one shape for all indices.
+        """
+
+
+class ExampleLoader(Batches):
+    """Batches of a dense task: normalised float32 [K * N, C, H, W], and tensors [N, ...] by name.
+
+    The first N images are the first of every example, and so on.
+
+    Args:
+        examples: what to read.
+        mean, std: per-channel statistics, in units of [0, 1].
+        augment: give the examples a random generator of their own, that of (seed, epoch, index).
+        channels_last: keep the images' NHWC memory order.
+        order: arguments of :class:`Batches`, with its errors.
+    """
+
+    def __init__(
+        self,
+        examples: Examples,
+        mean: Sequence[float],
+        std: Sequence[float],
+        *,
+        augment: bool = False,
+        channels_last: bool = False,
+        **order: Any,
+    ) -> None:
+        super().__init__(len(examples), **order)
+        self.examples = examples
+        self.augment = augment
+        self.channels_last = channels_last
+        self._table = normalization_table(mean, std)
+
+    def _batch(
+        self, epoch: int, step: int, chosen: NDArray[np.int64]
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        made = [self.examples.example(int(i), self._generator(epoch, int(i))) for i in chosen]
+        images = np.concatenate(np.stack([pixels for pixels, _ in made], 1))
+        batch = torch.from_numpy(apply_table(images, self._table))
+        if not self.channels_last:
+            batch = batch.contiguous()
+        names = made[0][1]
+        return batch, {
+            name: torch.from_numpy(np.stack([targets[name] for _, targets in made]))
+            for name in names
+        }
+
+    def _generator(self, epoch: int, index: int) -> np.random.Generator | None:
+        if not self.augment:
+            return None
+        return np.random.default_rng([self.seed, _AUGMENT, epoch, index])
