@@ -421,3 +421,36 @@ def test_ternary_keeps_only_weights_above_the_threshold():
         kept = np.abs(w) > 0.5 * np.abs(w).mean()
         np.testing.assert_array_equal(ternary[channel].numpy(), np.sign(w) * kept)
         assert scale[channel].item() == pytest.approx(np.abs(w[kept]).mean(), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("granularity", "shape"),
+    [("element", (4, 3, 2, 2)), ("kernel", (4, 3, 1, 1)), ("filter", (4, 1, 1, 1))],
+)
+def test_over_parameterized_sign(granularity, shape):
+    torch.manual_seed(0)
+    weight = torch.randn(4, 3, 2, 2, requires_grad=True)
+    quantizer = q.OverParameterizedSign((4, 3, 2, 2), granularity)
+    assert quantizer.factor.shape == shape
+    torch.nn.init.normal_(quantizer.factor)
+    quantizer.init_from(weight)
+    u = (quantizer.factor * weight).detach()
+    signs, scale = quantizer(weight)
+    assert torch.equal(signs, torch.where(u >= 0, 1.0, -1.0))
+    assert torch.allclose(scale, u.abs().mean((1, 2, 3)))
+    grad = torch.randn(4, 3, 2, 2)
+    (signs * scale.view(-1, 1, 1, 1) * grad).sum().backward()
+    behind = grad * scale.detach().view(-1, 1, 1, 1) * (u.abs() <= 1)  # straight through the sign
+    assert torch.allclose(weight.grad, behind * quantizer.factor)
+    wanted = (behind * weight.detach()).sum_to_size(shape)
+    assert torch.allclose(quantizer.factor.grad, wanted)
+    products = (signs.detach() * grad).sum((1, 2, 3))
+    assert torch.allclose(quantizer.magnitude.grad, products)
+    assert torch.allclose(quantizer.gain.grad, (products * quantizer.magnitude.detach()).sum())
+
+
+def test_over_parameterized_sign_refuses():
+    with pytest.raises(ValueError, match=r"unknown granularity 'elements' .*'element'"):
+        q.OverParameterizedSign((4, 3, 2, 2), "elements")
+    with pytest.raises(ValueError, match=r"made for a weight of shape \(4, 3\), not \(3, 4\)"):
+        q.OverParameterizedSign((4, 3))(torch.zeros(3, 4))

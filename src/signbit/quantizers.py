@@ -34,6 +34,7 @@ __all__ = [
     "KBitQuantizer",
     "LearnedScale",
     "MeanAbsScale",
+    "OverParameterizedSign",
     "PlainSign",
     "ProgressiveSign",
     "ScaledStdSign",
@@ -483,6 +484,61 @@ class ProgressiveSign(WeightQuantizer):
             return self.sign(weight), None
         soft = (weight.detach() / self.temperature).clamp(-1.0, 1.0)
         return soft + (weight - weight.detach()), None
+
+
+class OverParameterizedSign(WeightQuantizer):
+    """Weights with more parameters in training than at inference.
+
+    ``signs = sign(a * w)``, ``scale_c = gain * magnitude_c``, with a learned factor ``a`` for every
+    ``element``, ``kernel`` or ``filter`` of the weight, a learned magnitude per output channel, and
+    one learned gain, which is the scale k of the layer's input: a sum over k x is k times the sum
+    over x, so it can stand behind the exact sum over +-1. Gradients: the sign's is that of the
+    clipped identity, at ``u = a * w``; all others are the products' own. Factors and gain start at
+    1, magnitudes at ``mean |a w_c|``: at :meth:`init_from`. What is compiled is the bits of ``a *
+    w`` alone: scales fold into thresholds. Stage one of training uses the real weights ``a * w``.
+
+    Raises ValueError for an unknown granularity, a window that is not positive, or a weight of
+    another shape. Source: [RECON] of BiNeal networks' over-parameterisation, arXiv 2202.03716.
+    """
+
+    GRANULARITIES = ("element", "kernel", "filter")
+
+    def __init__(
+        self, weight_shape: tuple[int, ...], granularity: str = "element", window: float = 1.0
+    ):
+        super().__init__()
+        if granularity not in self.GRANULARITIES:
+            hint = nearest_name(str(granularity), list(self.GRANULARITIES))
+            raise ValueError(
+                f"unknown granularity {granularity!r}{hint}; known: {', '.join(self.GRANULARITIES)}"
+            )
+        self.weight_shape = tuple(weight_shape)
+        self.granularity = granularity
+        self.sign = ClippedIdentity(window)
+        own = {"filter": 1, "kernel": 2, "element": len(weight_shape)}[granularity]
+        shape = (*weight_shape[:own], *(1 for _ in weight_shape[own:]))
+        self.factor = nn.Parameter(torch.ones(shape))
+        self.magnitude = nn.Parameter(torch.ones(weight_shape[0]))
+        self.gain = nn.Parameter(torch.ones(()))
+
+    @torch.no_grad()
+    def init_from(self, weight: Tensor) -> None:
+        """Set the magnitudes to those of the channels of ``a * weight``."""
+        self.magnitude.copy_(_mean_abs(self.real_weight(weight)))
+
+    def real_weight(self, weight: Tensor) -> Tensor:
+        if tuple(weight.shape) != self.weight_shape:
+            raise ValueError(
+                f"OverParameterizedSign was made for a weight of shape {self.weight_shape}, not "
+                f"{tuple(weight.shape)}"
+            )
+        return self.factor * weight
+
+    def forward(self, weight: Tensor) -> tuple[Tensor, Tensor | None]:
+        return self.sign(self.real_weight(weight)), self.gain * self.magnitude
+
+    def extra_repr(self) -> str:
+        return f"granularity={self.granularity}"
 
 
 _WEIGHT_QUANTIZERS: dict[str, Callable[[int], WeightQuantizer]] = {

@@ -9,7 +9,7 @@ from signbit.data import load_source
 from signbit.errors import RecipeError
 from signbit.nn import BinaryConv2d, RSign, set_weight_temperature
 from signbit.training import parse_recipe, train
-from signbit.training.module import StagedClassifier
+from signbit.training.module import StagedModule
 from signbit.training.recipe import ProgressiveRecipe
 
 from .killable import RECIPE, tiny_network
@@ -77,7 +77,7 @@ def test_a_network_without_progressive_weights_is_refused(tmp_path):
 
 def test_soft_epochs_are_evaluated_with_bits_and_the_run_ends_with_bits(tmp_path, monkeypatch):
     seen = []
-    original = StagedClassifier.validation_step
+    original = StagedModule.validation_step
 
     def step(self, batch, index):
         conv = self.model[3]
@@ -85,7 +85,7 @@ def test_soft_epochs_are_evaluated_with_bits_and_the_run_ends_with_bits(tmp_path
         seen.append((conv.weight_quantizer.soft, bool((weight.abs() == 1).all())))
         return original(self, batch, index)
 
-    monkeypatch.setattr(StagedClassifier, "validation_step", step)
+    monkeypatch.setattr(StagedModule, "validation_step", step)
     soft = []
     forward = BinaryConv2d.forward
 

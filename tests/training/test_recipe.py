@@ -8,6 +8,7 @@ import yaml
 
 from signbit.errors import RecipeError
 from signbit.training import load_recipe, parse_recipe
+from signbit.training.checks import check_data
 from signbit.training.recipe import StageRecipe
 from signbit.training.schedule import assistant_at, learning_rate, teachers_at
 
@@ -109,7 +110,6 @@ def test_there_are_recipes():
         ("stages.0.optimizer.clip_norm", 0, "stages.0.optimizer.clip_norm"),
         ("stages.0.optimizer.decays", {"*": -1}, "stages.0.optimizer.decays"),
         ("data", {}, "data.name: missing"),
-        ("data.name", "cifar", "did you mean 'cifar10"),
         ("model.options", {"num_classes": 3}, "options.num_classes: comes from the data"),
         ("model.options", {"width": 3}, "options.width: write it beside options"),
         ("precision", "16", "'16' is not one of 32, bf16"),
@@ -271,3 +271,23 @@ def test_the_fixed_teacher_stands_beside_each_assistant():
     names = [[teacher.timm for teacher in teachers_at(stage, epoch)] for epoch in range(4)]
     assert names == [["a", "strong"]] * 2 + [["b", "strong"]] * 2
     assert teachers_at(StageRecipe(name="x", epochs=4), 0) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("data.name", "cifar", "data.name: classification has no source 'cifar'; did you mean"),
+        ("data.scale", 2, "data.scale: classification does not read it, leave it out"),
+        ("data.augment.rotate", True, "data.augment.rotate: classification does not read it"),
+    ],
+)
+def test_data_that_the_task_does_not_know_is_refused(path, value, message):
+    recipe = parse_recipe(changed(path, value))
+    with pytest.raises(RecipeError, match=message):
+        check_data(recipe)
+
+
+def test_smoothed_labels_are_of_classification():
+    tree = changed("stages.1.loss.label_smoothing", 0.1) | {"task": "detection"}
+    with pytest.raises(RecipeError, match=r"stages.1.loss: .*not of detection"):
+        parse_recipe(tree)

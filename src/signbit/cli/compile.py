@@ -17,10 +17,12 @@ from signbit.cli.console import (
     stdout,
 )
 from signbit.cli.networks import (
+    data_fields,
     example_input,
     load_data,
     load_network,
     parse_size,
+    task_of,
     untrained_network,
 )
 from signbit.errors import DataError, SignbitError
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
     from signbit.compiler import IntegerOptions
     from signbit.training import TrainedModel
 
-_CALIBRATION_BATCHES = 16
+_CALIBRATION_BATCHES, _CALIBRATION_IMAGES = 16, 125
 
 
 def compile_(
@@ -180,18 +182,14 @@ def calibration_images(
         if data is not None:
             raise SignbitError("--data: an untrained network (--model) is compiled without any")
         return [example_input(trained, 8)]
-    from signbit.data.loader import first_batches
-
     source = load_data(trained.info, data)
     if source.input_shape != tuple(trained.input_shape):
         raise DataError(
             f"the network takes images of {tuple(trained.input_shape)}, {source.name} has "
             f"{source.input_shape}: say where its data set lies (--data PATH)"
         )
-    batches = first_batches(
-        source.train, trained.mean, trained.std, batch_size=125, count=_CALIBRATION_BATCHES
-    )
-    return [images for images, _ in batches]
+    fields = {**data_fields(trained.info), "batch_size": _CALIBRATION_IMAGES}
+    return task_of(trained.info).calibration_batches(source, fields, count=_CALIBRATION_BATCHES)
 
 
 def compile_trained(
@@ -233,12 +231,13 @@ def compile_trained(
         "class_names": list(trained.class_names),
         "model": trained.spec,
     }
-    for key in ("data", "recipe", "untrained"):
+    for key in ("data", "recipe", "untrained", "decode"):
         if key in info:
             metadata[key] = info[key]
     if "metrics" in info:
+        metric = task_of(info).metric
         metadata["accuracy"] = {
-            key: info["metrics"][key] for key in ("test_accuracy", "val_accuracy")
+            key: info["metrics"][key] for key in (f"test_{metric}", f"val_{metric}")
         }
     if example is None:
         example = example_input(trained) if calibration is None else calibration[0][:8]

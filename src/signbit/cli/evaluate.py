@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from signbit.cli.console import JsonOption, print_json, print_pairs, stderr
-from signbit.cli.networks import check_split, load_data, load_network, require_fit
+from signbit.cli.evaluate_dense import dense
+from signbit.cli.networks import check_split, load_data, load_network, require_fit, task_of
 from signbit.errors import SignbitError
 
 if TYPE_CHECKING:
     from signbit.data import DataSource, ImageDataset
+    from signbit.tasks.base import Task
 
 _CHUNK = 100  # images at a time in the reference
 
@@ -37,6 +39,11 @@ def evaluate(
 ) -> None:
     """Measure accuracy: in PyTorch, in the engine, or both and their difference."""
     check_split(split)
+    if (task := _task(target)).name != "classification":
+        if saturations:
+            raise SignbitError("--saturations: of classifiers alone")
+        dense(task, target, data, engine, split, limit, threads, json)
+        return
     if target.suffix == ".signbit":
         if engine is not None:
             raise SignbitError("--engine: the first argument is a .signbit file already")
@@ -63,6 +70,14 @@ def evaluate(
         where = ", ".join(f"{path} {count}" for path, count in counts.items())
         pairs["saturations"] = where or "none"
     print_pairs(f"accuracy of {target}", pairs)
+
+
+def _task(target: Path) -> Task:
+    if target.suffix == ".signbit":
+        from signbit.runtime import load
+
+        return task_of(load(target).metadata)
+    return task_of(load_network(target).info)
 
 
 def _saturations(file: Path, dataset: ImageDataset) -> dict[str, int]:

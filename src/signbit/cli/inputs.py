@@ -53,11 +53,17 @@ def read_inputs(path: Path, shape: tuple[int, int, int]) -> Iterator[tuple[str, 
         DataError: missing, unreadable, no picture in the folder, or an array of another type or
             shape; a picture where pillow is not installed.
     """
-    if not path.exists():
-        raise DataError(f"{path}: no such file or folder")
-    if path.suffix.lower() == ".npy":
+    if path.suffix.lower() == ".npy" and path.exists():
         yield from _array(path, shape)
         return
+    for file in _files(path):
+        yield str(file), _picture(file, shape)
+
+
+def _files(path: Path) -> list[Path]:
+    """The picture at a path, or those in a folder."""
+    if not path.exists():
+        raise DataError(f"{path}: no such file or folder")
     try:
         from signbit.data.folder import SUFFIXES
     except ImportError as error:
@@ -66,13 +72,36 @@ def read_inputs(path: Path, shape: tuple[int, int, int]) -> Iterator[tuple[str, 
         raise DataError(
             f"{path}: pictures need pillow: pip install pillow; .npy files work without"
         ) from error
-    files = [path]
-    if path.is_dir():
-        files = sorted(f for f in path.rglob("*") if f.suffix.lower() in SUFFIXES and f.is_file())
-        if not files:
-            raise DataError(f"{path}: holds no picture ({', '.join(SUFFIXES)})")
-    for file in files:
-        yield str(file), _picture(file, shape)
+    if not path.is_dir():
+        return [path]
+    files = sorted(f for f in path.rglob("*") if f.suffix.lower() in SUFFIXES and f.is_file())
+    if not files:
+        raise DataError(f"{path}: holds no picture ({', '.join(SUFFIXES)})")
+    return files
+
+
+def read_pictures(path: Path, channels: int) -> Iterator[tuple[str, np.ndarray]]:
+    """Named pictures as they are: uint8 [H, W, C].
+
+    Args:
+        path: a picture, a folder of pictures, or an ``.npy`` with one such image.
+        channels: 1 or 3, as the network takes them.
+
+    Raises:
+        DataError: missing, unreadable, or no picture in the folder.
+    """
+    if path.suffix.lower() == ".npy" and path.exists():
+        array = np.load(path, allow_pickle=False)
+        if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != channels:
+            raise DataError(
+                f"{path}: {array.dtype} {array.shape}; expected uint8 [H, W, {channels}] pixels"
+            )
+        yield str(path), array
+        return
+    from signbit.data.decode import open_image, pixels
+
+    for file in _files(path):
+        yield str(file), pixels(open_image(file, str(file)), channels)
 
 
 def _picture(file: Path, shape: tuple[int, int, int]) -> np.ndarray:

@@ -12,7 +12,8 @@ from signbit.errors import DataError, SignbitError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from signbit.data import DataSource
+    from signbit.data.base import Source
+    from signbit.tasks.base import Task
     from signbit.training import TrainedModel
 
 Given = TypeVar("Given", str, Path)
@@ -157,12 +158,43 @@ def told_apart(names: Sequence[str], given: Sequence[Given]) -> dict[str, Given]
     }
 
 
+def task_of(info: Mapping[str, Any]) -> Task:
+    """The task that a network, or a compiled file, was made for.
+
+    Raises:
+        SignbitError: a newer signbit's, or none at all.
+    """
+    from signbit.tasks import TASKS, get_task
+
+    name = info.get("task", "classification")
+    if name not in TASKS:
+        raise SignbitError(f"made for the task {name!r}; this signbit knows {', '.join(TASKS)}")
+    return get_task(name)
+
+
+def data_fields(info: Mapping[str, Any]) -> dict[str, Any]:
+    """The recipe's ``data`` of a network with every default, and the name of its data set.
+
+    Raises:
+        SignbitError: what is written there is no such section.
+    """
+    from pydantic import ValidationError
+
+    from signbit.training.recipe import DataRecipe
+
+    try:
+        data = DataRecipe.model_validate(data_recipe(info)).model_dump()
+    except ValidationError as error:
+        raise SignbitError(f"the recipe's data in the file: {error}") from error
+    return {**data, "name": info.get("data", "auto")}
+
+
 def data_recipe(info: Mapping[str, Any]) -> Mapping[str, Any]:
     """What the recipe of a network says of its data; empty where there was none."""
     return (info.get("recipe") or {}).get("data", {})
 
 
-def load_data(info: Mapping[str, Any], data: Path | None) -> DataSource:
+def load_data(info: Mapping[str, Any], data: Path | None) -> Any:
     """The data set that a network was trained on, as what is known of the network says.
 
     Args:
@@ -172,19 +204,11 @@ def load_data(info: Mapping[str, Any], data: Path | None) -> DataSource:
     Raises:
         DataError: it is missing or broken.
     """
-    from signbit.data import load_source
-
-    recipe = data_recipe(info)
-    return load_source(
-        info.get("data", "auto"),
-        data,
-        val_size=recipe.get("val_size"),
-        image_size=recipe.get("image_size"),
-    )
+    return task_of(info).load(data_fields(info), data)
 
 
 def require_fit(
-    path: Path, source: DataSource, shape: tuple[int, ...], names: Sequence[str] | None
+    path: Path, source: Source, shape: tuple[int, ...], names: Sequence[str] | None
 ) -> None:
     """Check that a network's images and classes are those of a data set.
 
@@ -197,7 +221,10 @@ def require_fit(
     Raises:
         DataError: they are not.
     """
-    if tuple(shape) != source.input_shape:
+    from signbit.data.base import DataSource
+
+    # Networks of other tasks take images of any size.
+    if isinstance(source, DataSource) and tuple(shape) != source.input_shape:
         raise DataError(
             f"{path} takes images of {tuple(shape)}, {source.name} has {source.input_shape}"
         )

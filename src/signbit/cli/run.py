@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from signbit.cli.console import JsonOption, print_json, stderr, stdout
+from signbit.cli.console import JsonOption, print_json, print_pairs, stderr, stdout
 from signbit.errors import SessionError, SignbitError
 
 if TYPE_CHECKING:
@@ -15,12 +16,24 @@ if TYPE_CHECKING:
 
     from signbit.runtime import Session
 
+# task -> what decodes and draws: (session, named images, folder) -> a dict an image (or pair)
+_DENSE = {
+    "detection": "signbit.cli.run_detection:run_detection",
+    "segmentation": "signbit.cli.run_segmentation:run_segmentation",
+    "superresolution": "signbit.cli.run_superresolution:run_superresolution",
+    "matching": "signbit.cli.run_matching:run_matching",
+}
+
 
 def run(
     file: Annotated[Path, typer.Argument(help="A .signbit file.")],
     source: Annotated[
-        Path, typer.Argument(help="A picture, a folder or an .npy.", metavar="INPUT")
+        list[Path], typer.Argument(help="Pictures, folders or .npy files.", metavar="INPUT...")
     ],
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Folder for what is drawn; default: pictures."),
+    ] = None,
     top: Annotated[int, typer.Option(min=1, help="How many classes to show.")] = 5,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads; default: all cores.")] = None,
     isa: Annotated[
@@ -28,24 +41,57 @@ def run(
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Classify images with the native engine; PyTorch is not needed.
+    """Run a compiled network on pictures with the native engine; PyTorch is not needed.
 
-    Pictures are scaled to cover the size that the file was compiled for, then centre-cropped.
+    A classifier's pictures are scaled to cover the size that the file was compiled for, then
+    centre-cropped. Networks for other tasks draw what they find into the folder --output.
     """
-    import numpy as np
-    from rich.table import Table
-
-    from signbit.cli.inputs import read_inputs
     from signbit.runtime import load
 
     session = load(file, threads=threads, isa=isa, debug=True)
     task = session.metadata.get("task", "classification")
-    if task != "classification":
-        raise SignbitError(f"{file} was made for {task}; signbit run shows classes")
+    if task == "classification":
+        if output is not None:
+            raise SignbitError(f"--output: {file} is a classifier, which draws no picture")
+        report = _classify(session, file, source, top, json)
+    elif task in _DENSE:
+        report = _run_dense(session, task, source, output or Path("pictures"), json)
+    else:
+        raise SignbitError(f"{file} was made for {task}; this signbit knows {', '.join(_DENSE)}")
+    if json:
+        print_json({"file": str(file), "isa": session.isa, "results": report})
+
+
+def _run_dense(
+    session: Session, task: str, source: list[Path], output: Path, json: bool
+) -> list[dict[str, Any]]:
+    from signbit.cli.inputs import read_pictures
+
+    module, _, function = _DENSE[task].partition(":")
+    inputs = [named for path in source for named in read_pictures(path, session.input_shape[0])]
+    output.mkdir(parents=True, exist_ok=True)
+    results = getattr(import_module(module), function)(session, inputs, output)
+    if not json:
+        stderr().print(f"{session.isa}, {session.threads} threads", highlight=False)
+        for result in results:
+            facts = {k: v for k, v in result.items() if not isinstance(v, (list, dict))}
+            facts |= {k: str(len(v)) for k, v in result.items() if isinstance(v, (list, dict))}
+            print_pairs(str(facts.pop("input", task)), {k: str(v) for k, v in facts.items()})
+    return results
+
+
+def _classify(
+    session: Session, file: Path, source: list[Path], top: int, json: bool
+) -> list[dict[str, Any]]:
+    import numpy as np
+    from rich.table import Table
+
+    from signbit.cli.inputs import read_inputs
+
     shape = tuple(session.input_shape)
     names = session.metadata.get("class_names")
     results = []
-    for name, image in read_inputs(source, shape):
+    for name, image in (named for path in source for named in read_inputs(path, shape)):
         logits = _logits(session, image, name, file)
         exponentials = np.exp(logits - logits.max())
         shares = exponentials / exponentials.sum()
@@ -65,8 +111,7 @@ def run(
             }
         )
     if json:
-        print_json({"file": str(file), "isa": session.isa, "results": results})
-        return
+        return results
     stderr().print(
         f"images at {shape[1]}x{shape[2]} pixels, {session.isa}, {session.threads} threads",
         highlight=False,
@@ -79,6 +124,7 @@ def run(
             )
         table.add_section()
     stdout().print(table)
+    return results
 
 
 def _logits(session: Session, image: np.ndarray, name: str, file: Path) -> np.ndarray:

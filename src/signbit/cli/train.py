@@ -22,6 +22,10 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the run in --output.")
     ] = False,
+    init: Annotated[
+        Path | None,
+        typer.Option(help="A trained classifier whose backbone to start from (model.init)."),
+    ] = None,
     overrides: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="PATH=VALUE", help="Change the recipe: stages.0.epochs=3"),
@@ -30,24 +34,22 @@ def train(
 ) -> None:
     """Train a network as a recipe says."""
     path = find_recipe(recipe)
-    from signbit.data import load_source
+    from signbit.tasks import get_task
     from signbit.training import load_recipe
     from signbit.training.output import prepare_output
 
-    checked = load_recipe(path, overrides or ())
+    starts = [] if init is None else [f"model.init={init}"]
+    checked = load_recipe(path, [*(overrides or ()), *starts])
     output = output or Path("runs") / path.stem
     prepare_output(output, checked, resume)  # before decoding data, which can take a while
     from signbit.training import train as run_training
-    from signbit.training.checks import check_machine, check_model
+    from signbit.training.checks import check_data, check_machine, check_model
 
+    check_data(checked)
     check_model(checked.model)
     check_machine(checked)
-    source = load_source(
-        checked.data.name,
-        data,
-        val_size=checked.data.val_size,
-        image_size=checked.data.image_size,
-    )
+    task = get_task(checked.task)
+    source = task.load(checked.data.model_dump(), data)
     console = stderr()
     console.print(
         f"{checked.model.name} on {source.name}: {len(source.train)} training, {len(source.val)} "
@@ -60,11 +62,16 @@ def train(
         print_json({"output": str(output), **result.metrics})
         return
     metrics = result.metrics
+    scores = {
+        f"{word} {name}": unit.format(metrics[f"{split}_{name}"])
+        for split, word in (("test", "test"), ("val", "validation"))
+        for name, unit in task.units.items()
+        if name != "loss"
+    }
     print_pairs(
         f"{checked.model.name} on {source.name}",
         {
-            "test accuracy": f"{metrics['test_accuracy']:.2%}",
-            "validation accuracy": f"{metrics['val_accuracy']:.2%}",
+            **scores,
             "training": f"{metrics['epochs']} epochs, {metrics['training_seconds'] / 60:.1f} min",
             "weights": f"{metrics['weights']}, of epoch {metrics['weights_epoch']}",
             "written": str(output),

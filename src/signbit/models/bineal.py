@@ -17,28 +17,58 @@ from torch import Tensor, nn
 from signbit.models.registry import register_model
 from signbit.models.stages import INPUT_SIZES, build_stages, check_stem, stage_channels
 from signbit.nn import BinaryConv2d, Int4Add, QuantConv2d, QuantLinear, RPReLU, Sign
-from signbit.quantizers import Surrogate
+from signbit.quantizers import OverParameterizedSign, Surrogate
 
 _SOURCE = "BiNeal networks, arXiv 2202.03716"
 _STATUS = "reconstruction [RECON]: block and training graph are this project's, not the authors'"
 
 
+def bineal_conv(
+    in_channels: int,
+    out_channels: int,
+    kernel: int,
+    stride: int = 1,
+    over_parameterize: str | None = None,
+) -> BinaryConv2d:
+    """A binary convolution with "same" padding, as BiNeal's blocks have them.
+
+    ``over_parameterize`` is the granularity of :class:`OverParameterizedSign`, or None for plain
+    signs. Raises ValueError for an unknown one.
+    """
+    shape = (out_channels, in_channels, kernel, kernel)
+    weights = OverParameterizedSign(shape, over_parameterize) if over_parameterize else "sign"
+    return BinaryConv2d(
+        in_channels, out_channels, kernel, stride, kernel // 2, weight_quantizer=weights
+    )
+
+
 class BinealBlock(nn.Module):
-    """One BiNeal block, as drawn above: bits [N, I, H, W] -> [N, O, H / stride, W / stride]."""
+    """One BiNeal block, as drawn above: bits [N, I, H, W] -> [N, O, H / stride, W / stride].
+
+    ``over_parameterize`` gives the weights learned factors (:func:`bineal_conv`);
+    ``parametric_activations=False`` leaves the RPReLUs out. Neither costs anything at inference.
+    """
 
     def __init__(
-        self, in_channels: int, out_channels: int, stride: int, surrogate: str | Surrogate
+        self,
+        in_channels: int,
+        out_channels: int,
+        stride: int,
+        surrogate: str | Surrogate = "clipped_identity",
+        over_parameterize: str | None = None,
+        parametric_activations: bool = True,
     ):
         super().__init__()
 
         def conv(channels: int, kernel: int, stride: int) -> BinaryConv2d:
-            return BinaryConv2d(
-                channels, out_channels, kernel, stride, kernel // 2, weight_quantizer="sign"
-            )
+            return bineal_conv(channels, out_channels, kernel, stride, over_parameterize)
+
+        def activation() -> nn.Module:
+            return RPReLU(out_channels) if parametric_activations else nn.Identity()
 
         self.conv1 = conv(in_channels, 3, stride)
         self.bn1 = nn.BatchNorm2d(out_channels)
-        self.act1 = RPReLU(out_channels)
+        self.act1 = activation()
         self.sign1 = Sign(surrogate)
         self.conv2 = conv(out_channels, 3, 1)
         self.bn2 = nn.BatchNorm2d(out_channels)
@@ -46,7 +76,7 @@ class BinealBlock(nn.Module):
         self.skip_bn = nn.BatchNorm2d(out_channels)
         self.add = Int4Add()
         self.bn_out = nn.BatchNorm2d(out_channels)
-        self.act_out = RPReLU(out_channels)
+        self.act_out = activation()
         self.sign_out = Sign(surrogate)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -70,13 +100,17 @@ class Bineal(nn.Module):
         width: float,
         in_channels: int,
         surrogate: str | Surrogate,
+        over_parameterize: str | None,
+        parametric_activations: bool,
     ):
         super().__init__()
         widths = stage_channels(width)
         self.stem = _stem(check_stem(stem), in_channels, widths[0], surrogate)
 
         def block(inputs: int, outputs: int, stride: int) -> BinealBlock:
-            return BinealBlock(inputs, outputs, stride, surrogate)
+            return BinealBlock(
+                inputs, outputs, stride, surrogate, over_parameterize, parametric_activations
+            )
 
         self.stages = build_stages(blocks, widths, block)
         self.pool = nn.AdaptiveAvgPool2d(1)
@@ -108,16 +142,29 @@ def bineal18(
     width: float = 1.0,
     in_channels: int = 3,
     surrogate: str | Surrogate = "clipped_identity",
+    over_parameterize: str | None = None,
+    parametric_activations: bool = True,
 ) -> Bineal:
-    """BiNeal network on the plan of ResNet-18: blocks [2, 2, 2, 2], plain binary weights.
+    """BiNeal network on the plan of ResNet-18: blocks [2, 2, 2, 2].
 
     Input [N, in_channels, 224, 224] with ``stem="imagenet"`` (8-bit 7x7/2 and max-pooling) or [N,
     in_channels, 32, 32] with ``"cifar"`` (8-bit 3x3); other sizes work. ``width`` multiplies stem
-    and stages (64, 128, 256, 512), to multiples of 4; the paper's m = 1.5 is ``width=1.5``. Raises
-    ValueError for an unknown stem or surrogate or a width that is not positive.
+    and stages (64, 128, 256, 512), to multiples of 4; the paper's m = 1.5 is ``width=1.5``.
+    Over-parameterisation in training: ``over_parameterize`` ("element", "kernel" or "filter") of
+    weights, ``parametric_activations`` (RPReLU before each sign) of activations. Raises ValueError
+    for an unknown stem, surrogate or granularity or a width that is not positive.
 
     [RECON] A reconstruction from arXiv 2202.03716, which has no public code: the accuracies printed
     there (65.0 % at m = 1, 69.7 % at m = 1.5 on ImageNet) are the authors' and are not claimed for
     this graph.
     """
-    return Bineal((2, 2, 2, 2), num_classes, stem, width, in_channels, surrogate)
+    return Bineal(
+        (2, 2, 2, 2),
+        num_classes,
+        stem,
+        width,
+        in_channels,
+        surrogate,
+        over_parameterize,
+        parametric_activations,
+    )

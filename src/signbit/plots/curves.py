@@ -1,4 +1,4 @@
-"""Loss, accuracy and learning rate over the epochs of a run."""
+"""Loss, score and learning rate over the epochs of a run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ def plot_curves(
     """Draw a run's history.
 
     Args:
-        history: rows with the columns of ``metrics.csv``; accuracies in [0, 1].
+        history: rows with the columns of ``metrics.csv``; accuracies in [0, 1]. The score is the
+            first column behind the losses; few tasks have one of training images too.
         path: where to save the PNG, if anywhere.
         title: written above.
 
@@ -30,18 +31,25 @@ def plot_curves(
         raise ValueError("no epoch to draw")
     epochs = [row["epoch"] for row in history]
     figure = new_figure(11, 3.4)
-    loss, accuracy, rate = figure.subplots(1, 3)
-    for axes, name, scale in ((loss, "loss", 1), (accuracy, "accuracy", 100)):
+    loss, score, rate = figure.subplots(1, 3)
+    metric = next(
+        key.removeprefix("val_")
+        for key in history[0]
+        if key.startswith("val_") and key != "val_loss"
+    )
+    classifies = metric == "accuracy"
+    for axes, name, scale in ((loss, "loss", 1), (score, metric, 100 if classifies else 1)):
         for split, colour in (("train", BLUE), ("val", ORANGE)):
-            values = [row[f"{split}_{name}"] * scale for row in history]
-            axes.plot(epochs, values, color=colour, label=split, marker=_marker(epochs))
+            if f"{split}_{name}" in history[0]:
+                values = [row[f"{split}_{name}"] * scale for row in history]
+                axes.plot(epochs, values, color=colour, label=split, marker=_marker(epochs))
         axes.legend(frameon=False)
-    loss.set_title("loss (nats)")
-    accuracy.set_title("accuracy (%)")
+    loss.set_title("loss (nats)" if classifies else "loss")
+    score.set_title("accuracy (%)" if classifies else metric)
     rate.plot(epochs, [row["lr"] for row in history], color=GREY, marker=_marker(epochs))
     rate.set_title("learning rate")
     rate.set_ylim(bottom=0)
-    for axes in (loss, accuracy, rate):
+    for axes in (loss, score, rate):
         axes.set_xlabel("epoch")
         axes.grid(alpha=0.25)
         axes.xaxis.get_major_locator().set_params(integer=True)

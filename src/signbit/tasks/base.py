@@ -28,7 +28,8 @@ class Task(ABC):
     Attributes:
         name: of recipes and files.
         metric: which of the values of :meth:`summarize` counts; larger is better.
-        units: how each value is written, by name: a format such as ``"{:.2%}"``.
+        units: of every value of :meth:`summarize`, in order, how it is written: a format such as
+            ``"{:.2%}"``.
         sources: names of data sources that :meth:`load` knows.
         data_fields: which fields of a recipe's ``data``, beyond ``name``, ``batch_size`` and
             ``val_size``, mean something here; those of ``augment`` with that word and a dot.
@@ -91,6 +92,25 @@ class Task(ABC):
     @abstractmethod
     def loss(self, outputs: tuple[Tensor, ...], targets: Any) -> Tensor:
         """The loss of a batch, a scalar; ``outputs`` as the network gives them, in a tuple."""
+
+    def train_metric(self, outputs: tuple[Tensor, ...], targets: Any) -> Tensor | None:
+        """The score :attr:`metric` of a training batch, if it costs nothing: a scalar."""
+        return None
+
+    def calibration_batches(
+        self,
+        source: Source,
+        data: Mapping[str, Any],
+        *,
+        count: int,
+        seed: int = 0,
+        channels_last: bool = False,
+    ) -> list[Tensor]:
+        """At most ``count`` batches of images to freeze 8-bit ranges on: float32 [N, C, H, W]."""
+        loader = self.loader(
+            source, "train", data, training=True, seed=seed, channels_last=channels_last
+        )
+        return [images for (images, _), _ in zip(loader, range(count), strict=False)]
 
     @abstractmethod
     def records(self, outputs: Outputs, targets: Targets) -> list[Any]:
@@ -178,3 +198,10 @@ def bootstrap(
         name: (float(np.quantile(values, tail)), float(np.quantile(values, 1 - tail)))
         for name, values in found.items()
     }
+
+
+def as_arrays(targets: Any) -> Any:
+    """Targets of a batch without PyTorch: NumPy arrays, by name where they have names."""
+    if isinstance(targets, Mapping):
+        return {name: tensor.cpu().numpy() for name, tensor in targets.items()}
+    return targets.cpu().numpy()

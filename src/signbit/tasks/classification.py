@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from signbit.data.base import ImageDataset
-from signbit.data.loader import BatchLoader
-
-if TYPE_CHECKING:
-    from torchmetrics.classification import MulticlassAccuracy
+from signbit.data import SOURCES, load_source
+from signbit.data.base import DataSource, ImageDataset
+from signbit.data.loader import Augmentation, BatchLoader, Examples, first_batches
+from signbit.tasks.base import Outputs, Predict, Task
 
 
 @dataclass(frozen=True)
@@ -38,13 +38,6 @@ class Evaluation:
 def loss(logits: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> Tensor:
     """Mean cross-entropy in nats of logits [N, classes] and labels int64 [N]: a scalar."""
     return nn.functional.cross_entropy(logits, labels, label_smoothing=label_smoothing)
-
-
-def accuracy_metric(num_classes: int) -> MulticlassAccuracy:
-    """Top-1 accuracy over all images (not the mean over classes)."""
-    from torchmetrics.classification import MulticlassAccuracy
-
-    return MulticlassAccuracy(num_classes, average="micro")
 
 
 def evaluate(
@@ -101,3 +94,97 @@ def score(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> Evaluation:
         predictions=predictions,
         logits=logits,
     )
+
+
+class Classification(Task):
+    """Images and their classes; records are pairs (right, cross-entropy in nats)."""
+
+    name = "classification"
+    metric = "accuracy"
+    units: ClassVar = {"accuracy": "{:.2%}", "loss": "{:.3f}"}
+    sources = ("auto", *SOURCES)
+    data_fields = frozenset(
+        {"image_size", "augment.crop_padding", "augment.pad_mode", "augment.flip"}
+    )
+
+    def load(self, data: Mapping[str, Any], path: Path | None) -> DataSource:
+        return load_source(
+            data["name"], path, val_size=data["val_size"], image_size=data["image_size"]
+        )
+
+    def examples(
+        self, source: DataSource, split: str, data: Mapping[str, Any], training: bool
+    ) -> Examples:
+        raise NotImplementedError("images of one size are read in whole batches: see loader")
+
+    def loader(
+        self,
+        source: DataSource,
+        split: str,
+        data: Mapping[str, Any],
+        *,
+        training: bool,
+        seed: int = 0,
+        channels_last: bool = False,
+        rank: int = 0,
+        ranks: int = 1,
+    ) -> BatchLoader:
+        augment = {name: data["augment"][name] for name in ("crop_padding", "pad_mode", "flip")}
+        return BatchLoader(
+            source.split(split),
+            source.mean,
+            source.std,
+            batch_size=data["batch_size"] if training else 250,
+            seed=seed,
+            shuffle=training,
+            augmentation=Augmentation(**augment) if training else None,
+            channels_last=channels_last,
+            rank=rank,
+            ranks=ranks,
+        )
+
+    def loss(self, outputs: tuple[Tensor, ...], targets: Tensor) -> Tensor:
+        return loss(outputs[0], targets)
+
+    def calibration_batches(
+        self,
+        source: DataSource,
+        data: Mapping[str, Any],
+        *,
+        count: int,
+        seed: int = 0,
+        channels_last: bool = False,
+    ) -> list[Tensor]:
+        batches = first_batches(
+            source.train,
+            source.mean,
+            source.std,
+            batch_size=data["batch_size"],
+            count=count,
+            seed=seed,
+            channels_last=channels_last,
+        )
+        return [images for images, _ in batches]
+
+    def train_metric(self, outputs: tuple[Tensor, ...], targets: Tensor) -> Tensor:
+        return (outputs[0].detach().argmax(1) == targets).float().mean()
+
+    def records(self, outputs: Outputs, targets: NDArray[np.int64]) -> list[tuple[bool, float]]:
+        logits = outputs[0].astype(np.float64)
+        logits -= logits.max(1, keepdims=True)
+        wanted = logits[np.arange(len(targets)), targets]
+        losses = np.log(np.exp(logits).sum(1)) - wanted
+        right = outputs[0].argmax(1) == targets
+        return list(zip(right.tolist(), losses.tolist(), strict=True))
+
+    def summarize(self, records: Sequence[tuple[bool, float]]) -> dict[str, float]:
+        accuracy, cross_entropy = np.mean(np.asarray(records, np.float64), 0)
+        return {"accuracy": float(accuracy), "loss": float(cross_entropy)}
+
+    def evaluate(
+        self, predict: Predict, source: DataSource, split: str, data: Mapping[str, Any]
+    ) -> Iterator[tuple[bool, float]]:
+        dataset = source.split(split)
+        for start in range(0, len(dataset), 50):
+            labels = dataset.labels[start : start + 50]
+            yield from self.records(predict(dataset.images[start : start + 50]), labels)

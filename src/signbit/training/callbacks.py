@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,7 @@ from rich.markup import escape
 
 from signbit.training.checkpoint import save_tensors
 from signbit.training.files import write_text
-from signbit.training.module import StagedClassifier
-
-COLUMNS = (
-    "epoch", "stage", "lr", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "seconds",
-)  # fmt: skip
+from signbit.training.module import StagedModule
 
 
 class History(pl.Callback):
@@ -43,35 +40,42 @@ class History(pl.Callback):
         self._started = time.perf_counter()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        assert isinstance(pl_module, StagedClassifier)
-        metrics = trainer.callback_metrics
+        assert isinstance(pl_module, StagedModule)
+        metrics, task = trainer.callback_metrics, pl_module.task
+        scores = [f"val_{name}" for name in task.units if name != "loss"]
+        columns = ["train_loss", f"train_{task.metric}", "val_loss", *scores]
         row = {
             "epoch": trainer.current_epoch + 1,
             "stage": pl_module.stage.name,
             "lr": pl_module.learning_rate,
-            "train_loss": float(metrics["train_loss"]),
-            "train_accuracy": float(metrics["train_accuracy"]),
-            "val_loss": float(metrics["val_loss"]),
-            "val_accuracy": float(metrics["val_accuracy"]),
+            # Few tasks have a score of training batches.
+            **{name: float(metrics[name]) for name in columns if name in metrics},
             "seconds": round(time.perf_counter() - self._started, 3),
         }
         self.rows.append(row)
         if not trainer.is_global_zero:
             return
         buffer = io.StringIO()
-        writer = csv.DictWriter(buffer, COLUMNS, lineterminator="\n")
+        writer = csv.DictWriter(buffer, list(row), lineterminator="\n")
         writer.writeheader()
         writer.writerows(self.rows)
         write_text(self.path, buffer.getvalue())
-        self._print(row, pl_module.recipe.epochs, pl_module.temperature)
+        self._print(row, pl_module)
 
-    def _print(self, row: dict[str, Any], epochs: int, temperature: float) -> None:
+    def _print(self, row: dict[str, Any], module: StagedModule) -> None:
+        task, epochs, temperature = module.task, module.recipe.epochs, module.temperature
         soft = f"  weights soft (T {temperature:.1e})" if temperature else ""
         left = (epochs - row["epoch"]) * row["seconds"]
+        name = {"accuracy": "acc"}.get(task.metric, task.metric)
+        scores = {
+            split: f"{name} {task.units[task.metric].format(row[f'{split}_{task.metric}']):>6}"
+            for split in ("train", "val")
+            if f"{split}_{task.metric}" in row
+        }
         self.console.print(
             f"epoch {row['epoch']:>3}/{epochs} [cyan]{escape(row['stage'])}[/]  "
-            f"train loss {row['train_loss']:.3f} acc {row['train_accuracy']:6.2%}  "
-            f"val loss {row['val_loss']:.3f} acc [bold]{row['val_accuracy']:6.2%}[/]  "
+            f"train loss {row['train_loss']:.3f} {scores.get('train', '')}  "
+            f"val loss {row['val_loss']:.3f} [bold]{scores['val']}[/]  "
             f"lr {row['lr']:.1e}  {row['seconds']:.1f} s, about {left / 60:.1f} min left"
             f"{soft}",
             markup=True,
@@ -81,28 +85,28 @@ class History(pl.Callback):
 
 
 class BestWeights(pl.Callback):
-    """Keeps the weights of the last stage's epoch with the highest validation accuracy.
+    """Keeps the weights of the last stage's epoch with the highest score in validation.
 
-    Only the last stage counts: accuracies with real weights say nothing of the binary network. Of
+    Only the last stage counts: scores with real weights say nothing of the binary network. Of
     equal epochs the earliest is kept.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.accuracy = -1.0
+        self.score = -math.inf
         self.epoch: int | None = None
 
     def state_dict(self) -> dict[str, Any]:
-        return {"accuracy": self.accuracy, "epoch": self.epoch}
+        return {"score": self.score, "epoch": self.epoch}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.accuracy, self.epoch = state_dict["accuracy"], state_dict["epoch"]
+        self.score, self.epoch = state_dict["score"], state_dict["epoch"]
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        assert isinstance(pl_module, StagedClassifier)
-        accuracy = float(trainer.callback_metrics["val_accuracy"])
+        assert isinstance(pl_module, StagedModule)
+        score = float(trainer.callback_metrics[f"val_{pl_module.task.metric}"])
         last_stage = pl_module.stage_index == len(pl_module.recipe.stages) - 1
-        if last_stage and accuracy > self.accuracy:
-            self.accuracy, self.epoch = accuracy, trainer.current_epoch + 1
+        if last_stage and score > self.score:
+            self.score, self.epoch = score, trainer.current_epoch + 1
             if trainer.is_global_zero:
                 save_tensors(self.path, pl_module.model.state_dict())

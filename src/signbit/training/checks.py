@@ -13,7 +13,34 @@ from torch import nn
 
 from signbit.errors import RecipeError
 from signbit.nn import set_weight_temperature
-from signbit.training.recipe import ModelRecipe, Recipe, nearest
+from signbit.tasks import get_task
+from signbit.training.recipe import AugmentRecipe, DataRecipe, ModelRecipe, Recipe, nearest
+
+
+def check_data(recipe: Recipe) -> None:
+    """Check that the recipe's task knows the data set, and reads what the recipe says of it.
+
+    Raises:
+        RecipeError: it does not; gives the dotted path and the nearest name.
+    """
+    task = get_task(recipe.task)
+    data = recipe.data
+    if data.name not in task.sources:
+        hint = nearest(data.name, list(task.sources), 0.4)
+        raise RecipeError(f"data.name: {task.name} has no source {data.name!r}{hint}")
+    given = {name: value for name, value in data if name != "augment"}
+    given |= {f"augment.{name}": value for name, value in data.augment}
+    defaults = {name: field.default for name, field in DataRecipe.model_fields.items()}
+    defaults |= {
+        f"augment.{name}": field.default for name, field in AugmentRecipe.model_fields.items()
+    }
+    read = task.data_fields | {"name", "batch_size", "val_size"}
+    for name, value in given.items():
+        if name not in read and value != defaults[name]:
+            raise RecipeError(
+                f"data.{name}: {task.name} does not read it, leave it out; it reads "
+                f"{', '.join(sorted(task.data_fields))}"
+            )
 
 
 def check_model(recipe: ModelRecipe) -> None:

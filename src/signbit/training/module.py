@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from signbit.errors import SignbitError
 from signbit.nn import set_binary_weights, set_weight_temperature
-from signbit.tasks import classification
+from signbit.tasks import classification, get_task
+from signbit.tasks.base import as_arrays, as_tuple
 from signbit.training.agc import clip_gradients_
 from signbit.training.distillation import gap_sensitive_loss, mean_loss
 from signbit.training.logit_cache import StageTeachers
@@ -22,8 +23,8 @@ from signbit.training.recipe import OptimizerRecipe, Recipe
 from signbit.training.schedule import learning_rate, teachers_at
 
 
-class StagedClassifier(pl.LightningModule):
-    """Trains a classifier through the stages of a recipe, in one run of one Trainer.
+class StagedModule(pl.LightningModule):
+    """Trains a network of any task through the stages of a recipe, in one run of one Trainer.
 
     The stage, the learning rate and the random generator's state are functions of epoch and step;
     the checkpoint holds only weights, optimiser and loop counters. At the first epoch of a stage
@@ -34,7 +35,6 @@ class StagedClassifier(pl.LightningModule):
         self,
         model: nn.Module,
         recipe: Recipe,
-        num_classes: int,
         steps_per_epoch: int,
         teachers: Sequence[StageTeachers] = (),
     ) -> None:
@@ -44,8 +44,8 @@ class StagedClassifier(pl.LightningModule):
         self.recipe = recipe
         self.steps_per_epoch = steps_per_epoch
         self.learning_rate = 0.0  # of the current step
-        self.train_accuracy = classification.accuracy_metric(num_classes)
-        self.val_accuracy = classification.accuracy_metric(num_classes)
+        self.task = get_task(recipe.task)
+        self._records: list[Any] = []  # of the validation examples so far
         self._enter_stage(0)
 
     def _enter_stage(self, index: int) -> None:
@@ -90,27 +90,34 @@ class StagedClassifier(pl.LightningModule):
     def forward(self, images: Tensor) -> Tensor:
         return self.model(images)
 
-    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        images, labels = batch
+    def training_step(self, batch: tuple[Tensor, Any], batch_idx: int) -> Tensor:
+        images, targets = batch
         try:
-            logits = self.model(images)
+            outputs = as_tuple(self.model(images))
         except ValueError as error:
             # An 8-bit layer that has just seen infinity or NaN.
             if "no finite interval" not in str(error):
                 raise
             raise diverged(self.recipe, self.current_epoch, str(error)) from error
-        loss = self._loss(images, logits, labels, batch_idx)
+        loss = self._loss(images, outputs, targets, batch_idx)
         self._require_finite(loss)
-        batch_accuracy = self.train_accuracy(logits, labels)
-        size = len(labels)
+        size = _count(targets)
         self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=size, sync_dist=True)
+        score = self.task.train_metric(outputs, targets)
+        if score is None:
+            self.log("loss", loss.detach(), prog_bar=True, batch_size=size)
+            return loss
+        name = self.task.metric
         self.log(
-            "train_accuracy", self.train_accuracy, on_step=False, on_epoch=True, batch_size=size
+            f"train_{name}", score, on_step=False, on_epoch=True, batch_size=size, sync_dist=True
         )
-        self.log("accuracy", batch_accuracy, prog_bar=True, batch_size=size)
+        self.log(name, score, prog_bar=True, batch_size=size)
         return loss
 
-    def _loss(self, images: Tensor, logits: Tensor, labels: Tensor, step: int) -> Tensor:
+    def _loss(self, images: Tensor, outputs: tuple[Tensor, ...], targets: Any, step: int) -> Tensor:
+        if self.recipe.task != "classification":
+            return self.task.loss(outputs, targets)
+        (logits,), labels = outputs, targets
         recipe = self.stage.loss
         _, epoch = self.recipe.stage_at(self.current_epoch)
         teachers = teachers_at(self.stage, epoch)
@@ -137,19 +144,38 @@ class StagedClassifier(pl.LightningModule):
         if self.stage.optimizer.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.stage.optimizer.clip_norm)
 
-    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        images, labels = batch
-        logits = self.model(images)
-        self.val_accuracy(logits, labels)
-        loss = classification.loss(logits, labels)
+    def on_validation_epoch_start(self) -> None:
+        self._records = []
+
+    def validation_step(self, batch: tuple[Tensor, Any], batch_idx: int) -> None:
+        images, targets = batch
+        outputs = as_tuple(self.model(images))
+        loss = self.task.loss(outputs, targets)
         self._require_finite(loss)
-        self.log("val_loss", loss, batch_size=len(labels), sync_dist=True)
-        self.log("val_accuracy", self.val_accuracy, prog_bar=True, batch_size=len(labels))
+        self.log("val_loss", loss, batch_size=_count(targets), sync_dist=True)
+        arrays = tuple(y.float().cpu().numpy() for y in outputs)
+        self._records += self.task.records(arrays, as_arrays(targets))
+
+    def on_validation_epoch_end(self) -> None:
+        records = self._records
+        if self.recipe.devices > 1:
+            parts: list[Any] = [None] * self.trainer.world_size
+            torch.distributed.all_gather_object(parts, records)
+            records = [record for part in parts for record in part]
+        for name, value in self.task.summarize(records).items():
+            if name != "loss":  # is logged as it comes
+                # All processes have the same value.
+                self.log(f"val_{name}", value, prog_bar=name == self.task.metric, sync_dist=False)
 
     def _require_finite(self, loss: Tensor) -> None:
         value = float(loss.detach())
         if not math.isfinite(value):
             raise diverged(self.recipe, self.current_epoch, f"the loss is {value}")
+
+
+def _count(targets: Any) -> int:
+    """Examples of a batch."""
+    return len(next(iter(targets.values())) if isinstance(targets, Mapping) else targets)
 
 
 def diverged(recipe: Recipe, epoch: int, what: str) -> SignbitError:

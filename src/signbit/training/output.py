@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import yaml
 
 from signbit.errors import SignbitError
-from signbit.training.recipe import Recipe
+from signbit.training.recipe import Recipe, parse_recipe
 
 
 def prepare_output(output: Path, recipe: Recipe, resume: bool) -> None:
@@ -32,6 +33,8 @@ def prepare_output(output: Path, recipe: Recipe, resume: bool) -> None:
         before = yaml.safe_load(resolved.read_text("utf-8"))
     except yaml.YAMLError as error:
         raise SignbitError(f"{resolved}: damaged, the run cannot be resumed") from error
+    with contextlib.suppress(SignbitError):  # what differs is found below
+        before = parse_recipe(before).model_dump()  # with defaults of fields that came later
     changed = differences(before, recipe.model_dump())
     if changed:
         raise SignbitError(

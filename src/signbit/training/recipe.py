@@ -27,30 +27,65 @@ class _Checked(BaseModel):
 
 
 class AugmentRecipe(_Checked):
-    """Random crops and mirror images; see :class:`signbit.data.Augmentation`."""
+    """Random changes of training images; what a task does not know it refuses.
+
+    ``crop_padding``, ``pad_mode`` and ``flip`` (left and right) are those of
+    :class:`signbit.data.Augmentation`. ``rotate``: by quarter turns. ``zoom``: by a factor between
+    two. ``brightness`` and ``contrast``: by at most that share.
+    """
 
     crop_padding: int = Field(0, ge=0, le=256)
     pad_mode: Literal["reflect", "zero"] = "reflect"
     flip: bool = False
+    rotate: bool = False
+    zoom: tuple[Annotated[float, Field(gt=0.1, le=10)], Annotated[float, Field(le=10)]] | None = (
+        None
+    )
+    brightness: float = Field(0.0, ge=0, le=1)
+    contrast: float = Field(0.0, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _zoom_is_a_range(self) -> AugmentRecipe:
+        if self.zoom is not None and self.zoom[0] > self.zoom[1]:
+            raise ValueError(f"zoom: the smaller factor comes first, got {list(self.zoom)}")
+        return self
+
+
+_Side = Annotated[int, Field(ge=1, le=4096)]
 
 
 class DataRecipe(_Checked):
-    """Which images, and how they come in batches."""
+    """Which images, and how they come in batches.
 
-    name: Literal["auto", "digits", "cifar10", "cifar100", "fashion_mnist", "mnist", "folder"]
+    ``name`` is one of the task's sources, or ``auto``. ``image_size`` (pixels a side, or [height,
+    width]) resizes all images; ``crop_size`` is what training cuts out of them. ``epoch_images``
+    counts the crops of an epoch, where large photographs give many. ``scale`` is how many times
+    super-resolution enlarges. ``options`` are what only one task knows. Each task says which of
+    these it reads, and the others are refused.
+    """
+
+    name: str
     batch_size: int = Field(128, ge=2, le=65536)
     val_size: int | None = Field(None, ge=1)
-    image_size: int | None = Field(None, ge=1, le=4096)
+    image_size: _Side | tuple[_Side, _Side] | None = None
+    crop_size: _Side | tuple[_Side, _Side] | None = None
+    epoch_images: int | None = Field(None, ge=1)
+    scale: Literal[2, 3, 4] | None = None
     augment: AugmentRecipe = AugmentRecipe()
+    options: dict[str, Any] = {}
 
 
 class ModelRecipe(_Checked):
-    """Which network; ``options`` are further arguments of :func:`signbit.models.create_model`."""
+    """Which network; ``options`` are further arguments of :func:`signbit.models.create_model`.
+
+    ``init`` starts its backbone from the ``model.pt`` (or folder) of a trained classifier.
+    """
 
     name: str
     stem: Literal["imagenet", "cifar"] = "cifar"
     width: float = Field(1.0, gt=0, le=16)
     options: dict[str, Any] = {}
+    init: Annotated[str, Field(min_length=1)] | None = None
 
     @model_validator(mode="after")
     def _no_duplicates(self) -> ModelRecipe:
@@ -305,7 +340,7 @@ class Recipe(_Checked):
         model: which network.
         stages: what is trained, one after the other.
         weights: which weights the run keeps: those of the epoch of the last stage with the ``best``
-            validation accuracy, or the ``last`` ones.
+            score on the validation images, or the ``last`` ones.
         calibration_batches: batches of training images that the ranges of 8-bit layers are frozen
             on.
         precision: ``"32"``, or ``"bf16"`` for mixed precision.
@@ -317,7 +352,9 @@ class Recipe(_Checked):
         tensorboard: also write TensorBoard logs (needs the ``tensorboard`` package).
     """
 
-    task: Literal["classification"] = "classification"
+    task: Literal["classification", "detection", "segmentation", "superresolution", "matching"] = (
+        "classification"
+    )
     seed: int = Field(0, ge=0, lt=2**32)
     data: DataRecipe
     model: ModelRecipe
@@ -330,6 +367,16 @@ class Recipe(_Checked):
     devices: int = Field(1, ge=1, le=64)
     channels_last: bool = True
     tensorboard: bool = False
+
+    @model_validator(mode="after")
+    def _labels_are_of_classification(self) -> Recipe:
+        for index, stage in enumerate(self.stages):
+            if self.task != "classification" and stage.loss != LossRecipe():
+                raise ValueError(
+                    f"stages.{index}.loss: smoothed labels and teachers are of classification, not "
+                    f"of {self.task}: leave it out"
+                )
+        return self
 
     @model_validator(mode="after")
     def _stage_names_differ(self) -> Recipe:

@@ -33,16 +33,24 @@ from lightning.pytorch.strategies import DDPStrategy
 from rich.console import Console
 from torch import nn
 
-from signbit.data.base import DataSource
-from signbit.data.loader import Augmentation, BatchLoader, first_batches
+from signbit.data.base import DataSource, Source
+from signbit.data.loader import Batches
 from signbit.errors import RecipeError, SignbitError
-from signbit.tasks import classification
+from signbit.tasks import get_task
+from signbit.tasks.base import torch_predict
+from signbit.training.backbone import start_backbone
 from signbit.training.callbacks import BestWeights, History
 from signbit.training.checkpoint import AtomicCheckpointIO
-from signbit.training.checks import check_machine, check_model, check_patterns, check_progressive
+from signbit.training.checks import (
+    check_data,
+    check_machine,
+    check_model,
+    check_patterns,
+    check_progressive,
+)
 from signbit.training.files import write_json, write_text
 from signbit.training.logit_cache import StageTeachers, with_caches
-from signbit.training.module import StagedClassifier, diverged
+from signbit.training.module import StagedModule, diverged
 from signbit.training.output import prepare_output
 from signbit.training.processes import LocalEnvironment, Place, processes
 from signbit.training.recipe import ModelRecipe, Recipe, TeacherRecipe
@@ -70,7 +78,7 @@ class RunResult:
 
 def train(
     recipe: Recipe,
-    source: DataSource,
+    source: Source,
     output: str | Path,
     *,
     resume: bool = False,
@@ -78,11 +86,11 @@ def train(
     teachers: Mapping[str, nn.Module | TrainedModel] | None = None,
     console: Console | None = None,
 ) -> RunResult:
-    """Train a classifier.
+    """Train a network for the recipe's task.
 
     Args:
         recipe: what to do.
-        source: the images.
+        source: the data set, as the task's ``load`` gives it.
         output: folder for the results.
         resume: go on with the run that is there, from its last complete epoch. On a CPU with the
             same number of threads the result equals that of an uninterrupted run, float for
@@ -100,10 +108,18 @@ def train(
     """
     output = Path(output)
     console = console or Console(stderr=True)
+    check_data(recipe)
     check_machine(recipe)
     prepare_output(output, recipe, resume)
-    spec = None if model else model_spec(recipe.model, source)
-    loaded = load_teachers(recipe, source, teachers)
+    task = get_task(recipe.task)
+    data = recipe.data.model_dump()
+    spec = None if model else model_spec(recipe.model, task.model_arguments(source, data))
+    # Recipes of other tasks have no teachers.
+    loaded = (
+        load_teachers(recipe, source, teachers)
+        if isinstance(source, DataSource)
+        else [{} for _ in recipe.stages]
+    )
     threads = recipe.threads or max(1, torch.get_num_threads() // recipe.devices)
     torch.set_num_threads(threads)
     torch.manual_seed(recipe.seed)
@@ -111,6 +127,8 @@ def train(
         model = build_model(spec)
         _check_size(model, source)
     assert model is not None
+    if recipe.model.init is not None and not resume:
+        console.print(start_backbone(model, recipe.model.init), highlight=False, soft_wrap=True)
     check_patterns(recipe, model)
     check_progressive(recipe, model)
     if recipe.channels_last:
@@ -131,6 +149,7 @@ def train(
         "recipe": recipe.model_dump(),
         "data": source.name,
         "metrics": metrics,
+        "decode": task.facts(source, data),
     }
     trained = TrainedModel(
         model, spec, source.class_names, source.mean, source.std, source.input_shape, info
@@ -143,8 +162,8 @@ def train(
     return RunResult(trained, metrics, history.rows, output)
 
 
-def model_spec(recipe: ModelRecipe, source: DataSource) -> dict[str, Any]:
-    """The arguments of ``create_model`` for a recipe and its data.
+def model_spec(recipe: ModelRecipe, from_data: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of ``create_model`` for a recipe, and what its data decide of them.
 
     Raises:
         RecipeError: no such model, or an option that it does not have; gives the nearest name.
@@ -152,15 +171,14 @@ def model_spec(recipe: ModelRecipe, source: DataSource) -> dict[str, Any]:
     check_model(recipe)
     return {
         "name": recipe.name,
-        "num_classes": source.num_classes,
-        "in_channels": source.channels,
+        **from_data,
         "stem": recipe.stem,
         "width": recipe.width,
         **recipe.options,
     }
 
 
-def _check_size(model: nn.Module, source: DataSource) -> None:
+def _check_size(model: nn.Module, source: Source) -> None:
     """Run one empty image, for a network that halves its maps takes only some sizes."""
     model.eval()
     try:
@@ -175,12 +193,13 @@ def _check_size(model: nn.Module, source: DataSource) -> None:
     model.train()
 
 
-def _require_shares(recipe: Recipe, source: DataSource) -> None:
+def _require_shares(recipe: Recipe, source: Source) -> None:
     """Check that each device gets its part of every batch."""
-    if recipe.devices > 1 and len(source.train) < recipe.data.batch_size:
+    images = recipe.data.epoch_images or len(source.train)
+    if recipe.devices > 1 and images < recipe.data.batch_size:
         raise RecipeError(
             f"data.batch_size: {recipe.devices} devices cannot share batches of "
-            f"{recipe.data.batch_size}: there are {len(source.train)} training images"
+            f"{recipe.data.batch_size}: there are {images} training images"
         )
     if len(source.val) < recipe.devices:
         raise RecipeError(
@@ -190,26 +209,23 @@ def _require_shares(recipe: Recipe, source: DataSource) -> None:
 
 def make_loader(
     recipe: Recipe,
-    source: DataSource,
+    source: Source,
     split: str,
     *,
     training: bool = False,
     place: Place | None = None,
-) -> BatchLoader:
+) -> Batches:
     """Batches of one split, of several processes the part that is due to ``place``.
 
     Shuffled and augmented for training, plain and in order otherwise.
     """
     place = place or Place()
-    augment = recipe.data.augment
-    return BatchLoader(
-        source.split(split),
-        source.mean,
-        source.std,
-        batch_size=recipe.data.batch_size if training else 250,
+    return get_task(recipe.task).loader(
+        source,
+        split,
+        recipe.data.model_dump(),
+        training=training,
         seed=recipe.seed,
-        shuffle=training,
-        augmentation=Augmentation(**augment.model_dump()) if training else None,
         channels_last=recipe.channels_last,
         rank=place.rank,
         ranks=place.ranks,
@@ -221,16 +237,18 @@ class _Job:
     """What every process of a run gets."""
 
     recipe: Recipe
-    source: DataSource
+    source: Source
     output: Path
     resume: bool
     model: nn.Module
     teachers: list[dict[TeacherRecipe, Teacher]]
     threads: int
 
-    def batches(self, place: Place) -> tuple[BatchLoader, list[StageTeachers]]:
+    def batches(self, place: Place) -> tuple[Batches, list[StageTeachers]]:
         """A process's training batches, and the teachers that see them."""
         loader = make_loader(self.recipe, self.source, "train", training=True, place=place)
+        if not isinstance(self.source, DataSource):
+            return loader, []
         return loader, with_caches(self.recipe, self.teachers, self.source, loader, self.output)
 
 
@@ -244,7 +262,7 @@ def _work(job: _Job, place: Place, ready: Callable[[], None]) -> None:
 
 def _fit(
     job: _Job,
-    batches: tuple[BatchLoader, list[StageTeachers]],
+    batches: tuple[Batches, list[StageTeachers]],
     place: Place,
     console: Console,
 ) -> tuple[History, BestWeights]:
@@ -252,7 +270,7 @@ def _fit(
     loader, teachers = batches
     checkpoints = output / "checkpoints"
     checkpoints.mkdir(exist_ok=True)
-    module = StagedClassifier(job.model, recipe, source.num_classes, len(loader), teachers)
+    module = StagedModule(job.model, recipe, len(loader), teachers)
     history = History(output / "metrics.csv", console)
     best = BestWeights(checkpoints / "best.pt")
     callbacks: list[Callback] = [
@@ -311,7 +329,7 @@ def _fit(
 class _SetEpoch(Callback):
     """Tells the loader which epoch comes, also after resuming."""
 
-    def __init__(self, loader: BatchLoader) -> None:
+    def __init__(self, loader: Batches) -> None:
         self.loader = loader
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -333,21 +351,20 @@ def _tensorboard(output: Path) -> Any:
 
 
 def _finish(
-    recipe: Recipe, source: DataSource, model: nn.Module, history: History, best: BestWeights
+    recipe: Recipe, source: Source, model: nn.Module, history: History, best: BestWeights
 ) -> dict[str, Any]:
     """Freeze the 8-bit ranges and measure the final network."""
     from signbit.calibration import calibrate
 
     started = time.perf_counter()
+    task, data = get_task(recipe.task), recipe.data.model_dump()
     model.cpu().eval()
     try:
         calibrate(
             model,
-            first_batches(
-                source.train,
-                source.mean,
-                source.std,
-                batch_size=recipe.data.batch_size,
+            task.calibration_batches(
+                source,
+                data,
                 count=recipe.calibration_batches,
                 seed=recipe.seed,
                 channels_last=recipe.channels_last,
@@ -357,17 +374,14 @@ def _finish(
         if "finite" not in str(error):
             raise
         raise diverged(recipe, recipe.epochs - 1, str(error)) from error
-    results = {
-        split: classification.evaluate(
-            model, source.split(split), source.mean, source.std, channels_last=recipe.channels_last
-        )
-        for split in ("val", "test")
+    predict = torch_predict(model, source.mean, source.std)
+    scores = {
+        f"{split}_{name}": value
+        for split in ("test", "val")
+        for name, value in task.summarize(list(task.evaluate(predict, source, split, data))).items()
     }
     return {
-        "test_accuracy": results["test"].accuracy,
-        "test_loss": results["test"].loss,
-        "val_accuracy": results["val"].accuracy,
-        "val_loss": results["val"].loss,
+        **scores,
         "epochs": recipe.epochs,
         "weights": recipe.weights,
         "weights_epoch": best.epoch if recipe.weights == "best" else recipe.epochs,
