@@ -23,13 +23,13 @@ from torch import nn
 from benchmarks.common import (
     add_arguments,
     calibration_batch,
-    prepare_rivals,
     thread_counts,
     wide_console,
     write_csv,
 )
 from benchmarks.networks import compile_networks, measure, show, with_rival
 from signbit.models import ResNet
+from signbit.rivals.engines import prepare_rivals
 
 NETWORKS = (("bnext_tiny", 1.0),)
 # (outputs, stride) of the separable convolutions of MobileNetV1, arXiv 1704.04861

@@ -29,17 +29,15 @@ from rich.table import Table
 
 import signbit
 from benchmarks.common import (
-    CLOCKS,
     MEAN,
     STD,
-    Quartiles,
     calibration_batch,
-    interleave,
-    pinned,
     wide_console,
     write_csv,
 )
 from signbit.compiler.digits import non_adjacent
+from signbit.rivals.engines import pinned
+from signbit.rivals.timing import CLOCKS, Quartiles, interleave
 from signbit.runtime.benchmark import cpu_name
 
 FLOAT = "float, 8-bit stem"

@@ -45,23 +45,24 @@ from torch import nn
 
 import signbit
 from benchmarks.common import (
-    OnnxRuntime,
-    OpenVINO,
-    Quartiles,
-    TorchModel,
     add_arguments,
-    export_onnx,
     geometric_mean,
-    interleave,
     machine_columns,
-    pinned,
-    prepare_rivals,
-    quantize,
     thread_counts,
     wide_console,
     write_csv,
 )
 from signbit.nn import BinaryConv2d, Sign
+from signbit.rivals.engines import (
+    OnnxRuntime,
+    OpenVINO,
+    TorchModel,
+    export_onnx,
+    pinned,
+    prepare_rivals,
+    quantize,
+)
+from signbit.rivals.timing import Quartiles, interleave
 from signbit.runtime import measure_peak, measure_peaks
 from signbit.runtime.benchmark import cpu_name
 

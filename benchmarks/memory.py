@@ -27,17 +27,15 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.common import (
-    CLOCKS,
-    Quartiles,
     add_arguments,
     calibration_batch,
     machine_columns,
-    pinned,
-    prepare_rivals,
     wide_console,
     write_csv,
 )
 from benchmarks.networks import make_files
+from signbit.rivals.engines import pinned, prepare_rivals
+from signbit.rivals.timing import CLOCKS, Quartiles
 from signbit.runtime import instruction_sets
 from signbit.runtime.benchmark import cpu_name
 

@@ -29,24 +29,25 @@ from rich.table import Table
 
 import signbit
 from benchmarks.common import (
-    INT8_VARIANTS,
-    OnnxRuntime,
-    OpenVINO,
-    Quartiles,
-    TorchModel,
     add_arguments,
     calibration_batch,
-    export_onnx,
-    interleave,
     machine_columns,
-    pinned,
-    prepare_rivals,
-    quantize,
     thread_counts,
     wide_console,
     write_csv,
 )
 from signbit.plots import plot_roofline, plot_speed
+from signbit.rivals.engines import (
+    INT8_VARIANTS,
+    OnnxRuntime,
+    OpenVINO,
+    TorchModel,
+    export_onnx,
+    pinned,
+    prepare_rivals,
+    quantize,
+)
+from signbit.rivals.timing import Quartiles, interleave
 from signbit.runtime import measure_peaks
 from signbit.runtime.benchmark import cpu_name
 

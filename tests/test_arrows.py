@@ -28,6 +28,7 @@ ALLOWED: dict[str, set[str]] = {
     "export": {"compiler", "errors"},  # of the compiler, the graph and its file: see NARROW
     "tasks": {"models", "nn", "data", "errors", "runtime"},
     "training": {"tasks", "models", "nn", "data", "plots", "calibration", "errors"},
+    "rivals": {"tasks", "training", "data", "runtime", "errors"},
     "checkpoints": {"training", "models", "quantizers", "errors"},
 }
 # of these packages' modules, only those

@@ -11,6 +11,7 @@ from PIL import Image
 from signbit.plots import (
     plot_comparison,
     plot_curves,
+    plot_pareto,
     plot_profile,
     plot_roofline,
     plot_samples,
@@ -18,6 +19,7 @@ from signbit.plots import (
     render_report,
 )
 from signbit.plots.figure import finish, new_figure
+from signbit.plots.pareto import front_of
 
 HISTORY = [
     {
@@ -166,3 +168,29 @@ def test_report_is_one_file_with_its_pictures():
     assert len(sources) == 1
     assert sources[0].startswith("data:image/png;base64,")
     assert base64.b64decode(sources[0].partition(",")[2]) == png
+
+
+def test_curves_of_a_task_without_scores_of_training_images():
+    rows = [
+        {k: v for k, v in row.items() if "accuracy" not in k} | {"val_miou": 0.3 + i / 10}
+        for i, row in enumerate(HISTORY)
+    ]
+    assert plot_curves(rows) != plot_curves(HISTORY)
+    assert plot_curves([{**row, "val_pixel": 1.0} for row in rows]) == plot_curves(rows)
+    with pytest.raises(KeyError, match="train_loss"):
+        plot_curves([{"epoch": 1, "val_loss": 1.0, "val_miou": 0.5, "stage": "a", "lr": 0.1}])
+
+
+def test_pareto_front_is_what_none_beats(tmp_path):
+    points = [
+        {"label": "a", "kind": "binary", "ms": 1.0, "value": 0.5, "low": 0.4, "high": 0.6},
+        {"label": "b", "kind": "8-bit", "ms": 3.0, "value": 0.7, "low": 0.6, "high": 0.8},
+        {"label": "c", "kind": "float", "ms": 4.0, "value": 0.7, "low": 0.6, "high": 0.8},
+        {"label": "d", "kind": "8-bit", "ms": 3.0, "value": 0.4, "low": 0.5, "high": 0.6},
+    ]
+    assert [point["label"] for point in front_of(points)] == ["a", "b"]
+    png = plot_pareto(points, tmp_path / "pareto.png", metric="accuracy", title="t")
+    assert png == (tmp_path / "pareto.png").read_bytes()
+    assert png != plot_pareto(points[:3], metric="accuracy", title="t")
+    with pytest.raises(ValueError, match="no network to draw"):
+        plot_pareto([], metric="accuracy")

@@ -10,6 +10,7 @@ import typer
 
 from signbit.cli.bench import bench
 from signbit.cli.certify import certify
+from signbit.cli.compare import compare
 from signbit.cli.compile import compile_
 from signbit.cli.console import stderr
 from signbit.cli.demo import demo
@@ -40,6 +41,7 @@ app.command()(train)
 app.command("eval")(evaluate)
 app.command("compile")(compile_)
 app.command()(run)
+app.command()(compare)
 app.command()(bench)
 app.command()(profile)
 app.command()(inspect)

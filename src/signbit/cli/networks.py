@@ -183,10 +183,10 @@ def data_fields(info: Mapping[str, Any]) -> dict[str, Any]:
     from signbit.training.recipe import DataRecipe
 
     try:
-        data = DataRecipe.model_validate(data_recipe(info)).model_dump()
+        # The name of the reader: the recipe may have said "auto".
+        return DataRecipe(**{**data_recipe(info), "name": info.get("data", "auto")}).model_dump()
     except ValidationError as error:
         raise SignbitError(f"the recipe's data in the file: {error}") from error
-    return {**data, "name": info.get("data", "auto")}
 
 
 def data_recipe(info: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from signbit.runtime import Session
 
 # task -> what decodes and draws: (session, named images, folder) -> a dict an image (or pair)
-_DENSE = {
+DENSE = {
     "detection": "signbit.cli.run_detection:run_detection",
     "segmentation": "signbit.cli.run_segmentation:run_segmentation",
     "superresolution": "signbit.cli.run_superresolution:run_superresolution",
@@ -54,12 +55,18 @@ def run(
         if output is not None:
             raise SignbitError(f"--output: {file} is a classifier, which draws no picture")
         report = _classify(session, file, source, top, json)
-    elif task in _DENSE:
+    elif task in DENSE:
         report = _run_dense(session, task, source, output or Path("pictures"), json)
     else:
-        raise SignbitError(f"{file} was made for {task}; this signbit knows {', '.join(_DENSE)}")
+        raise SignbitError(f"{file} was made for {task}; this signbit knows {', '.join(DENSE)}")
     if json:
         print_json({"file": str(file), "isa": session.isa, "results": report})
+
+
+def dense_runner(task: str) -> Callable[..., list[dict[str, Any]]]:
+    """What decodes and draws the outputs of a task's networks."""
+    module, _, function = DENSE[task].partition(":")
+    return getattr(import_module(module), function)
 
 
 def _run_dense(
@@ -67,10 +74,9 @@ def _run_dense(
 ) -> list[dict[str, Any]]:
     from signbit.cli.inputs import read_pictures
 
-    module, _, function = _DENSE[task].partition(":")
     inputs = [named for path in source for named in read_pictures(path, session.input_shape[0])]
     output.mkdir(parents=True, exist_ok=True)
-    results = getattr(import_module(module), function)(session, inputs, output)
+    results = dense_runner(task)(session, inputs, output)
     if not json:
         stderr().print(f"{session.isa}, {session.threads} threads", highlight=False)
         for result in results:

@@ -2,7 +2,9 @@
 
 from signbit.plots.comparison import plot_comparison
 from signbit.plots.curves import plot_curves
+from signbit.plots.enlargement import plot_enlargement
 from signbit.plots.landscape import plot_landscape
+from signbit.plots.pareto import plot_pareto
 from signbit.plots.profile import plot_profile
 from signbit.plots.report import render_report
 from signbit.plots.roofline import plot_roofline
@@ -13,7 +15,9 @@ from signbit.plots.teachers import plot_teachers
 __all__ = [
     "plot_comparison",
     "plot_curves",
+    "plot_enlargement",
     "plot_landscape",
+    "plot_pareto",
     "plot_profile",
     "plot_roofline",
     "plot_samples",

@@ -32,15 +32,12 @@ def plot_curves(
     epochs = [row["epoch"] for row in history]
     figure = new_figure(11, 3.4)
     loss, score, rate = figure.subplots(1, 3)
-    metric = next(
-        key.removeprefix("val_")
-        for key in history[0]
-        if key.startswith("val_") and key != "val_loss"
-    )
+    scores = [key for key in history[0] if key.startswith("val_") and key != "val_loss"]
+    metric = (scores or ["val_accuracy"])[0].removeprefix("val_")
     classifies = metric == "accuracy"
     for axes, name, scale in ((loss, "loss", 1), (score, metric, 100 if classifies else 1)):
         for split, colour in (("train", BLUE), ("val", ORANGE)):
-            if f"{split}_{name}" in history[0]:
+            if split == "val" or name == "loss" or f"{split}_{name}" in history[0]:
                 values = [row[f"{split}_{name}"] * scale for row in history]
                 axes.plot(epochs, values, color=colour, label=split, marker=_marker(epochs))
         axes.legend(frameon=False)

@@ -1,0 +1,71 @@
+"""Accuracy against time: which networks nothing else beats in both."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from signbit.plots.figure import BLUE, GREY, ORANGE, finish, new_figure
+
+
+def plot_pareto(
+    points: Sequence[Mapping[str, Any]],
+    path: str | Path | None = None,
+    *,
+    metric: str,
+    title: str = "",
+) -> bytes:
+    """Draw networks by milliseconds and score, with the front of those that none beats.
+
+    Args:
+        points: ``label``, ``ms``, ``value``, ``low`` and ``high`` (the interval of the value) of
+            each, and ``kind``: ``"binary"``, ``"8-bit"`` or another.
+        path: where to save the PNG, if anywhere.
+        metric: what the values are; larger is better.
+        title: written above.
+
+    Returns:
+        The PNG's bytes.
+
+    Raises:
+        ValueError: there is no point.
+    """
+    if not points:
+        raise ValueError("no network to draw")
+    figure = new_figure(7, 4.4)
+    axes = figure.subplots()
+    colours = {"binary": BLUE, "8-bit": ORANGE}
+    for point in points:
+        colour = colours.get(point["kind"], GREY)
+        value = point["value"]
+        # A percentile interval of few examples may leave the value itself out.
+        bounds = [[max(0.0, value - point["low"])], [max(0.0, point["high"] - value)]]
+        axes.errorbar(
+            point["ms"], value, bounds, fmt="o", color=colour, capsize=3, elinewidth=1, alpha=0.9
+        )
+        axes.annotate(
+            point["label"], (point["ms"], value), (7, 5), textcoords="offset points", fontsize=8
+        )
+    front = front_of(points)
+    axes.plot(
+        [point["ms"] for point in front], [point["value"] for point in front],
+        color=GREY, linestyle=":", linewidth=1, zorder=0,
+    )  # fmt: skip
+    axes.set_xscale("log")
+    axes.set_xlabel("ms an image, one thread")
+    axes.set_ylabel(metric)
+    axes.grid(alpha=0.25, which="both")
+    axes.margins(x=0.2, y=0.15)
+    if title:
+        axes.set_title(title, fontsize=10)
+    return finish(figure, path)
+
+
+def front_of(points: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The points that no other one beats or equals in both, fastest first."""
+    found: list[Mapping[str, Any]] = []
+    for point in sorted(points, key=lambda p: (p["ms"], -p["value"])):
+        if not found or point["value"] > found[-1]["value"]:
+            found.append(point)
+    return found

@@ -1,0 +1,1 @@
+"""The competition: full-precision and 8-bit networks in other engines, and a fair comparison."""
