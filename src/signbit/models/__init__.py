@@ -20,6 +20,7 @@ from signbit.models.bnext import (
     bnext_small,
     bnext_tiny,
 )
+from signbit.models.centernet import CenterNet, centernet_bineal18, centernet_resnet18
 from signbit.models.reactnet import ReActNet, reactnet18
 from signbit.models.registry import (
     ModelInfo,
@@ -36,6 +37,7 @@ __all__ = [
     "BNext",
     "BNext18",
     "Bineal",
+    "CenterNet",
     "ModelInfo",
     "ReActNet",
     "ResNet",
@@ -51,6 +53,8 @@ __all__ = [
     "bnext_middle",
     "bnext_small",
     "bnext_tiny",
+    "centernet_bineal18",
+    "centernet_resnet18",
     "create_model",
     "list_models",
     "model_info",
