@@ -3,7 +3,9 @@
 from signbit.runtime.benchmark import benchmark, cpu_name, doctor_info
 from signbit.runtime.library import instruction_sets
 from signbit.runtime.peaks import ceiling, measure_peak, measure_peaks
+from signbit.runtime.segmentation import segment
 from signbit.runtime.session import Session, available_threads, load
+from signbit.runtime.superresolution import enlarge
 
 __all__ = [
     "Session",
@@ -12,8 +14,10 @@ __all__ = [
     "ceiling",
     "cpu_name",
     "doctor_info",
+    "enlarge",
     "instruction_sets",
     "load",
     "measure_peak",
     "measure_peaks",
+    "segment",
 ]
