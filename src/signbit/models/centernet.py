@@ -29,6 +29,7 @@ from signbit.quantizers import Surrogate, nearest_name
 
 STRIDE = 4  # pixels of the image a pixel of the outputs
 HEADS = ("real", "binary")
+UPSAMPLES = ("shuffle", "nearest")
 PRIOR = 0.1  # what a fresh heatmap says everywhere, as a probability
 INPUT_SIZES = {"imagenet": (3, 448, 672), "cifar": (3, 96, 128)}
 
@@ -68,15 +69,23 @@ class Decoder(nn.Module):
         block: ``block(in_channels, out_channels)``.
     """
 
-    def __init__(self, backbone: Backbone, channels: int, block: Callable[[int, int], nn.Module]):
+    def __init__(
+        self,
+        backbone: Backbone,
+        channels: int,
+        block: Callable[[int, int], nn.Module],
+        upsample: str,
+    ):
         super().__init__()
         self.used = sum(stride >= STRIDE for stride in backbone.strides)
         inputs = backbone.channels[-self.used :]
-        self.up = nn.Upsample(scale_factor=2, mode="nearest")
+        shuffle = check_upsample(upsample) == "shuffle"
+        self.up = nn.PixelShuffle(2) if shuffle else nn.Upsample(scale_factor=2, mode="nearest")
         self.blocks = nn.ModuleList()
         current = inputs[-1]
         for step, lateral in reversed(list(enumerate(inputs[:-1]))):
-            self.blocks.append(block(current + lateral, channels << step))
+            enlarged = current // 4 if shuffle else current
+            self.blocks.append(block(enlarged + lateral, channels << step))
             current = channels << step
         self.channels = current
 
@@ -85,6 +94,14 @@ class Decoder(nn.Module):
         for lateral, block in zip(finer, self.blocks, strict=True):
             coarse = block(torch.cat([self.up(coarse), lateral], 1))
         return coarse
+
+
+def check_upsample(name: str) -> str:
+    """Return ``name``; raises ValueError, naming the nearest, if it is not a way of enlarging."""
+    if name not in UPSAMPLES:
+        hint = nearest_name(str(name), list(UPSAMPLES))
+        raise ValueError(f"unknown upsample {name!r}{hint}; known: {', '.join(UPSAMPLES)}")
+    return name
 
 
 class Outputs(nn.Module):
@@ -109,6 +126,7 @@ def centernet_bineal18(
     in_channels: int = 3,
     decoder_channels: int = 64,
     head_channels: int = 64,
+    upsample: str = "shuffle",
     heads: str = "real",
     surrogate: str | Surrogate = "clipped_identity",
     over_parameterize: str | None = None,
@@ -140,7 +158,7 @@ def centernet_bineal18(
 
     channels, hidden = _channels(decoder_channels, head_channels, width)
     backbone = Backbone("bineal18", stem=stem, width=width, in_channels=in_channels, **training)
-    decoder = Decoder(backbone, channels, block)
+    decoder = Decoder(backbone, channels, block, upsample)
     head = _real_head(channels, hidden, QuantConv2d) if heads == "real" else block(channels, hidden)
     outputs = Outputs(hidden, num_classes, lambda i, o: QuantConv2d(i, o, 1))
     return CenterNet(backbone, decoder, head, outputs)
@@ -158,6 +176,7 @@ def centernet_resnet18(
     in_channels: int = 3,
     decoder_channels: int = 64,
     head_channels: int = 64,
+    upsample: str = "shuffle",
 ) -> CenterNet:
     """CenterNet on ResNet-18 in full precision: the rival of ``centernet_bineal18``, of its plan.
 
@@ -166,7 +185,7 @@ def centernet_resnet18(
     """
     channels, hidden = _channels(decoder_channels, head_channels, width)
     backbone = Backbone("resnet18", stem=stem, width=width, in_channels=in_channels)
-    decoder = Decoder(backbone, channels, lambda i, o: BasicBlock(i, o, 1))
+    decoder = Decoder(backbone, channels, lambda i, o: BasicBlock(i, o, 1), upsample)
     for module in decoder.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
