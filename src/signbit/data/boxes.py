@@ -246,7 +246,7 @@ def _dataset(
     for item, size, target in zip(items, sizes, placed, strict=True):
         if min(target) < multiple:
             raise DataError(
-                f"{item.image}: {target[0]}x{target[1]} pixels are too small for a network of "
+                f"{item.image}: {target[1]}x{target[0]} pixels are too small for a network of "
                 f"stride {multiple}: a side needs at least {multiple}; give larger images or a "
                 "larger data.image_size"
             )

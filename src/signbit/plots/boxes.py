@@ -63,11 +63,14 @@ def plot_boxes(
     for index in range(len(boxes)):
         left, top, right, bottom = (float(value) for value in boxes[index])
         colour = _COLOURS[int(labels[index]) % len(_COLOURS)]
-        axes.add_patch(
-            Rectangle(
-                (left, top), right - left, bottom - top, fill=False, edgecolor=colour, linewidth=1.6
-            )
-        )
+        # A light line below, so that every colour shows on every ground.
+        for line, thickness in (("white", 2.8), (colour, 1.6)):
+            axes.add_patch(
+                Rectangle(
+                    (left, top), right - left, bottom - top,
+                    fill=False, edgecolor=line, linewidth=thickness,
+                )
+            )  # fmt: skip
         if scores is not None:
             _write(axes, f"{100 * float(scores[index]):.0f}", left, top, colour)
     axes.set_xlim(0, width)
