@@ -136,7 +136,7 @@ $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt scikit-build-core cmake ninja
 	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt --no-build-isolation \
-	  -C cmake.define.SIGNBIT_BUILD_TESTS=ON -e '.[train,dev]'
+	  -C cmake.define.SIGNBIT_BUILD_TESTS=ON -e '.[train,bench,dev]'
 	# Networks of other people for the tests; what it asks for beside PyTorch they do not need.
 	$(BIN)/pip install -q --disable-pip-version-check --no-deps pytorchcv==0.0.74
 	touch $@
