@@ -19,6 +19,7 @@ from signbit.training.checks import check_model
 from signbit.training.module import make_optimizer
 from signbit.training.output import prepare_output
 from signbit.training.recipe import OptimizerRecipe
+from signbit.training.run import model_spec
 
 from .killable import RECIPE, tiny_network
 
@@ -164,6 +165,13 @@ def test_argument_that_the_model_lacks_is_an_error(tmp_path):
         train(bad, SOURCE, tmp_path / "out", console=quiet())
     with pytest.raises(RecipeError, match=r"model\.options\.x: .*it has none"):
         check_model(recipe(model={"name": "resnet18", "options": {"x": 1}}).model)
+
+
+def test_a_network_without_a_choice_of_stems_gets_none():
+    assert "stem" not in model_spec(recipe(model={"name": "r2d2"}).model, {"in_channels": 3})
+    assert model_spec(recipe().model, {})["stem"] == "cifar"
+    with pytest.raises(RecipeError, match=r"model\.stem: r2d2 has one stem only"):
+        check_model(recipe(model={"name": "r2d2", "stem": "imagenet"}).model)
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,7 @@ def bineal_conv(
     kernel: int,
     stride: int = 1,
     over_parameterize: str | None = None,
+    dilation: int = 1,
 ) -> BinaryConv2d:
     """A binary convolution with "same" padding, as BiNeal's blocks have them.
 
@@ -38,7 +39,13 @@ def bineal_conv(
     shape = (out_channels, in_channels, kernel, kernel)
     weights = OverParameterizedSign(shape, over_parameterize) if over_parameterize else "sign"
     return BinaryConv2d(
-        in_channels, out_channels, kernel, stride, kernel // 2, weight_quantizer=weights
+        in_channels,
+        out_channels,
+        kernel,
+        stride,
+        dilation * (kernel // 2),
+        dilation,
+        weight_quantizer=weights,
     )
 
 

@@ -58,12 +58,22 @@ def check_model(recipe: ModelRecipe) -> None:
     known = model_arguments(recipe.name)
     if known is None:
         return
+    if not has_stems(recipe.name) and recipe.stem != ModelRecipe.model_fields["stem"].default:
+        raise RecipeError(f"model.stem: {recipe.name} has one stem only, leave it out")
     given = ("name", "stem", "width", "num_classes", "in_channels")  # not by way of options
     free = [name for name in known if name not in given]
     for option in recipe.options:
         if option not in free:
             hint = nearest(option, free, 0.4) or "; it has none"
             raise RecipeError(f"model.options.{option}: {recipe.name} has no such option{hint}")
+
+
+def has_stems(name: str) -> bool:
+    """Whether a network of the registry has a choice of stems."""
+    from signbit.models.registry import model_arguments
+
+    known = model_arguments(name)
+    return known is None or "stem" in known
 
 
 def check_patterns(recipe: Recipe, model: nn.Module) -> None:

@@ -47,6 +47,7 @@ from signbit.training.checks import (
     check_model,
     check_patterns,
     check_progressive,
+    has_stems,
 )
 from signbit.training.files import write_json, write_text
 from signbit.training.logit_cache import StageTeachers, with_caches
@@ -172,7 +173,7 @@ def model_spec(recipe: ModelRecipe, from_data: Mapping[str, Any]) -> dict[str, A
     return {
         "name": recipe.name,
         **from_data,
-        "stem": recipe.stem,
+        **({"stem": recipe.stem} if has_stems(recipe.name) else {}),
         "width": recipe.width,
         **recipe.options,
     }

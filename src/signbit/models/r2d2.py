@@ -1,0 +1,197 @@
+"""Networks that find and describe key points: a narrow R2D2 in bits, and its real-valued rival.
+
+After R2D2 (arXiv 1906.06195), adapted as BiNeal networks are (arXiv 2202.03716): each two
+consecutive convolutions are one block of bits without a skip, and the output layers stay as they
+are. [RECON] Widths and strides are this project's own. R2D2 computes every layer at every pixel; to
+suit a CPU, here the first convolutions have strides, and repeatability gets its pixels back by a
+pixel shuffle, as in SuperPoint (arXiv 1712.07629)::
+
+    image -> 3x3/2 -> block/2 -> block -> block, dilated -> 1x1 -> descriptors       [D, H/4, W/4]
+                                                         -> 1x1 -> reliability       [1, H/4, W/4]
+                                                         -> 1x1 -> pixel shuffle
+                                                                -> repeatability     [1, H, W]
+
+A pixel of the coarse maps at (x, y) sees the image around (4 x, 4 y). Reliability and repeatability
+are logits. Images whose sides are not multiples of 4 give maps that are larger, by less than 4
+pixels, at the right and bottom.
+"""
+
+from collections.abc import Callable
+
+from torch import Tensor, nn
+
+from signbit.models.bineal import bineal_conv
+from signbit.models.registry import register_model
+from signbit.models.stages import scaled_channels
+from signbit.nn import QuantConv2d, RPReLU, Sign
+from signbit.quantizers import Surrogate
+
+STRIDE = 4
+_CHANNELS = (16, 32, 64, 64)  # stem, blocks
+_STRIDES = (2, 1, 1)
+_DILATIONS = (1, 1, 2)
+_SOURCE = "R2D2, arXiv 1906.06195"
+_SIZES = {"default": (3, 480, 640)}
+
+
+class BinaryPair(nn.Module):
+    """Two binary convolutions, a BiNeal block without skip: bits [N, I, H, W] -> [N, O, H', W'].
+
+    ``conv3x3(stride) -> BN -> RPReLU -> sign -> conv3x3(dilation) -> BN -> RPReLU -> sign``; the
+    other arguments are those of :class:`~signbit.models.bineal.BinealBlock`.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        stride: int,
+        dilation: int,
+        surrogate: str | Surrogate = "clipped_identity",
+        over_parameterize: str | None = None,
+        parametric_activations: bool = True,
+    ):
+        super().__init__()
+
+        def activation() -> nn.Module:
+            return RPReLU(out_channels) if parametric_activations else nn.Identity()
+
+        self.conv1 = bineal_conv(in_channels, out_channels, 3, stride, over_parameterize)
+        self.bn1 = nn.BatchNorm2d(out_channels)
+        self.act1 = activation()
+        self.sign1 = Sign(surrogate)
+        self.conv2 = bineal_conv(out_channels, out_channels, 3, 1, over_parameterize, dilation)
+        self.bn2 = nn.BatchNorm2d(out_channels)
+        self.act2 = activation()
+        self.sign2 = Sign(surrogate)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.sign1(self.act1(self.bn1(self.conv1(x))))
+        return self.sign2(self.act2(self.bn2(self.conv2(x))))
+
+
+class RealPair(nn.Module):
+    """The same two convolutions in real numbers, each with batch norm and ReLU."""
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int, dilation: int):
+        super().__init__()
+        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(out_channels)
+        self.act1 = nn.ReLU()
+        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, 1, dilation, dilation, bias=False)
+        self.bn2 = nn.BatchNorm2d(out_channels)
+        self.act2 = nn.ReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.act1(self.bn1(self.conv1(x)))
+        return self.act2(self.bn2(self.conv2(x)))
+
+
+class R2D2(nn.Module):
+    """Stem, blocks and output layers, as drawn above.
+
+    Input [N, in_channels, H, W]; output (descriptors [N, D, h, w], reliability [N, 1, h, w],
+    repeatability [N, 1, 4 h, 4 w]) with h = ceil(H / 4), w = ceil(W / 4).
+
+    Args:
+        stem: the first layers.
+        channels: of the stem and every block.
+        block: makes one from its channels in and out, stride and dilation.
+        head: makes a 1x1 convolution from its channels in and out.
+        descriptor_size: D.
+    """
+
+    def __init__(
+        self,
+        stem: nn.Sequential,
+        channels: tuple[int, ...],
+        block: Callable[[int, int, int, int], nn.Module],
+        head: Callable[[int, int], nn.Module],
+        descriptor_size: int,
+    ):
+        super().__init__()
+        self.stem = stem
+        self.blocks = nn.Sequential(*map(block, channels, channels[1:], _STRIDES, _DILATIONS))
+        self.descriptors = head(channels[-1], descriptor_size)
+        self.reliability = head(channels[-1], 1)
+        self.repeatability = head(channels[-1], STRIDE**2)
+        self.shuffle = nn.PixelShuffle(STRIDE)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        x = self.blocks(self.stem(x))
+        return self.descriptors(x), self.reliability(x), self.shuffle(self.repeatability(x))
+
+    def extra_repr(self) -> str:
+        return f"source: {_SOURCE}"
+
+
+def _check(descriptor_size: int) -> None:
+    if descriptor_size < 8 or descriptor_size % 8:
+        raise ValueError(f"descriptor_size must be a multiple of 8, got {descriptor_size}")
+
+
+@register_model(
+    input_sizes=_SIZES,
+    source=_SOURCE,
+    status="reconstruction [RECON]: blocks as in BiNeal networks, widths and strides are ours",
+)
+def r2d2_bineal(
+    width: float = 2.0,
+    in_channels: int = 3,
+    descriptor_size: int = 64,
+    surrogate: str | Surrogate = "clipped_identity",
+    over_parameterize: str | None = None,
+    parametric_activations: bool = True,
+) -> R2D2:
+    """R2D2 (arXiv 1906.06195) in bits: 8-bit stem and output layers, binary blocks between.
+
+    Input [N, in_channels, H, W]; outputs as in :class:`R2D2`. ``width`` multiplies the channels
+    (16, 32, 64, 64), to multiples of 4. ``descriptor_size`` is D, a multiple of 8.
+    ``over_parameterize`` and ``parametric_activations`` are those of
+    :func:`~signbit.models.bineal18`. Raises ValueError for an unknown surrogate or granularity, or
+    a number out of range.
+    """
+    _check(descriptor_size)
+    channels = scaled_channels(_CHANNELS, width)
+
+    def block(inputs: int, outputs: int, stride: int, dilation: int) -> BinaryPair:
+        return BinaryPair(
+            inputs,
+            outputs,
+            stride,
+            dilation,
+            surrogate,
+            over_parameterize,
+            parametric_activations,
+        )
+
+    stem = nn.Sequential(
+        QuantConv2d(in_channels, channels[0], 3, stride=2, padding=1, bias=False),
+        nn.BatchNorm2d(channels[0]),
+        Sign(surrogate),
+    )
+    return R2D2(stem, channels, block, lambda i, o: QuantConv2d(i, o, 1), descriptor_size)
+
+
+@register_model(
+    input_sizes=_SIZES,
+    source=_SOURCE,
+    status="the method, narrower; widths and strides are this project's own",
+)
+def r2d2(
+    width: float = 1.0,
+    in_channels: int = 3,
+    descriptor_size: int = 64,
+) -> R2D2:
+    """R2D2 (arXiv 1906.06195) on the plan of :func:`r2d2_bineal` in real numbers: its rival.
+
+    Arguments, outputs and errors are those of :func:`r2d2_bineal`.
+    """
+    _check(descriptor_size)
+    channels = scaled_channels(_CHANNELS, width)
+    stem = nn.Sequential(
+        nn.Conv2d(in_channels, channels[0], 3, stride=2, padding=1, bias=False),
+        nn.BatchNorm2d(channels[0]),
+        nn.ReLU(),
+    )
+    return R2D2(stem, channels, RealPair, lambda i, o: nn.Conv2d(i, o, 1), descriptor_size)

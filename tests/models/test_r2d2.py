@@ -1,0 +1,138 @@
+"""Networks for matching: sizes by hand, bits between layers, one plan for both, exact programs."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import signbit
+import signbit.nn as snn
+from signbit.calibration import calibrate
+from signbit.models import create_model
+
+BOTH = ["r2d2_bineal", "r2d2"]
+
+
+def small(name: str, **arguments) -> nn.Module:
+    torch.manual_seed(0)
+    return create_model(name, **{"width": 0.5, "descriptor_size": 16, **arguments})
+
+
+def learnt(model: nn.Module) -> nn.Module:
+    """As after training: batch norms with statistics of their own, 8-bit ranges frozen."""
+    torch.manual_seed(1)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.weight, -1, 1)
+            nn.init.normal_(module.bias)
+        if isinstance(module, snn.RPReLU):
+            for parameter in module.parameters():
+                nn.init.uniform_(parameter, 0.05, 0.5)
+    images = torch.randn(2, 3, 64, 96)
+    for _ in range(3):
+        model(images)
+    calibrate(model, [images])
+    return model.eval()
+
+
+@pytest.mark.parametrize("name", BOTH)
+@pytest.mark.parametrize(("height", "width"), [(64, 96), (50, 77)])
+def test_shapes(name, height, width):
+    model = small(name)
+    descriptors, reliability, repeatability = model(torch.randn(2, 3, height, width))
+    h, w = -(-height // 4), -(-width // 4)
+    assert descriptors.shape == (2, 16, h, w)
+    assert reliability.shape == (2, 1, h, w)
+    assert repeatability.shape == (2, 1, 4 * h, 4 * w)
+
+
+def test_parameters_by_hand():
+    def pair(i, o, own):
+        return 9 * (i * o + o * o) + 2 * own * o
+
+    stem, heads = 27 * 16 + 2 * 16, 64 * (64 + 1 + 16) + 64 + 1 + 16
+    plan = [(16, 32), (32, 64), (64, 64)]
+    real = create_model("r2d2")
+    assert sum(p.numel() for p in real.parameters()) == stem + heads + sum(
+        pair(i, o, 2) for i, o in plan
+    )
+    bits = create_model("r2d2_bineal", width=1.0)
+    assert sum(p.numel() for p in bits.parameters()) == stem + heads + sum(
+        pair(i, o, 5) for i, o in plan
+    )
+
+
+def test_the_rival_has_the_same_convolutions():
+    def plan(model):
+        kinds = (nn.Conv2d, snn.BinaryConv2d, snn.QuantConv2d)
+        fields = ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation")
+        return {
+            path: [getattr(m, f) for f in fields]
+            for path, m in model.named_modules()
+            if isinstance(m, kinds)
+        }
+
+    assert plan(create_model("r2d2", width=1.5)) == plan(create_model("r2d2_bineal", width=1.5))
+
+
+def test_everything_between_the_layers_is_bits():
+    model = learnt(small("r2d2_bineal"))
+    seen = []
+    for module in model.modules():
+        if isinstance(module, snn.BinaryConv2d) or module in (
+            model.descriptors, model.reliability, model.repeatability,
+        ):  # fmt: skip
+            module.register_forward_pre_hook(
+                lambda _, inputs: seen.append(inputs[0].unique().tolist())
+            )
+    model(torch.randn(2, 3, 64, 96))
+    assert seen == [[-1.0, 1.0]] * 9
+
+
+@pytest.mark.parametrize("granularity", [None, "element", "filter"])
+def test_compiled_it_gives_the_same_for_images_of_any_size(tmp_path, granularity):
+    model = learnt(small("r2d2_bineal", over_parameterize=granularity))
+    compiled = signbit.compile(model, torch.randn(1, 3, 64, 96))
+    compiled.save(tmp_path / "m.signbit")
+    session = signbit.load(tmp_path / "m.signbit", threads=1)
+    for size in ((64, 96), (50, 77), (131, 40)):
+        images = torch.randn(2, 3, *size)
+        with torch.no_grad():
+            wanted = model(images)
+        for found, tensor in zip(session(images.numpy()), wanted, strict=True):
+            np.testing.assert_allclose(found, tensor.numpy(), rtol=1e-5, atol=1e-5)
+
+
+def test_over_parameterised_weights_are_options():
+    plain, rich = (small("r2d2_bineal", over_parameterize=g) for g in (None, "element"))
+    count = [sum(p.numel() for p in model.parameters()) for model in (plain, rich)]
+    assert count[1] > 1.8 * count[0]
+    bare = small("r2d2_bineal", parametric_activations=False)
+    assert not any(isinstance(module, snn.RPReLU) for module in bare.modules())
+
+
+@pytest.mark.parametrize("name", BOTH)
+def test_bad_numbers_are_refused(name):
+    with pytest.raises(ValueError, match="descriptor_size must be a multiple of 8, got 12"):
+        create_model(name, descriptor_size=12)
+    with pytest.raises(ValueError, match="width must be a positive number"):
+        create_model(name, width=0)
+
+
+def test_both_learn():
+    """A few steps lower a loss that all outputs take part in."""
+    images = torch.randn(4, 3, 32, 32)
+    for name in BOTH:
+        model = small(name)
+        optimizer = torch.optim.Adam(model.parameters(), 3e-3)
+        losses = []
+        for _ in range(12):
+            loss = sum((y - 1).square().mean() for y in model(images))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+        assert losses[-1] < 0.9 * losses[0], name
+        assert all(p.grad is not None for p in model.parameters()), name
