@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from signbit.training import Recipe, TrainedModel
 
 # task -> its recipe on embedded data, and on data of one's own; NAME-float trains the rival
-_RECIPES = {
+RECIPES = {
     "classification": ("digits", "cifar10-bineal"),
     "detection": ("detection-demo", "bccd-centernet"),
     "segmentation": ("segmentation-demo", "camvid-fcn"),
@@ -35,7 +35,7 @@ _PREVIEWS = 3
 
 
 def compare(
-    task: Annotated[str, typer.Argument(help=", ".join(_RECIPES) + ".")],
+    task: Annotated[str, typer.Argument(help=", ".join(RECIPES) + ".")],
     data: Annotated[Path | None, typer.Option(help="Where the data set lies.")] = None,
     recipe: Annotated[
         str | None, typer.Option(help="Recipe of the binary network; default: the task's.")
@@ -71,10 +71,10 @@ def compare(
 
     A run that was interrupted goes on where it was: use the same --output.
     """
-    if task not in _RECIPES:
+    if task not in RECIPES:
         from signbit.quantizers import nearest_name
 
-        known = list(_RECIPES)
+        known = list(RECIPES)
         raise SignbitError(
             f"unknown task {task!r}{nearest_name(task, known)}; known: {', '.join(known)}"
         )
@@ -87,7 +87,7 @@ def compare(
     prepare_rivals(isa)
     output = output or Path("compare") / task
     require_writable(output)
-    name = recipe or _RECIPES[task][data is not None]
+    name = recipe or RECIPES[task][data is not None]
     trained = {
         "binary": binary and load_network(binary),
         "float": real and load_network(real),
