@@ -21,6 +21,7 @@ from signbit.models.bnext import (
     bnext_tiny,
 )
 from signbit.models.centernet import CenterNet, centernet_bineal18, centernet_resnet18
+from signbit.models.fcn import FCN, fcn_bineal18, fcn_resnet18
 from signbit.models.reactnet import ReActNet, reactnet18
 from signbit.models.registry import (
     ModelInfo,
@@ -32,6 +33,7 @@ from signbit.models.registry import (
 from signbit.models.resnet import ResNet, resnet18
 
 __all__ = [
+    "FCN",
     "ABReActNetA",
     "ABResNet",
     "BNext",
@@ -56,6 +58,8 @@ __all__ = [
     "centernet_bineal18",
     "centernet_resnet18",
     "create_model",
+    "fcn_bineal18",
+    "fcn_resnet18",
     "list_models",
     "model_info",
     "reactnet18",
