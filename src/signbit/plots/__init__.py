@@ -4,6 +4,7 @@ from signbit.plots.comparison import plot_comparison
 from signbit.plots.curves import plot_curves
 from signbit.plots.enlargement import plot_enlargement
 from signbit.plots.landscape import plot_landscape
+from signbit.plots.masks import plot_mask
 from signbit.plots.pareto import plot_pareto
 from signbit.plots.profile import plot_profile
 from signbit.plots.report import render_report
@@ -17,6 +18,7 @@ __all__ = [
     "plot_curves",
     "plot_enlargement",
     "plot_landscape",
+    "plot_mask",
     "plot_pareto",
     "plot_profile",
     "plot_roofline",
