@@ -162,6 +162,15 @@ def test_untrained_network_compiles_and_says_so(capsys, tmp_path):
     assert session(np.zeros((1, 16, 16, 3), np.uint8)).shape == (1, 3)
 
 
+def test_networks_without_classes_or_stems(capsys, tmp_path):
+    status, out, _ = call(
+        capsys, "summary", "edsr_bineal", "--width", 0.125, "--option", "scale=3",
+        "--input-size", 16,
+    )  # fmt: skip
+    assert status == 0
+    assert "3x48x48" in out
+
+
 def test_a_damaged_file_is_a_clear_error(demo, capsys, tmp_path):
     damaged = tmp_path / "d.signbit"
     damaged.write_bytes((demo[0] / "model.signbit").read_bytes()[:-64])

@@ -51,14 +51,22 @@ def untrained_network(
     """
     import torch
 
+    from signbit.models import list_models
+    from signbit.models.registry import model_arguments
     from signbit.training import TrainedModel
     from signbit.training.trained import build_model
 
     torch.manual_seed(seed)
+    # Networks without classes, or without a choice of stems, take neither.
+    optional = {"num_classes": classes, "stem": stem}
+    known = model_arguments(name) if name in list_models() else None
     spec: dict[str, Any] = {
-        "name": name, "num_classes": classes, "stem": stem, "width": width, "in_channels": channels,
+        "name": name,
+        **{key: value for key, value in optional.items() if known is None or key in known},
+        "width": width,
+        "in_channels": channels,
         **(options or {}),
-    }  # fmt: skip
+    }
     model = build_model(spec).eval()
     height, width_pixels = size or ((224, 224) if stem == "imagenet" else (32, 32))
     mean = _MEAN if channels == 3 else (0.5,) * channels

@@ -21,7 +21,9 @@ from signbit.models.bnext import (
     bnext_tiny,
 )
 from signbit.models.centernet import CenterNet, centernet_bineal18, centernet_resnet18
+from signbit.models.edsr import EDSR, EDSRBineal, edsr, edsr_bineal
 from signbit.models.fcn import FCN, fcn_bineal18, fcn_resnet18
+from signbit.models.r2d2 import R2D2, r2d2, r2d2_bineal
 from signbit.models.reactnet import ReActNet, reactnet18
 from signbit.models.registry import (
     ModelInfo,
@@ -33,13 +35,16 @@ from signbit.models.registry import (
 from signbit.models.resnet import ResNet, resnet18
 
 __all__ = [
+    "EDSR",
     "FCN",
+    "R2D2",
     "ABReActNetA",
     "ABResNet",
     "BNext",
     "BNext18",
     "Bineal",
     "CenterNet",
+    "EDSRBineal",
     "ModelInfo",
     "ReActNet",
     "ResNet",
@@ -58,10 +63,14 @@ __all__ = [
     "centernet_bineal18",
     "centernet_resnet18",
     "create_model",
+    "edsr",
+    "edsr_bineal",
     "fcn_bineal18",
     "fcn_resnet18",
     "list_models",
     "model_info",
+    "r2d2",
+    "r2d2_bineal",
     "reactnet18",
     "register_model",
     "resnet18",
