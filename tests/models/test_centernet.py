@@ -59,6 +59,8 @@ def test_wrong_arguments_are_named():
         ({"decoder_channels": 0}, "decoder_channels must be a positive whole number, got 0"),
         ({"head_channels": 1.5}, "head_channels must be a positive whole number"),
         ({"stem": "vgg"}, "unknown stem 'vgg'"),
+        ({"stem_kernel": 4}, "stem_kernel must be an odd number of pixels, got 4"),
+        ({"stem_kernel": 3, "stem": "cifar"}, 'stem_kernel is of stem="imagenet"'),
         ({"over_parameterize": "elements"}, "element"),
     ):
         with pytest.raises(ValueError, match=message):
@@ -79,7 +81,7 @@ def trained(**arguments):
     [
         {"heads": "real"},
         {"heads": "binary", "over_parameterize": "element"},
-        {"upsample": "nearest"},
+        {"upsample": "nearest", "stem_kernel": 3},
         {"stem": "cifar"},
     ],
 )

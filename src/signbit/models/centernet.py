@@ -124,6 +124,7 @@ def centernet_bineal18(
     stem: str = "imagenet",
     width: float = 2.0,
     in_channels: int = 3,
+    stem_kernel: int = 7,
     decoder_channels: int = 64,
     head_channels: int = 64,
     upsample: str = "shuffle",
@@ -137,11 +138,16 @@ def centernet_bineal18(
     Input [N, in_channels, H, W], sides multiples of 32 with ``stem="imagenet"``. ``width``
     multiplies the backbone's channels and the decoder's: ``decoder_channels`` at stride 4, twice as
     many at 8, four times at 16; and the ``head_channels`` that the three outputs share.
+    ``stem_kernel``: side of the first 8-bit convolution of ``stem="imagenet"``; one of 3x3 takes a
+    fifth of the time of 7x7, but the weights of a classifier fit 7 only (``init``).
 
-    ``heads="real"``: an 8-bit 3x3 convolution, read by the 8-bit outputs. ``heads="binary"``: a
-    BiNeal block, read by them. The other arguments are those of ``bineal18``, and the decoder's
-    too. Raises ValueError for an unknown stem, surrogate, granularity or head, or for numbers that
-    are not positive.
+    ``upsample="shuffle"``: four channels become one of twice the sides; ``"nearest"``: every
+    channel stays, and blocks read four times as many. ``heads="real"``: an 8-bit 3x3 convolution,
+    read by the 8-bit outputs. ``heads="binary"``: a BiNeal block, read by them. The other arguments
+    are those of ``bineal18``, and the decoder's too.
+
+    Raises ValueError for an unknown stem, surrogate, granularity, head or way of enlarging, an even
+    ``stem_kernel``, or numbers that are not positive.
     """
     if heads not in HEADS:
         hint = nearest_name(str(heads), list(HEADS))
@@ -157,7 +163,14 @@ def centernet_bineal18(
         return BinealBlock(inputs, outputs, 1, **training)
 
     channels, hidden = _channels(decoder_channels, head_channels, width)
-    backbone = Backbone("bineal18", stem=stem, width=width, in_channels=in_channels, **training)
+    backbone = Backbone(
+        "bineal18",
+        stem=stem,
+        width=width,
+        in_channels=in_channels,
+        stem_kernel=stem_kernel,
+        **training,
+    )
     decoder = Decoder(backbone, channels, block, upsample)
     head = _real_head(channels, hidden, QuantConv2d) if heads == "real" else block(channels, hidden)
     outputs = Outputs(hidden, num_classes, lambda i, o: QuantConv2d(i, o, 1))
@@ -174,6 +187,7 @@ def centernet_resnet18(
     stem: str = "imagenet",
     width: float = 1.0,
     in_channels: int = 3,
+    stem_kernel: int = 7,
     decoder_channels: int = 64,
     head_channels: int = 64,
     upsample: str = "shuffle",
@@ -181,10 +195,13 @@ def centernet_resnet18(
     """CenterNet on ResNet-18 in full precision: the rival of ``centernet_bineal18``, of its plan.
 
     Inputs, outputs and arguments are those of the binary network; blocks are ResNet's with ReLU.
-    Raises ValueError for an unknown stem, or for numbers that are not positive.
+    Raises ValueError for an unknown stem or way of enlarging, an even ``stem_kernel``, or numbers
+    that are not positive.
     """
     channels, hidden = _channels(decoder_channels, head_channels, width)
-    backbone = Backbone("resnet18", stem=stem, width=width, in_channels=in_channels)
+    backbone = Backbone(
+        "resnet18", stem=stem, width=width, in_channels=in_channels, stem_kernel=stem_kernel
+    )
     decoder = Decoder(backbone, channels, lambda i, o: BasicBlock(i, o, 1), upsample)
     for module in decoder.modules():
         if isinstance(module, nn.Conv2d):

@@ -117,8 +117,14 @@ def fcn_bineal18(
         "over_parameterize": over_parameterize,
         "parametric_activations": parametric_activations,
     }
-    backbone = Backbone("bineal18", stem=stem, width=width, in_channels=in_channels, **training)
-    _set_stem_kernel(backbone, stem, stem_kernel)
+    backbone = Backbone(
+        "bineal18",
+        stem=stem,
+        width=width,
+        in_channels=in_channels,
+        stem_kernel=stem_kernel,
+        **training,
+    )
     return FCN(
         backbone,
         _channels(decoder_channels, width),
@@ -147,8 +153,9 @@ def fcn_resnet18(
     Raises ValueError for an unknown stem, an even ``stem_kernel``, or numbers that are not positive
     or too many.
     """
-    backbone = Backbone("resnet18", stem=stem, width=width, in_channels=in_channels)
-    _set_stem_kernel(backbone, stem, stem_kernel)
+    backbone = Backbone(
+        "resnet18", stem=stem, width=width, in_channels=in_channels, stem_kernel=stem_kernel
+    )
     model = FCN(
         backbone,
         _channels(decoder_channels, width),
@@ -156,7 +163,7 @@ def fcn_resnet18(
         lambda i, o: BasicBlock(i, o, 1),
         lambda i, o: nn.Conv2d(i, o, 1),
     )
-    for module in (*backbone.stem.modules(), *model.blocks.modules()):
+    for module in model.blocks.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
     return model
@@ -168,19 +175,3 @@ def _channels(counts: Sequence[int], width: float) -> tuple[int, ...]:
             f"decoder_channels must be positive whole numbers, got {', '.join(map(str, counts))}"
         )
     return scaled_channels(tuple(counts), width)
-
-
-def _set_stem_kernel(backbone: Backbone, stem: str, kernel: int) -> None:
-    """Give the first convolution another side; what it computes has the same size."""
-    if type(kernel) is not int or kernel < 1 or kernel % 2 == 0:
-        raise ValueError(f"stem_kernel must be an odd number of pixels, got {kernel!r}")
-    if kernel == 7:
-        return
-    if stem != "imagenet":
-        raise ValueError(f'stem_kernel is of stem="imagenet", not of {stem!r}; leave it out')
-    kinds = (nn.Conv2d, QuantConv2d)
-    path, old = next((p, m) for p, m in backbone.stem.named_modules() if isinstance(m, kinds))
-    new = type(old)(
-        old.in_channels, old.out_channels, kernel, stride=2, padding=kernel // 2, bias=False
-    )
-    backbone.stem.set_submodule(path, new)
