@@ -1,5 +1,6 @@
 """Every picture that signbit draws; each function returns a PNG's bytes and can save it."""
 
+from signbit.plots.boxes import plot_boxes
 from signbit.plots.comparison import plot_comparison
 from signbit.plots.curves import plot_curves
 from signbit.plots.enlargement import plot_enlargement
@@ -14,6 +15,7 @@ from signbit.plots.speed import plot_speed
 from signbit.plots.teachers import plot_teachers
 
 __all__ = [
+    "plot_boxes",
     "plot_comparison",
     "plot_curves",
     "plot_enlargement",
