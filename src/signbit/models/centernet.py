@@ -112,6 +112,11 @@ class Outputs(nn.Module):
         self.heatmap = conv(in_channels, num_classes)
         self.size = conv(in_channels, 2)
         self.offset = conv(in_channels, 2)
+        # Whatever the layers before say, a fresh heatmap is nearly even: the loss has a steep
+        # gradient where it wrongly is sure.
+        for layer in (self.heatmap, self.size, self.offset):
+            nn.init.normal_(layer.weight, std=0.01)
+            nn.init.zeros_(layer.bias)
         nn.init.constant_(self.heatmap.bias, -math.log(1 / PRIOR - 1))
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
