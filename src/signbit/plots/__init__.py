@@ -6,6 +6,7 @@ from signbit.plots.curves import plot_curves
 from signbit.plots.enlargement import plot_enlargement
 from signbit.plots.landscape import plot_landscape
 from signbit.plots.masks import plot_mask
+from signbit.plots.matches import plot_matches
 from signbit.plots.pareto import plot_pareto
 from signbit.plots.profile import plot_profile
 from signbit.plots.report import render_report
@@ -21,6 +22,7 @@ __all__ = [
     "plot_enlargement",
     "plot_landscape",
     "plot_mask",
+    "plot_matches",
     "plot_pareto",
     "plot_profile",
     "plot_roofline",
