@@ -90,6 +90,26 @@ class FCN(nn.Module):
         return f"source: {_SOURCE}; {_STATUS}"
 
 
+class BitsHead(nn.Module):
+    """Scores of bits: an 8-bit 1x1 convolution, divided by the square root of its input channels.
+
+    Input [N, I, H, W] of +-1, output [N, O, H, W]. A step of Adam moves all weights alike, and so a
+    sum over many bits by many times as much as one over few; undivided, the coarse maps' scores
+    outrun the fine ones'.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int):
+        super().__init__()
+        self.conv = QuantConv2d(in_channels, out_channels, 1)
+        self.scale = in_channels**-0.5
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x) * self.scale
+
+    def extra_repr(self) -> str:
+        return f"scale={self.scale:g}"
+
+
 @register_model(input_sizes=INPUT_SIZES, source=_SOURCE, status=_STATUS)
 def fcn_bineal18(
     num_classes: int = 19,
@@ -130,7 +150,7 @@ def fcn_bineal18(
         _channels(decoder_channels, width),
         num_classes,
         lambda i, o: BinealBlock(i, o, 1, **training),
-        lambda i, o: QuantConv2d(i, o, 1),
+        BitsHead,
     )
 
 
