@@ -546,7 +546,7 @@ std::vector<int> draw_weight(const Shape& s) {
 // Those that are compiled as one, the same with a step more or less, and any others.
 std::vector<int> draw_steps() {
   static const std::vector<std::vector<int>> chains = {{1, 2, 3, 9, 7}, {1, 2, 3, 7}, {5, 7}, {5, 2, 8}, {8}, {8}, {8, 1, 7}, {1, 7},
-                                                       {1, 4, 7, 1, 2, 7}};
+                                                       {1, 4, 7, 1, 2, 7}, {1, 2, 4, 10}};
   std::vector<int> steps = one_of(chains);
   const int kind = pick(0, 3);
   if (kind == 0) {  // ends differently
