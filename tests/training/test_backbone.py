@@ -35,10 +35,18 @@ def saved(folder, name="bineal18", **options):
     return path, model
 
 
-@pytest.mark.parametrize("name", ["bineal18", "resnet18", "reactnet18"])
-def test_maps_are_those_of_the_classifier(name, tmp_path):
-    path, classifier = saved(tmp_path, name)
-    network = Dense(name)
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("bineal18", {}),
+        ("bineal18", {"stem_kernel": 3, "over_parameterize": "kernel"}),
+        ("resnet18", {"stem_kernel": 5}),
+        ("reactnet18", {}),
+    ],
+)
+def test_maps_are_those_of_the_classifier(name, options, tmp_path):
+    path, classifier = saved(tmp_path, name, **options)
+    network = Dense(name, **options)
     head = network.head.weight.detach().clone()
     said = start_backbone(network, path)
     assert said.startswith("backbone: ")

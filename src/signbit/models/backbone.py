@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from signbit.models.registry import create_model
-from signbit.nn import QuantConv2d
 
 
 class Backbone(nn.Module):
@@ -17,12 +16,10 @@ class Backbone(nn.Module):
     Input [N, in_channels, H, W]; output a tuple of maps, finest first. ``channels`` and ``strides``
     (pixels of the image a pixel of the map) have one number a map; ``bits`` says whether the maps
     are +-1 (as BiNeal's) or real. The submodules ``stem`` and ``stages`` have the names and shapes
-    that they have in the classifier, so that its weights fit. ``stem_kernel``: side of the first
-    convolution of ``stem="imagenet"``; one of 3x3 takes a fifth of the time of 7x7, which is half
-    of a whole binary network's, but the weights of a classifier fit 7 only.
+    that they have in the classifier, so that its weights fit. ``options`` are the network's own.
 
-    Raises ValueError for an unknown name, an argument that the network does not have, an even
-    ``stem_kernel``, or a network without stages, such as one that is a single sequence.
+    Raises ValueError for an unknown name, what the network refuses, or a network without stages,
+    such as one that is a single sequence.
     """
 
     def __init__(
@@ -32,7 +29,6 @@ class Backbone(nn.Module):
         stem: str = "imagenet",
         width: float = 1.0,
         in_channels: int = 3,
-        stem_kernel: int = 7,
         **options: Any,
     ):
         super().__init__()
@@ -44,7 +40,6 @@ class Backbone(nn.Module):
             raise ValueError(f"{name} cannot be a backbone: it has no stem and stages")
         self.stem = parts["stem"]
         self.stages = parts["stages"]
-        _set_stem_kernel(self.stem, stem, stem_kernel)
         with torch.no_grad():
             self.eval()
             maps = [tuple(y.shape) for y in self(torch.zeros(1, in_channels, 64, 64))]
@@ -60,21 +55,3 @@ class Backbone(nn.Module):
             x = stage(x)
             found.append(x)
         return tuple(found)
-
-
-def _set_stem_kernel(layers: nn.Module, stem: str, kernel: int) -> None:
-    """Give the first convolution another side; what it computes has the same size."""
-    if type(kernel) is not int or kernel < 1 or kernel % 2 == 0:
-        raise ValueError(f"stem_kernel must be an odd number of pixels, got {kernel!r}")
-    if kernel == 7:
-        return
-    if stem != "imagenet":
-        raise ValueError(f'stem_kernel is of stem="imagenet", not of {stem!r}; leave it out')
-    kinds = (nn.Conv2d, QuantConv2d)
-    path, old = next((p, m) for p, m in layers.named_modules() if isinstance(m, kinds))
-    new = type(old)(
-        old.in_channels, old.out_channels, kernel, stride=2, padding=kernel // 2, bias=False
-    )
-    if isinstance(new, nn.Conv2d):
-        nn.init.kaiming_normal_(new.weight, mode="fan_out", nonlinearity="relu")  # as its network's
-    layers.set_submodule(path, new)

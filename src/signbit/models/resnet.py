@@ -3,7 +3,13 @@
 from torch import Tensor, nn
 
 from signbit.models.registry import register_model
-from signbit.models.stages import INPUT_SIZES, build_stages, check_stem, stage_channels
+from signbit.models.stages import (
+    INPUT_SIZES,
+    build_stages,
+    check_stem,
+    check_stem_kernel,
+    stage_channels,
+)
 
 _SOURCE = "ResNet, arXiv 1512.03385"
 
@@ -41,11 +47,13 @@ class ResNet(nn.Module):
         stem: str,
         width: float,
         in_channels: int,
+        stem_kernel: int = 7,
     ):
         super().__init__()
         widths = stage_channels(width)
-        if check_stem(stem) == "imagenet":
-            first = [_conv_bn(in_channels, widths[0], 7, 2), nn.ReLU(), nn.MaxPool2d(3, 2, 1)]
+        kernel = check_stem_kernel(stem_kernel, check_stem(stem))
+        if stem == "imagenet":
+            first = [_conv_bn(in_channels, widths[0], kernel, 2), nn.ReLU(), nn.MaxPool2d(3, 2, 1)]
         else:
             first = [_conv_bn(in_channels, widths[0], 3, 1), nn.ReLU()]
         self.stem = nn.Sequential(*first)
@@ -65,13 +73,18 @@ class ResNet(nn.Module):
     input_sizes=INPUT_SIZES, source=_SOURCE, status="the authors' network, in full precision"
 )
 def resnet18(
-    num_classes: int = 1000, stem: str = "imagenet", width: float = 1.0, in_channels: int = 3
+    num_classes: int = 1000,
+    stem: str = "imagenet",
+    width: float = 1.0,
+    in_channels: int = 3,
+    stem_kernel: int = 7,
 ) -> ResNet:
     """ResNet-18 in full precision, the comparison network; nothing binary, not for compiling.
 
     Input [N, in_channels, 224, 224] with ``stem="imagenet"`` or [N, in_channels, 32, 32] with
     ``"cifar"``; other sizes work. ``width`` multiplies stem and stages (64, 128, 256, 512), to
-    multiples of 4. Raises ValueError for an unknown stem or a width that is not positive. Source:
-    arXiv 1512.03385.
+    multiples of 4; ``stem_kernel`` is the side of the first convolution of ``stem="imagenet"``.
+    Raises ValueError for an unknown stem, an even ``stem_kernel`` or a width that is not positive.
+    Source: arXiv 1512.03385.
     """
-    return ResNet((2, 2, 2, 2), num_classes, stem, width, in_channels)
+    return ResNet((2, 2, 2, 2), num_classes, stem, width, in_channels, stem_kernel)

@@ -39,6 +39,18 @@ def check_stem(stem: str) -> str:
     return stem
 
 
+def check_stem_kernel(kernel: int, stem: str) -> int:
+    """Return ``kernel``, the side of the first convolution of ``stem="imagenet"``.
+
+    Raises ValueError for an even number, or for another stem than that with another side than 7.
+    """
+    if type(kernel) is not int or kernel < 1 or kernel % 2 == 0:
+        raise ValueError(f"stem_kernel must be an odd number of pixels, got {kernel!r}")
+    if kernel != 7 and stem != "imagenet":
+        raise ValueError(f'stem_kernel is of stem="imagenet", not of {stem!r}; leave it out')
+    return kernel
+
+
 def build_stages(
     counts: tuple[int, ...],
     widths: tuple[int, ...],
