@@ -104,13 +104,8 @@ def quantize(
             return None if image is None else {"x": image[None]}
 
     prepared = path.with_suffix(".prepared.onnx")
-    try:
-        quant_pre_process(fp32, prepared)
-    except Exception as error:  # what it raises has no type of its own
-        # It cannot tell that joined maps of open sizes fit; ONNX's own inference need not.
-        if "symbolic shape inference" not in str(error):
-            raise
-        quant_pre_process(fp32, prepared, skip_symbolic_shape=True)
+    # Its own inference fails at joined maps of open sizes, and leaves files where one stands.
+    quant_pre_process(fp32, prepared, skip_symbolic_shape=True)
     quantize_static(
         prepared,
         path,
