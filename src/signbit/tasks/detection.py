@@ -8,6 +8,7 @@ are these matches.
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,6 @@ from signbit.data.base import channel_statistics
 from signbit.data.box_examples import BoxExamples
 from signbit.data.boxes import BoxDataset, BoxSource
 from signbit.errors import DataError
-from signbit.quantizers import nearest_name
 from signbit.runtime.detection import LIMIT, Boxes, find_boxes
 from signbit.tasks.base import Outputs, Targets, Task
 
@@ -82,7 +82,7 @@ class Detection(Task):
         if name == "auto":
             name = "digit_scenes" if path is None else _detect(path)
         if name not in self.sources:
-            hint = nearest_name(str(name), list(self.sources))
+            hint = _nearest(name, self.sources)
             raise DataError(
                 f"unknown data source {name!r}{hint}; detection reads {', '.join(self.sources)}"
             )
@@ -268,13 +268,18 @@ def _options(data: Mapping[str, Any]) -> Mapping[str, Any]:
     options = data["options"]
     for key, value in options.items():
         if key not in _OPTIONS:
-            hint = nearest_name(str(key), list(_OPTIONS))
+            hint = _nearest(key, _OPTIONS)
             raise DataError(f"data.options.{key}: unknown{hint}; known: {', '.join(_OPTIONS)}")
         if key == "clip_boxes" and not isinstance(value, bool):
             raise DataError(f"data.options.clip_boxes is true or false, not {value!r}")
         if key == "classes" and not (value and isinstance(value, list)):
             raise DataError(f"data.options.classes is a list of names, not {value!r}")
     return options
+
+
+def _nearest(word: Any, known: Sequence[str]) -> str:
+    close = difflib.get_close_matches(str(word), known, 1, 0.4)
+    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def _unwrapped(path: Path) -> Path:
