@@ -23,7 +23,7 @@ def test_pairs_are_matched_and_drawn(tmp_path: Path) -> None:
     same, other = results
     assert same["picture"] == str(tmp_path / "1-a-a.png")
     # An image matches itself point by point.
-    assert len(same["matches"]) == same["keypoints"][0] == same["keypoints"][1] > 20
+    assert len(same["matches"]) == same["first_keypoints"] == same["second_keypoints"] > 20
     assert all(x1 == x2 and y1 == y2 for x1, y1, x2, y2 in same["matches"])
     assert 0 < len(other["matches"]) < len(same["matches"])
     assert "right" not in same

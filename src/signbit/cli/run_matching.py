@@ -30,9 +30,9 @@ def run_matching(
         output: folder for the pictures.
 
     Returns:
-        For each pair: ``input`` (both names), ``picture`` (the file written), ``keypoints`` of
-        each, ``matches`` ([x1, y1, x2, y2] in pixels) and, with a known homography, ``right``: how
-        many are.
+        For each pair: ``input`` (both names), ``picture`` (the file written), ``first_keypoints``
+        and ``second_keypoints`` (how many were found), ``matches`` ([x1, y1, x2, y2] in pixels)
+        and, with a known homography, ``right``: how many are.
 
     Raises:
         SignbitError: an odd number of pictures, or one that cannot be described; names it.
@@ -57,7 +57,8 @@ def run_matching(
         result = {
             "input": f"{name} {other}",
             "picture": str(picture),
-            "keypoints": [len(a), len(b)],
+            "first_keypoints": len(a),
+            "second_keypoints": len(b),
             "matches": np.c_[origin, found].round(2).tolist(),
         }
         if right is not None:
