@@ -38,7 +38,8 @@ def test_compare_digits(arguments, folder, capsys):
     status, out, err = call(capsys, *arguments, "--json")
     assert status == 0, err
     report = json.loads(out)
-    rows = {(row["network"], row["engine"].split()[0]): row for row in report["rows"]}
+    # Of the 8-bit forms of an engine the fastest comes first, then the best if that is another.
+    rows = {(row["network"], row["engine"].split()[0]): row for row in report["rows"][::-1]}
     assert set(rows) == {
         ("full precision", "OpenVINO"), ("8-bit", "OpenVINO"), ("8-bit", "ONNX"),
         ("binary", "signbit"),
@@ -56,7 +57,7 @@ def test_compare_digits(arguments, folder, capsys):
     assert all(row["examples"] == 359 and row["ms_1_median"] > 0 for row in rows.values())
     # 1 is the speed of the fastest 8-bit engine.
     assert 1.0 in {rows["8-bit", name]["speed_1_median"] for name in ("OpenVINO", "ONNX")}
-    best = max(rows["8-bit", name]["accuracy"] for name in ("OpenVINO", "ONNX"))
+    best = max(row["accuracy"] for row in report["rows"] if row["network"] == "8-bit")
     difference = report["binary_minus_8bit"]
     assert difference["value"] == pytest.approx(binary["accuracy"] - best, abs=2e-5)
     assert difference["interval"][0] <= difference["value"] <= difference["interval"][1]

@@ -254,7 +254,7 @@ def _write(
     writer.writerows(table)
     write_text(output / "compare.csv", buffer.getvalue())
     first = min(rows[0].ms)
-    # Against the engine that scores best: the times are relative to the fastest one.
+    # Against the form that scores best: the times are relative to the fastest one.
     eight = [row for row in rows if row.network == INT8]
     best = max(eight, key=lambda row: row.scores[task.metric][0])
     binary = next(r for r in rows if r.network == BINARY)
@@ -268,13 +268,18 @@ def _write(
         "cpu": cpu_name(),
         "binary": network.spec,
         "float": opponent.spec,
-        "binary_minus_8bit": {"value": value, "interval": [low, high], "engine": best.engine},
+        "binary_minus_8bit": {
+            "value": value,
+            "interval": [low, high],
+            "engine": best.engine,
+            "variant": best.variant,
+        },
         "rows": table,
     }
     write_json(output / "compare.json", report)
     points = [
         {
-            "label": f"{row.network}, {row.engine}",
+            "label": _label(row),
             "kind": row.network,
             "ms": row.ms[first].median,
             "value": row.scores[task.metric][0],
@@ -296,7 +301,7 @@ def _write(
         score, bottom, top = row.scores[task.metric]
         numbers.append(
             (
-                f"{row.network}, {row.engine}",
+                _label(row),
                 f"{unit.format(score)} ({unit.format(bottom)} to {unit.format(top)})",
                 f"{times}; {bytes_text(row.bytes)}",
             )
@@ -320,10 +325,14 @@ def _write(
     return report
 
 
+def _label(row: Row) -> str:
+    return ", ".join(part for part in (row.network, row.engine, row.variant) if part)
+
+
 def _table(task: Task, rows: list[Row]) -> Table:
     from rich.table import Table
 
-    table = Table("network", "engine", task.metric, "95 %")
+    table = Table("network", "engine", "8-bit form", task.metric, "95 %")
     counts = list(rows[0].ms)
     for count in counts:
         table.add_column(f"ms, {count} thread{'s' if count > 1 else ''}", justify="right")
@@ -332,7 +341,7 @@ def _table(task: Task, rows: list[Row]) -> Table:
     unit = task.units[task.metric]
     for row in rows:
         value, low, high = (unit.format(each) for each in row.scores[task.metric])
-        cells = [row.network, row.engine, value, f"{low} to {high}"]
+        cells = [row.network, row.engine, row.variant, value, f"{low} to {high}"]
         for count in counts:
             cells += [f"{row.ms[count].median:.2f}", str(row.speed[count])]
         table.add_row(*cells, bytes_text(row.bytes))

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from signbit.training import TrainedModel
 
 FLOAT, INT8, BINARY = "full precision", "8-bit", "binary"
-TRIALS = 5  # rounds to find the fastest 8-bit variant
+TRIALS = 5  # rounds to find the fastest 8-bit form
 CALIBRATION = 64  # images
 
 
@@ -160,13 +160,18 @@ def compare(
     found = records(predicts[FLOAT])
     rows = [Row(FLOAT, "OpenVINO", "", fp32.stat().st_size, score(task, found), found)]
     for engine, make in makers.items():
-        variant = _fastest(int8, make, x, say, engine)
-        say(f"scoring: 8 bits, {engine}")
-        predict = predictor(any_size[engine](int8[variant]))
-        predicts.setdefault(INT8, predict)
-        found = records(predict)
-        size = int8[variant].stat().st_size
-        rows.append(Row(INT8, engine, variant, size, score(task, found), found))
+        # The fastest form and the one that scores best are rarely one: the binary network is
+        # compared with the time of the former and the score of the latter.
+        ms = _times(int8, make, x, say, engine)
+        eight: dict[str, Row] = {}
+        for variant in ms:
+            say(f"scoring: 8 bits, {engine}, {variant}")
+            found = records(predictor(any_size[engine](int8[variant])))
+            size = int8[variant].stat().st_size
+            eight[variant] = Row(INT8, engine, variant, size, score(task, found), found)
+        best = max(eight, key=lambda variant: eight[variant].scores[task.metric][0])
+        predicts.setdefault(INT8, predictor(any_size[engine](int8[best])))
+        rows += [eight[variant] for variant in dict.fromkeys([min(ms, key=ms.__getitem__), best])]
     say("scoring: binary")
     session = signbit.load(binary, threads=max(threads), isa=isa)
     predicts[BINARY] = engine_predict(session)
@@ -194,14 +199,14 @@ def compare(
     return rows, predicts
 
 
-def _fastest(
+def _times(
     int8: dict[str, Path],
     make: Callable[[Path, int], Any],
     x: NDArray[np.float32],
     say: Callable[[str], None],
     engine: str,
-) -> str:
-    """The variant that an engine runs fastest on one thread."""
+) -> dict[str, float]:
+    """Milliseconds on one thread of each 8-bit form that an engine runs."""
     with pinned(1):
         networks: dict[str, Any] = {}
         for name, path in int8.items():
@@ -214,7 +219,7 @@ def _fastest(
             raise SignbitError(f"{engine} runs none of the rival's 8-bit forms")
         runs = {name: (lambda n=network: n(x)) for name, network in networks.items()}
         times = interleave(runs, TRIALS, 1, "wall")
-    return min(times, key=lambda name: float(np.median(times[name])))
+    return {name: float(np.median(ms)) for name, ms in times.items()}
 
 
 def as_table(task: Task, rows: Sequence[Row]) -> list[dict[str, object]]:
