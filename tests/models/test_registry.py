@@ -50,7 +50,8 @@ def test_unknown_names_give_the_nearest():
 
 
 def test_arguments_are_known():
-    assert model_arguments("resnet18") == ["num_classes", "stem", "width", "in_channels"]
+    wanted = ["num_classes", "stem", "width", "in_channels", "stem_kernel"]
+    assert model_arguments("resnet18") == wanted
     assert "surrogate" in model_arguments("bineal18")
     with pytest.raises(ValueError, match="'bineal18'"):
         model_arguments("bineal-18")

@@ -158,13 +158,18 @@ def test_unknown_model_gets_the_nearest_name(tmp_path):
     assert not (tmp_path / "out" / "recipe.resolved.yaml").exists()
 
 
-def test_argument_that_the_model_lacks_is_an_error(tmp_path):
+def test_argument_that_the_model_lacks_is_an_error(tmp_path, monkeypatch):
     bad = recipe(model={"name": "bineal18", "options": {"surogate": "x"}})
     message = r"model\.options\.surogate: bineal18 has no such option; did you mean 'surrogate'"
     with pytest.raises(RecipeError, match=message):
         train(bad, SOURCE, tmp_path / "out", console=quiet())
+    other = recipe(model={"name": "resnet18", "options": {"x": 1}}).model
+    with pytest.raises(RecipeError, match=r"model\.options\.x: .*known: stem_kernel"):
+        check_model(other)
+    plain = ["num_classes", "stem", "width", "in_channels"]
+    monkeypatch.setattr("signbit.models.registry.model_arguments", lambda name: plain)
     with pytest.raises(RecipeError, match=r"model\.options\.x: .*it has none"):
-        check_model(recipe(model={"name": "resnet18", "options": {"x": 1}}).model)
+        check_model(other)
 
 
 def test_a_network_without_a_choice_of_stems_gets_none():
