@@ -258,9 +258,11 @@ def average_precision(records: Sequence[Matches]) -> NDArray[np.float64]:
         recall = hits / objects[label]
         precision = hits / (hits + misses + np.spacing(1))
         envelope = np.maximum.accumulate(precision[:, ::-1], 1)[:, ::-1]
-        for t, (reached, best) in enumerate(zip(recall, envelope, strict=True)):
-            place = np.searchsorted(reached, RECALLS, side="left")
-            result[t, label] = np.append(best, 0.0)[place].mean()
+        envelope = np.concatenate(
+            [envelope, np.zeros((len(OVERLAPS), 1))], 1
+        )  # recalls not reached
+        places = np.stack([np.searchsorted(reached, RECALLS, side="left") for reached in recall])
+        result[:, label] = np.take_along_axis(envelope, places, 1).mean(1)
     return result
 
 
