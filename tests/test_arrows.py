@@ -26,7 +26,7 @@ ALLOWED: dict[str, set[str]] = {
     "compiler": {"nn", "quantizers", "errors", "runtime", "hardware"},
     "hardware": {"compiler", "errors"},  # of the compiler, the graph and its digits: see NARROW
     "export": {"compiler", "errors"},  # of the compiler, the graph and its file: see NARROW
-    "tasks": {"models", "nn", "quantizers", "data", "errors", "runtime"},
+    "tasks": {"models", "nn", "data", "errors", "runtime"},
     "training": {"tasks", "models", "nn", "data", "plots", "calibration", "errors"},
     "rivals": {"tasks", "training", "data", "runtime", "errors"},
     "checkpoints": {"training", "models", "quantizers", "errors"},

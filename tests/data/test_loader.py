@@ -114,7 +114,7 @@ def test_processes_share_other_images_without_an_empty_batch(count):
     parts = [loader(dataset(count), batch_size=5, rank=rank, ranks=3) for rank in range(3)]
     batches = [[labels.tolist() for _, labels in part] for part in parts]
     sizes = [len(labels) for own in batches for labels in own]
-    assert {len(own) for own in batches} == {-(-count // 5)}
+    assert {len(own) for own in batches} == {-(-count // 15)}
     assert min(sizes) > 0
     assert max(sizes) - min(sizes) <= 1
     images = [index for own in batches for labels in own for index in labels]

@@ -84,8 +84,12 @@ def test_networks_are_trained_once(arguments, folder, capsys):
     [
         (["clasification"], "unknown task 'clasification' (did you mean 'classification'?)"),
         (["detection", "--recipe", "digits"], "digits is a recipe of classification, not of"),
-        (["classification", "--binary", "{}/float"], "--binary takes a network with binary layers"),
-        (["detection", "--binary", "{}/binary", "--float", "{}/float"], "not for detection"),
+        (["classification", "--binary", "{}/float"], "--binary: resnet18 has no binary layers"),
+        (["detection", "--binary", "{}/binary"], "not for detection"),
+        (["classification", "--binary", "{}/binary", "--recipe", "digits"], "is trained already"),
+        (["classification", "--threads", "4096"], "this process may use"),
+        (["classification", "--isa", "mmx"], "--isa mmx: this machine has"),
+        (["classification", "--rival", "digits-flat"], "digits-flat: no such file or recipe"),
         (
             ["classification", "--set", "seed=9"],
             "was started with another recipe: seed was 1, now 9",

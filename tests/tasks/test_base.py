@@ -94,6 +94,19 @@ def test_an_example_depends_on_seed_epoch_and_index_alone():
     assert parts[0] | parts[1] == first
 
 
+@pytest.mark.parametrize(("count", "ranks"), [(5, 2), (11, 3), (2, 2), (7, 1)])
+def test_processes_share_examples_one_by_one(count, ranks):
+    shares = [
+        [int(i) for _, t in part for i in t["index"]]
+        for part in (
+            ExampleLoader(Pairs(count), MEAN, STD, batch_size=1, rank=rank, ranks=ranks)
+            for rank in range(ranks)
+        )
+    ]
+    assert sorted(index for share in shares for index in share) == list(range(count))
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
 def test_evaluation_takes_examples_as_they_are():
     seen = []
 

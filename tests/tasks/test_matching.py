@@ -244,7 +244,7 @@ def test_images_that_pairs_share_are_run_once_each_in_its_own_size(tmp_path) -> 
     reader = Reader()
     assert len(list(TASK.evaluate(reader, whole, "test", data()))) == 3
     assert reader.shapes == [(1, 80, 100, 3)] * 3 + [(1, 120, 90, 3)] * 2
-    with pytest.raises(ValueError, match="train holds single photographs"):
+    with pytest.raises(DataError, match="train holds single photographs"):
         next(TASK.evaluate(reader, whole, "train", data()))
 
 

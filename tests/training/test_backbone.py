@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from signbit.calibration import calibrate
 from signbit.errors import RecipeError
 from signbit.models import create_model
 from signbit.models.backbone import Backbone
@@ -75,5 +76,24 @@ def test_what_does_not_fit_is_named(tmp_path):
         start_backbone(Dense("resnet18"), path)
     with pytest.raises(RecipeError, match="has no backbone"):
         start_backbone(nn.Conv2d(3, 3, 1), path)
+    more, _ = saved(tmp_path, over_parameterize="element")
+    with pytest.raises(RecipeError, match=r"quantizer\.factor, which the network's backbone"):
+        start_backbone(Dense(), more)
     with pytest.raises(ValueError, match="unknown model 'bineal-18'"):
         Backbone("bineal-18")
+
+
+def test_ranges_of_the_classifier_are_not_final(tmp_path):
+    torch.manual_seed(0)
+    classifier = calibrate(
+        create_model("bineal18", num_classes=7, width=0.125), [torch.randn(4, 3, 64, 64)]
+    )
+    spec = {"name": "bineal18", "num_classes": 7, "width": 0.125}
+    path = tmp_path / "model.pt"
+    TrainedModel(classifier, spec, ("a",) * 7, (0.5,) * 3, (0.2,) * 3, (3, 64, 64)).save(path)
+    network = Dense()
+    start_backbone(network, path)
+    first = network.backbone.stem[0]
+    before = first.input_scale.clone()
+    network.train()(100 * torch.randn(4, 3, 64, 64))
+    assert first.input_scale > before

@@ -11,7 +11,7 @@ import typer
 
 from signbit.cli.compile import compile_trained
 from signbit.cli.console import JsonOption, bytes_text, print_json, stderr, stdout
-from signbit.cli.networks import data_fields, load_data, load_network
+from signbit.cli.networks import data_fields, load_data, load_network, require_fit
 from signbit.cli.recipes import find_recipe
 from signbit.cli.run import DENSE, dense_runner
 from signbit.errors import SignbitError
@@ -78,40 +78,40 @@ def compare(
         raise SignbitError(
             f"unknown task {task!r}{nearest_name(task, known)}; known: {', '.join(known)}"
         )
-    _require_engines()
+    counts = _require_machine(threads, isa)
     from signbit.rivals.engines import prepare_rivals
-    from signbit.runtime import available_threads
     from signbit.tasks import get_task
     from signbit.training.output import require_writable
 
-    prepare_rivals(isa)
     output = output or Path("compare") / task
     require_writable(output)
     name = recipe or RECIPES[task][data is not None]
-    trained = {
-        "binary": binary and load_network(binary),
-        "float": real and load_network(real),
+    given = {"binary": binary, "float": real}
+    words = {"binary": name, "float": rival or f"{name.removesuffix('.yaml')}-float"}
+    _require_use(given, recipe, rival, overrides)
+    trained = {kind: load_network(path) for kind, path in given.items() if path is not None}
+    for kind, each in trained.items():
+        _require_kind(each, task, kind)
+    # Both recipes are checked before either is followed.
+    recipes = {
+        kind: _recipe(words[kind], task, output / kind, overrides or ())
+        for kind in given
+        if kind not in trained
     }
-    recipes = {"binary": name, "float": rival or f"{_bare(name)}-float"}
-    for kind, words in recipes.items():
-        if trained[kind] is None:
-            trained[kind] = _train(words, task, data, output / kind, overrides or ())
+    for kind, checked in recipes.items():
+        trained[kind] = _train(checked, data, output / kind)
+        _require_kind(trained[kind], task, kind)
     network, opponent = trained["binary"], trained["float"]
-    assert network is not None
-    assert opponent is not None
-    _require_task(network, task, "the binary network")
-    _require_task(opponent, task, "the rival")
-    if not _is_binary(network) or _is_binary(opponent):
-        raise SignbitError(
-            "--binary takes a network with binary layers and --float one without: recipes "
-            f"{recipes['binary']} and {recipes['float']}"
-        )
+    fields = _common_data(network, opponent)
+    source = load_data(network.info, data)
+    for kind, each in trained.items():
+        path = given[kind] or output / kind
+        require_fit(path, source, each.input_shape, each.class_names)
 
     file = output / "model.signbit"
     compiled = compile_trained(network, file)
     stderr().print(f"compiled {file}: {compiled['verify']}", highlight=False, soft_wrap=True)
-    source = load_data(network.info, data)
-    fields = data_fields(network.info)
+    prepare_rivals(isa)
     from signbit.rivals.compare import compare as run_comparison
 
     the_task = get_task(task)
@@ -122,13 +122,14 @@ def compare(
         file,
         opponent,
         output,
-        threads=threads or sorted({1, available_threads()}),
+        threads=counts,
         rounds=rounds,
         isa=isa,
         say=lambda text: stderr().print(text, highlight=False, soft_wrap=True),
     )
+    report = _write_numbers(the_task, rows, source, network, opponent, output, isa, rounds)
     pictures = _previews(the_task, source, fields, file, predicts, output)
-    report = _write(the_task, rows, source, network, opponent, pictures, output)
+    _write_page(the_task, rows, report, pictures, output)
     if json:
         print_json(report)
         return
@@ -142,53 +143,103 @@ def compare(
     stderr().print(f"report: {output / 'report.html'}", style="bold", highlight=False)
 
 
-def _require_engines() -> None:
+def _require_machine(threads: list[int] | None, isa: str | None) -> list[int]:
+    """Check that this machine can compare as was asked; the numbers of threads."""
+    import os
     from importlib.util import find_spec
+
+    from signbit.runtime import available_threads, instruction_sets
 
     missing = [name for name in ("onnx", "onnxruntime", "openvino") if find_spec(name) is None]
     if missing:
         raise SignbitError(
             f'comparing needs {", ".join(missing)}: pip install "signbit[train,bench]"'
         )
+    if not hasattr(os, "sched_setaffinity"):
+        raise SignbitError("comparing pins threads to CPUs, which this system does not offer")
+    if isa is not None and isa not in instruction_sets():
+        raise SignbitError(f"--isa {isa}: this machine has {', '.join(instruction_sets())}")
+    most = available_threads()
+    if threads and max(threads) > most:
+        raise SignbitError(f"--threads {max(threads)}: this process may use {most} CPUs")
+    return sorted(set(threads or (1, most)))
 
 
-def _bare(name: str) -> str:
-    return name.removesuffix(".yaml")
+def _require_use(
+    given: dict[str, Path | None],
+    recipe: str | None,
+    rival: str | None,
+    overrides: list[str] | None,
+) -> None:
+    """Check that no option would do nothing."""
+    for option, value, kind in (("--recipe", recipe, "binary"), ("--rival", rival, "float")):
+        if value is not None and given[kind] is not None:
+            raise SignbitError(f"{option}: --{kind} gives a network that is trained already")
+    if overrides and all(given.values()):
+        raise SignbitError("--set: both networks are trained already")
 
 
-def _train(words: str, task: str, data: Path | None, folder: Path, overrides: Any) -> TrainedModel:
-    """The network of a recipe: from the folder where it is complete, else trained there."""
-    from signbit.tasks import get_task
-    from signbit.training import load_recipe, load_trained, train
+def _recipe(words: str, task: str, folder: Path, overrides: Any) -> Recipe:
+    """A recipe, checked as far as can be without its data."""
+    from signbit.training import load_recipe
     from signbit.training.checks import check_data, check_machine, check_model
     from signbit.training.output import prepare_output
 
-    recipe: Recipe = load_recipe(find_recipe(words), overrides)
+    recipe = load_recipe(find_recipe(words), overrides)
     if recipe.task != task:
         raise SignbitError(f"{words} is a recipe of {recipe.task}, not of {task}")
-    resume = (folder / "recipe.resolved.yaml").exists()
-    prepare_output(folder, recipe, resume)
-    if (folder / "model.pt").exists():
-        stderr().print(f"{folder}: trained before", highlight=False)
-        return load_trained(folder)
     check_data(recipe)
     check_model(recipe.model)
     check_machine(recipe)
-    source = get_task(task).load(recipe.data.model_dump(), data)
+    prepare_output(folder, recipe, (folder / "recipe.resolved.yaml").exists())
+    return recipe
+
+
+def _train(recipe: Recipe, data: Path | None, folder: Path) -> TrainedModel:
+    """The network of a recipe: from the folder where it is complete, else trained there."""
+    from signbit.tasks import get_task
+    from signbit.training import load_trained, train
+
+    if (folder / "model.pt").exists():
+        stderr().print(f"{folder}: trained before", highlight=False)
+        return load_trained(folder)
+    source = get_task(recipe.task).load(recipe.data.model_dump(), data)
     stderr().print(f"training {recipe.model.name} on {source.name}", style="bold")
+    resume = (folder / "recipe.resolved.yaml").exists()
     return train(recipe, source, folder, resume=resume, console=stderr()).trained
 
 
-def _require_task(trained: TrainedModel, task: str, what: str) -> None:
-    found = trained.info.get("task", "classification")
-    if found != task:
-        raise SignbitError(f"{what} was trained for {found}, not for {task}")
-
-
-def _is_binary(trained: TrainedModel) -> bool:
+def _require_kind(trained: TrainedModel, task: str, kind: str) -> None:
+    """Check that a network is of the task, and binary or not as it should be."""
     from signbit.nn.binary import BinaryLayer
 
-    return any(isinstance(module, BinaryLayer) for module in trained.model.modules())
+    name = (trained.spec or {}).get("name", "the network")
+    found = trained.info.get("task", "classification")
+    if found != task:
+        raise SignbitError(f"--{kind}: {name} was trained for {found}, not for {task}")
+    binary = any(isinstance(module, BinaryLayer) for module in trained.model.modules())
+    if binary != (kind == "binary"):
+        raise SignbitError(
+            f"--{kind}: {name} has {'' if binary else 'no '}binary layers; --binary takes a "
+            "network with some and --float one without"
+        )
+
+
+def _common_data(network: TrainedModel, opponent: TrainedModel) -> dict[str, Any]:
+    """What both recipes say of the data; batches and augmentation may differ."""
+    fields, others = data_fields(network.info), data_fields(opponent.info)
+    for name in ("name", "val_size", "image_size", "scale", "options"):
+        if fields[name] != others[name]:
+            raise SignbitError(
+                f"data.{name} was {fields[name]!r} for the binary network and {others[name]!r} "
+                "for its rival: they cannot be scored on the same examples"
+            )
+    epochs = [each.info.get("metrics", {}).get("epochs") for each in (network, opponent)]
+    if epochs[0] != epochs[1]:
+        stderr().print(
+            f"not the same budget: {epochs[0]} epochs and {epochs[1]} of the rival", style="yellow"
+        )
+    return fields
 
 
 class _Session:
@@ -196,6 +247,7 @@ class _Session:
 
     def __init__(self, like: Any, predict: Predict) -> None:
         self.metadata, self.input_shape = like.metadata, like.input_shape
+        self.output_scales = [1.0] * len(like.output_scales)
         self._predict = predict
 
     def __call__(self, pixels: Any) -> Any:
@@ -220,9 +272,12 @@ def _previews(
     chosen = [len(examples) * i // _PREVIEWS for i in range(min(_PREVIEWS, len(examples)))]
     inputs = []
     for index in sorted(set(chosen)):
-        pixels, _ = examples.example(index, None)
-        inputs += [(f"test-{index}-{k}" if len(pixels) > 1 else f"test-{index}", image)
-                   for k, image in enumerate(pixels)]  # fmt: skip
+        images = task.images(source, "test", fields, index)
+        several = len(images) > 1
+        inputs += [
+            (f"test-{index}-{k}" if several else f"test-{index}", image)
+            for k, image in enumerate(images)
+        ]
     session = load(file)
     found = {}
     for kind, predict in predicts.items():
@@ -233,16 +288,19 @@ def _previews(
     return found
 
 
-def _write(
+def _write_numbers(
     task: Task,
     rows: list[Row],
     source: Any,
     network: TrainedModel,
     opponent: TrainedModel,
-    previews: dict[str, list[Path]],
     output: Path,
+    isa: str | None,
+    rounds: int,
 ) -> dict[str, Any]:
-    from signbit.plots import plot_pareto, render_report
+    from importlib.metadata import version
+
+    import signbit
     from signbit.rivals.compare import BINARY, INT8, as_table, paired_difference
     from signbit.runtime.benchmark import cpu_name
     from signbit.training.files import write_json, write_text
@@ -253,7 +311,6 @@ def _write(
     writer.writeheader()
     writer.writerows(table)
     write_text(output / "compare.csv", buffer.getvalue())
-    first = min(rows[0].ms)
     # Against the form that scores best: the times are relative to the fastest one.
     eight = [row for row in rows if row.network == INT8]
     best = max(eight, key=lambda row: row.scores[task.metric][0])
@@ -266,6 +323,12 @@ def _write(
         "metric": task.metric,
         "image": [height, width],
         "cpu": cpu_name(),
+        "isa_cap": isa,
+        "rounds": rounds,
+        "versions": {
+            "signbit": signbit.__version__,
+            **{name: version(name) for name in ("openvino", "onnxruntime", "onnx", "torch")},
+        },
         "binary": network.spec,
         "float": opponent.spec,
         "binary_minus_8bit": {
@@ -277,6 +340,21 @@ def _write(
         "rows": table,
     }
     write_json(output / "compare.json", report)
+    return report
+
+
+def _write_page(
+    task: Task,
+    rows: list[Row],
+    report: dict[str, Any],
+    previews: dict[str, list[Path]],
+    output: Path,
+) -> None:
+    from signbit.plots import plot_pareto, render_report
+    from signbit.training.files import write_text
+
+    first = min(rows[0].ms)
+    height, width = report["image"]
     points = [
         {
             "label": _label(row),
@@ -288,8 +366,10 @@ def _write(
         }
         for row in rows
     ]
-    title = f"{task.name} on {source.name}, {height}x{width} pixels, {cpu_name()}"
-    pareto = plot_pareto(points, output / "pareto.png", metric=task.metric, title=title)
+    title = f"{task.name} on {report['data']}, {height}x{width} pixels, {report['cpu']}"
+    pareto = plot_pareto(
+        points, output / "pareto.png", metric=task.metric, threads=first, title=title
+    )
     unit = task.units[task.metric]
     numbers = []
     for row in rows:
@@ -306,6 +386,7 @@ def _write(
                 f"{times}; {bytes_text(row.bytes)}",
             )
         )
+    value, (low, high) = (report["binary_minus_8bit"][key] for key in ("value", "interval"))
     numbers.append(
         ("binary minus 8-bit", f"{value:+.4f} ({low:+.4f} to {high:+.4f})", "paired, 95 %")
     )
@@ -313,16 +394,13 @@ def _write(
     for kind, files in previews.items():
         for path in files:
             pictures[f"{kind}: {path.stem}"] = (path.read_bytes(), "")
+    networks = " beside ".join((report[kind] or {}).get("name", "") for kind in ("binary", "float"))
     lead = (
-        f"{(network.spec or {}).get('name')} beside {(opponent.spec or {}).get('name')} on "
-        f"{source.name}, {len(rows[0].records)} test examples; times relative to the fastest "
-        "8-bit engine."
+        f"{networks} on {report['data']}, {len(rows[0].records)} test examples; times relative to "
+        "the fastest 8-bit engine."
     )
-    write_text(
-        output / "report.html",
-        render_report(f"signbit compare {task.name}", lead, numbers, pictures),
-    )
-    return report
+    page = render_report(f"signbit compare {task.name}", lead, numbers, pictures)
+    write_text(output / "report.html", page)
 
 
 def _label(row: Row) -> str:

@@ -91,7 +91,7 @@ def read_pictures(path: Path, channels: int) -> Iterator[tuple[str, np.ndarray]]
         DataError: missing, unreadable, or no picture in the folder.
     """
     if path.suffix.lower() == ".npy" and path.exists():
-        array = np.load(path, allow_pickle=False)
+        array = _load_array(path)
         if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != channels:
             raise DataError(
                 f"{path}: {array.dtype} {array.shape}; expected uint8 [H, W, {channels}] pixels"
@@ -113,13 +113,18 @@ def _picture(file: Path, shape: tuple[int, int, int]) -> np.ndarray:
     return pixels(resize_and_crop(open_image(file, str(file)), (height, width)), channels)
 
 
-def _array(path: Path, shape: tuple[int, int, int]) -> Iterator[tuple[str, np.ndarray]]:
+def _load_array(path: Path) -> np.ndarray:
     try:
         array = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise DataError(f"{path}: not a readable .npy file ({error})") from error
     if not isinstance(array, np.ndarray):
         raise DataError(f"{path}: not a single array")
+    return array
+
+
+def _array(path: Path, shape: tuple[int, int, int]) -> Iterator[tuple[str, np.ndarray]]:
+    array = _load_array(path)
     if array.dtype == np.uint8 and array.ndim in (3, 4):
         images = array[None] if array.ndim == 3 else array
     elif array.dtype == np.float32 and array.ndim == 4:

@@ -236,6 +236,10 @@ def require_fit(
         raise DataError(
             f"{path} takes images of {tuple(shape)}, {source.name} has {source.input_shape}"
         )
+    if shape[0] != source.channels:
+        raise DataError(
+            f"{path} takes images of {shape[0]} channels, {source.name} has {source.channels}"
+        )
     if names is not None and tuple(names) != source.class_names:
         raise DataError(f"{path} was trained on other classes than those of {source.name}")
 

@@ -115,7 +115,7 @@ class Batches(ABC):
             the only one), so that batch statistics never rest on a few images.
         rank, ranks: of several processes that share the batches, this one's number. Shuffled
             batches are cut into equal parts, augmented as if they were whole; others have as many
-            images as even shares allow, and every process at least one of each.
+            images as even shares allow, and every process has some.
 
     Raises:
         ValueError: batches cannot be shared like that.
@@ -150,8 +150,10 @@ class Batches(ABC):
         self.epoch = epoch
 
     def __len__(self) -> int:
+        if not self.shuffle:  # rounded up; with several processes, what each may have
+            return -(-self.length // (self.batch_size * self.ranks))
         whole, rest = divmod(self.length, self.batch_size)
-        return whole if self.shuffle and whole else whole + bool(rest)
+        return whole or bool(rest)
 
     def indices(self, epoch: int, step: int) -> NDArray[np.int64]:
         """Which examples this process has of an epoch's batch ``step``: int64 [N]."""
@@ -172,7 +174,9 @@ class Batches(ABC):
     def __iter__(self) -> Iterator[tuple[torch.Tensor, Any]]:
         epoch = self.epoch
         for step in range(len(self)):
-            yield self._batch(epoch, step, self.indices(epoch, step))
+            # Of batches of one example, a process may have one fewer than another.
+            if len(chosen := self.indices(epoch, step)):
+                yield self._batch(epoch, step, chosen)
 
     @abstractmethod
     def _batch(self, epoch: int, step: int, chosen: NDArray[np.int64]) -> tuple[torch.Tensor, Any]:

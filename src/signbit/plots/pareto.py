@@ -14,6 +14,7 @@ def plot_pareto(
     path: str | Path | None = None,
     *,
     metric: str,
+    threads: int = 1,
     title: str = "",
 ) -> bytes:
     """Draw networks by milliseconds and score, with the front of those that none beats.
@@ -23,6 +24,7 @@ def plot_pareto(
             each, and ``kind``: ``"binary"``, ``"8-bit"`` or another.
         path: where to save the PNG, if anywhere.
         metric: what the values are; larger is better.
+        threads: how many the times are of.
         title: written above.
 
     Returns:
@@ -53,7 +55,7 @@ def plot_pareto(
         color=GREY, linestyle=":", linewidth=1, zorder=0,
     )  # fmt: skip
     axes.set_xscale("log")
-    axes.set_xlabel("ms an image, one thread")
+    axes.set_xlabel(f"ms an image, {threads} thread{'s' if threads > 1 else ''}")
     axes.set_ylabel(metric)
     axes.grid(alpha=0.25, which="both")
     axes.margins(x=0.2, y=0.15)

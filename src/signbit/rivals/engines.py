@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -84,7 +84,7 @@ def export_onnx(model: Any, x: np.ndarray, path: Path, *, any_size: bool = False
 
 
 def quantize(
-    fp32: Path, images: np.ndarray, path: Path, signed: bool = False, **options: Any
+    fp32: Path, images: Iterable[np.ndarray], path: Path, signed: bool = False, **options: Any
 ) -> Path:
     """An ONNX file in 8 bits: static, weights per channel, calibrated on `images`."""
     from onnxruntime.quantization import (

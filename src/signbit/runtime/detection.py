@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from signbit.errors import FormatError, SessionError
+from signbit.runtime.outputs import real_outputs
 from signbit.runtime.resize import check_image, resize_image
 
 if TYPE_CHECKING:
@@ -91,9 +92,9 @@ def detect(
                 f"{size[1]}x{size[0]} a side has {min(fitted)}, and the network needs {multiple}"
             )
         image = resize_image(image, (fitted[0], fitted[1]))
-    outputs = session(pad_image(image, multiple))
-    if not isinstance(outputs, tuple):
-        raise FormatError(f"{session}: one output, where detection has three")
+    outputs = real_outputs(session, pad_image(image, multiple))
+    if len(outputs) != 3:
+        raise FormatError(f"{session}: {len(outputs)} outputs, where detection has three")
     (found,) = find_boxes(outputs, stride)
     across, down = width / image.shape[1], height / image.shape[0]
     boxes = np.clip(found.boxes * [across, down, across, down], 0, [width, height] * 2)

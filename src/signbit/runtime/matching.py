@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from signbit.errors import FormatError, SessionError
+from signbit.runtime.outputs import real_outputs
 from signbit.runtime.resize import resize_image
 
 if TYPE_CHECKING:
@@ -87,13 +88,10 @@ def describe(
             f"{session}: an image of {image.shape[1]}x{image.shape[0]} pixels is too small: no key "
             f"point lies within {facts['border']} pixels of an edge, so that a side needs {least}"
         )
-    outputs = session(np.ascontiguousarray(image)[None])
-    if not isinstance(outputs, tuple) or len(outputs) != 3:
+    outputs = real_outputs(session, np.ascontiguousarray(image)[None])
+    if len(outputs) != 3:
         raise FormatError(f"{session}: a network for matching has three outputs, not this")
-    maps = [
-        (y if scale == 1.0 else (y * np.float32(scale)).astype(np.float32))[0]
-        for y, scale in zip(outputs, session.output_scales, strict=True)
-    ]
+    maps = [y[0] for y in outputs]
     found = find_keypoints(maps, image.shape[:2], facts, keypoints)
     # A pixel's centre is at a whole number, its edges are half a pixel away.
     stretch = np.float32([width / image.shape[1], height / image.shape[0]])

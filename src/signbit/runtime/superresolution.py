@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from signbit.errors import FormatError, SessionError
+from signbit.runtime.outputs import real_outputs
 from signbit.runtime.session import Session
 
 
@@ -34,8 +35,7 @@ def enlarge(session: Session, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         raise SessionError(
             f"{session}: expected uint8 pixels (H, W, 3) or (H, W), got {image.dtype} {image.shape}"
         )
-    outputs = session(image)
-    output = outputs[0] if isinstance(outputs, tuple) else outputs
+    output = real_outputs(session, image)[0]
     height, width, _ = image.shape
     if output.shape != (1, 3, scale * height, scale * width):
         raise SessionError(

@@ -15,6 +15,9 @@ from torch import Tensor, nn
 from signbit.data.base import Source
 from signbit.data.loader import Batches, ExampleLoader, Examples
 from signbit.data.normalize import normalize
+from signbit.runtime.outputs import real_outputs
+
+CALIBRATION_EXAMPLES = 64
 
 Outputs = tuple[NDArray[np.float32], ...]
 Targets = Mapping[str, NDArray[Any]]
@@ -106,11 +109,28 @@ class Task(ABC):
         seed: int = 0,
         channels_last: bool = False,
     ) -> list[Tensor]:
-        """At most ``count`` batches of images to freeze 8-bit ranges on: float32 [N, C, H, W]."""
-        loader = self.loader(
-            source, "train", data, training=True, seed=seed, channels_last=channels_last
+        """Batches of training images to freeze 8-bit ranges on, as they are, not augmented.
+
+        float32 [N, C, H, W]; at most ``count`` batches' worth. Here each batch is one example, and
+        there are at most :data:`CALIBRATION_EXAMPLES`, for such images are large.
+        """
+        loader = ExampleLoader(
+            self.examples(source, "train", data, False),
+            source.mean,
+            source.std,
+            batch_size=1,
+            seed=seed,
+            shuffle=True,
+            channels_last=channels_last,
         )
-        return [images for (images, _), _ in zip(loader, range(count), strict=False)]
+        most = min(CALIBRATION_EXAMPLES, count * data["batch_size"])
+        return [images for (images, _), _ in zip(loader, range(most), strict=False)]
+
+    def images(
+        self, source: Source, split: str, data: Mapping[str, Any], index: int
+    ) -> list[NDArray[np.uint8]]:
+        """What a person would look at of an example: its images, uint8 [H, W, C] each."""
+        return list(self.examples(source, split, data, False).example(index, None)[0])
 
     @abstractmethod
     def records(self, outputs: Outputs, targets: Targets) -> list[Any]:
@@ -156,15 +176,7 @@ def torch_predict(model: nn.Module, mean: Sequence[float], std: Sequence[float])
 def engine_predict(session: Callable[..., Any]) -> Predict:
     """How a session of the native engine predicts; integer outputs become real by its scales."""
 
-    def predict(pixels: NDArray[np.uint8]) -> Outputs:
-        found = as_tuple(session(np.ascontiguousarray(pixels)))
-        scales = getattr(session, "output_scales", None) or [1.0] * len(found)
-        return tuple(
-            y if scale == 1.0 else (y * np.float32(scale)).astype(np.float32)
-            for y, scale in zip(found, scales, strict=True)
-        )
-
-    return predict
+    return lambda pixels: real_outputs(session, pixels)
 
 
 def as_tuple(outputs: Any) -> tuple[Any, ...]:

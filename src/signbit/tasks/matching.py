@@ -176,7 +176,7 @@ class Matching(Task):
     ) -> Iterator[MatchRecord]:
         """Pairs, each image in its own size; one that several pairs in a row share is run once."""
         if split == "train":
-            raise ValueError("matching is scored on pairs, and train holds single photographs")
+            raise DataError("matching is scored on pairs: train holds single photographs")
         facts, keypoints = self.facts(source, data), _options(data)["keypoints"]
 
         def described(image: NDArray[np.uint8]) -> KeyPoints:
@@ -189,6 +189,27 @@ class Matching(Task):
                 last = pair.first, described(pair.first)
             second = described(pair.second)
             yield score(last[1], second, pair.homography, pair.first.shape[:2])
+
+    def images(
+        self, source: MatchingSource, split: str, data: Mapping[str, Any], index: int
+    ) -> list[NDArray[np.uint8]]:
+        pair = source.split(split)[index]  # whose images may differ in size
+        return [pair.first, pair.second]
+
+    def calibration_batches(
+        self,
+        source: MatchingSource,
+        data: Mapping[str, Any],
+        *,
+        count: int,
+        seed: int = 0,
+        channels_last: bool = False,
+    ) -> list[Tensor]:
+        # Photographs come as views alone.
+        loader = self.loader(
+            source, "train", data, training=True, seed=seed, channels_last=channels_last
+        )
+        return [images for (images, _), _ in zip(loader, range(count), strict=False)]
 
     def facts(self, source: MatchingSource, data: Mapping[str, Any]) -> dict[str, Any]:
         options = _options(data)

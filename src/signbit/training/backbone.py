@@ -8,6 +8,7 @@ from torch import nn
 
 from signbit.errors import RecipeError
 from signbit.models.backbone import Backbone
+from signbit.nn.quant import QuantLayer
 from signbit.training.trained import load_trained
 
 
@@ -47,5 +48,14 @@ def start_backbone(model: nn.Module, path: str | Path) -> str:
                 f"model.init: {key} of {path} is {tuple(given[key].shape)}, the network's "
                 f"{tuple(tensor.shape)}: take one of the same width, stem and channels"
             )
+    for key in given:
+        if key.startswith(("stem.", "stages.")) and key not in wanted:
+            raise RecipeError(
+                f"model.init: {path} has {key}, which the network's backbone has not: take a "
+                "classifier of the same options, or give the backbone those of the classifier"
+            )
     backbone.load_state_dict({key: given[key] for key in wanted})
+    for layer in backbone.modules():
+        if isinstance(layer, QuantLayer):
+            layer.unfreeze()  # a classifier's ranges are final; the images here may be others
     return f"{name}: {len(wanted)} tensors from {path}"

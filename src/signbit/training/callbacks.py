@@ -106,7 +106,8 @@ class BestWeights(pl.Callback):
         assert isinstance(pl_module, StagedModule)
         score = float(trainer.callback_metrics[f"val_{pl_module.task.metric}"])
         last_stage = pl_module.stage_index == len(pl_module.recipe.stages) - 1
-        if last_stage and score > self.score:
+        score = -math.inf if math.isnan(score) else score
+        if last_stage and (self.epoch is None or score > self.score):
             self.score, self.epoch = score, trainer.current_epoch + 1
             if trainer.is_global_zero:
                 save_tensors(self.path, pl_module.model.state_dict())

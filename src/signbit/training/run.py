@@ -128,7 +128,8 @@ def train(
         model = build_model(spec)
         _check_size(model, source)
     assert model is not None
-    if recipe.model.init is not None and not resume:
+    begun = resume and (output / "checkpoints" / "last.ckpt").exists()
+    if recipe.model.init is not None and not begun:
         console.print(start_backbone(model, recipe.model.init), highlight=False, soft_wrap=True)
     check_patterns(recipe, model)
     check_progressive(recipe, model)
