@@ -10,7 +10,7 @@ that are complete are passed over, and one that broke off goes on.
 
 Written to `--output`: `over_parameterization.csv`, a row a network, and of every run its resolved
 recipe, metrics, curves and versions. `--runs` keeps the weights; `on` may be a run that
-`signbit compare` has trained: --on-run PATH.
+`signbit compare` has trained by such a recipe: --on-run PATH.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from signbit.rivals.compare import paired_difference, score
 from signbit.tasks import TASKS, get_task
 from signbit.tasks.base import Task, torch_predict
 from signbit.training import load_recipe, load_trained, train
+from signbit.training.output import prepare_output
 
 # name -> (granularity of the weights' factors, RPReLU before each sign)
 VARIANTS: dict[str, tuple[str, str]] = {
@@ -102,10 +103,12 @@ def measure(given: argparse.Namespace) -> None:
                 "weights_sha256": metrics["weights_sha256"],
             }
         )
+    for row in rows:
         if "off" in records:
-            more = paired_difference(task, records[name], records["off"])
-            rows[-1] |= dict(zip(("more_than_off", "more_low", "more_high"), more, strict=True))
-    others = [row for row in read(given.output) if row["task"] != task.name]
+            more = paired_difference(task, records[row["variant"]], records["off"])
+            row |= dict(zip(("more_than_off", "more_low", "more_high"), more, strict=True))
+    measured = {(row["task"], row["variant"]) for row in rows}
+    others = [row for row in read(given.output) if (row["task"], row["variant"]) not in measured]
     write_csv(given.output / "over_parameterization.csv", [*others, *rows])
 
 
@@ -116,13 +119,14 @@ def run(task: Task, path: Path, name: str, folder: Path, data: Path | None) -> N
         f"model.options.over_parameterize={weights}",
         f"model.options.parametric_activations={activations}",
     ]
+    recipe = load_recipe(path, options)
+    resume = (folder / "recipe.resolved.yaml").exists()
+    prepare_output(folder, recipe, resume)  # refuses the run of another recipe
     if (folder / "metrics.json").exists():
         return
-    recipe = load_recipe(path, options)
     console = Console(stderr=True)
     console.rule(f"{task.name}, {name}")
     source = task.load(recipe.data.model_dump(), data)
-    resume = (folder / "recipe.resolved.yaml").exists()
     train(recipe, source, folder, resume=resume, console=console)
 
 
