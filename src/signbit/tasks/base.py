@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from signbit.data.base import Source
 from signbit.data.loader import Batches, ExampleLoader, Examples
 from signbit.data.normalize import normalize
-from signbit.runtime.outputs import real_outputs
 
 CALIBRATION_EXAMPLES = 64
 
@@ -175,6 +174,8 @@ def torch_predict(model: nn.Module, mean: Sequence[float], std: Sequence[float])
 
 def engine_predict(session: Callable[..., Any]) -> Predict:
     """How a session of the native engine predicts; integer outputs become real by its scales."""
+
+    from signbit.runtime.outputs import real_outputs  # training does without the engine
 
     return lambda pixels: real_outputs(session, pixels)
 
