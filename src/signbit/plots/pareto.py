@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -38,17 +39,14 @@ def plot_pareto(
     figure = new_figure(7, 4.4)
     axes = figure.subplots()
     colours = {"binary": BLUE, "8-bit": ORANGE}
-    for point in points:
-        colour = colours.get(point["kind"], GREY)
+    for point, marker in zip(points, cycle("osD^vP*"), strict=False):
         value = point["value"]
         # A percentile interval of few examples may leave the value itself out.
         bounds = [[max(0.0, value - point["low"])], [max(0.0, point["high"] - value)]]
         axes.errorbar(
-            point["ms"], value, bounds, fmt="o", color=colour, capsize=3, elinewidth=1, alpha=0.9
-        )
-        axes.annotate(
-            point["label"], (point["ms"], value), (7, 5), textcoords="offset points", fontsize=8
-        )
+            point["ms"], value, bounds, fmt=marker, color=colours.get(point["kind"], GREY),
+            capsize=3, elinewidth=1, alpha=0.9, label=point["label"],
+        )  # fmt: skip
     front = front_of(points)
     axes.plot(
         [point["ms"] for point in front], [point["value"] for point in front],
@@ -58,7 +56,9 @@ def plot_pareto(
     axes.set_xlabel(f"ms an image, {threads} thread{'s' if threads > 1 else ''}")
     axes.set_ylabel(metric)
     axes.grid(alpha=0.25, which="both")
-    axes.margins(x=0.2, y=0.15)
+    axes.margins(x=0.15, y=0.15)
+    # Beside the picture: of networks of one kind, points often lie on each other.
+    axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1.01, 1))
     if title:
         axes.set_title(title, fontsize=10)
     return finish(figure, path)
