@@ -136,3 +136,21 @@ def test_both_learn():
             losses.append(loss.item())
         assert losses[-1] < 0.9 * losses[0], name
         assert all(p.grad is not None for p in model.parameters()), name
+
+
+def test_filters_start_out_smooth():
+    """So that a place keeps something in common with itself before anything is learnt."""
+    torch.manual_seed(0)
+    coarse = torch.randn(1, 3, 20, 26)
+    image = nn.functional.interpolate(coarse, scale_factor=8, mode="bicubic")
+    views = torch.cat([image, image + 0.3 * torch.randn_like(image)])
+    agreement = []
+    for smooth in (True, False):
+        model = create_model("r2d2_bineal", width=1.0)
+        for module in model.modules():
+            if isinstance(module, snn.BinaryConv2d) and not smooth:
+                module.reset_parameters()
+        with torch.no_grad():
+            first, second = model.blocks(model.stem(views)).chunk(2)
+        agreement.append(float((first * second).mean()))
+    assert agreement[0] > 2 * agreement[1]

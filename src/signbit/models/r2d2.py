@@ -18,12 +18,13 @@ pixels, at the right and bottom.
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor, nn
 
 from signbit.models.bineal import bineal_conv
 from signbit.models.registry import register_model
 from signbit.models.stages import scaled_channels
-from signbit.nn import QuantConv2d, RPReLU, Sign
+from signbit.nn import BinaryConv2d, QuantConv2d, RPReLU, Sign
 from signbit.quantizers import Surrogate
 
 STRIDE = 4
@@ -38,7 +39,8 @@ class BinaryPair(nn.Module):
     """Two binary convolutions, a BiNeal block without skip: bits [N, I, H, W] -> [N, O, H', W'].
 
     ``conv3x3(stride) -> BN -> RPReLU -> sign -> conv3x3(dilation) -> BN -> RPReLU -> sign``; the
-    other arguments are those of :class:`~signbit.models.bineal.BinealBlock`.
+    other arguments are those of :class:`~signbit.models.bineal.BinealBlock`. The latent weights of
+    a filter start out alike over its taps (:func:`start_smooth`).
     """
 
     def __init__(
@@ -64,10 +66,26 @@ class BinaryPair(nn.Module):
         self.bn2 = nn.BatchNorm2d(out_channels)
         self.act2 = activation()
         self.sign2 = Sign(surrogate)
+        start_smooth(self.conv1)
+        start_smooth(self.conv2)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.sign1(self.act1(self.bn1(self.conv1(x))))
         return self.sign2(self.act2(self.bn2(self.conv2(x))))
+
+
+@torch.no_grad()
+def start_smooth(conv: BinaryConv2d, share: float = 0.7) -> None:
+    """Draw a filter's latent weights to that of its centre, by a share of the way.
+
+    Signs of random sums flip at the least change of an image, layer by layer more of them: behind
+    six layers with random weights, a place in two views of a scene has nothing in common with
+    itself (a correlation of 0.07), and there is nothing to learn from. Filters that average over
+    their taps keep it (0.5).
+    """
+    height, width = conv.kernel_size
+    centre = conv.weight[:, :, height // 2, width // 2, None, None]
+    conv.weight.lerp_(centre.expand_as(conv.weight).clone(), share)
 
 
 class RealPair(nn.Module):
