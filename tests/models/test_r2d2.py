@@ -11,6 +11,7 @@ import signbit
 import signbit.nn as snn
 from signbit.calibration import calibrate
 from signbit.models import create_model
+from signbit.models.bineal import BinealBlock
 
 BOTH = ["r2d2_bineal", "r2d2"]
 
@@ -38,14 +39,15 @@ def learnt(model: nn.Module) -> nn.Module:
 
 
 @pytest.mark.parametrize("name", BOTH)
+@pytest.mark.parametrize("stride", [4, 8])
 @pytest.mark.parametrize(("height", "width"), [(64, 96), (50, 77)])
-def test_shapes(name, height, width):
-    model = small(name)
+def test_shapes(name, stride, height, width):
+    model = small(name, stride=stride)
     descriptors, reliability, repeatability = model(torch.randn(2, 3, height, width))
-    h, w = -(-height // 4), -(-width // 4)
+    h, w = -(-height // stride), -(-width // stride)
     assert descriptors.shape == (2, 16, h, w)
     assert reliability.shape == (2, 1, h, w)
-    assert repeatability.shape == (2, 1, 4 * h, 4 * w)
+    assert repeatability.shape == (2, 1, 4 * -(-height // 4), 4 * -(-width // 4))
 
 
 def test_parameters_by_hand():
@@ -74,7 +76,9 @@ def test_the_rival_has_the_same_convolutions():
             if isinstance(m, kinds)
         }
 
-    assert plan(create_model("r2d2", width=1.5)) == plan(create_model("r2d2_bineal", width=1.5))
+    for options in ({"width": 1.5}, {"stride": 8, "width": 1.0}):
+        wanted = plan(create_model("r2d2", **options))
+        assert plan(create_model("r2d2_bineal", **options)) == wanted
 
 
 def test_everything_between_the_layers_is_bits():
@@ -91,9 +95,13 @@ def test_everything_between_the_layers_is_bits():
     assert seen == [[-1.0, 1.0]] * 9
 
 
-@pytest.mark.parametrize("granularity", [None, "element", "filter"])
-def test_compiled_it_gives_the_same_for_images_of_any_size(tmp_path, granularity):
-    model = learnt(small("r2d2_bineal", over_parameterize=granularity))
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"over_parameterize": "element"}, {"stride": 8, "over_parameterize": "filter"},
+     {"stride": 8, "skip": True}],
+)  # fmt: skip
+def test_compiled_it_gives_the_same_for_images_of_any_size(tmp_path, options):
+    model = learnt(small("r2d2_bineal", **options))
     compiled = signbit.compile(model, torch.randn(1, 3, 64, 96))
     compiled.save(tmp_path / "m.signbit")
     session = signbit.load(tmp_path / "m.signbit", threads=1)
@@ -117,8 +125,17 @@ def test_over_parameterised_weights_are_options():
 def test_bad_numbers_are_refused(name):
     with pytest.raises(ValueError, match="descriptor_size must be a multiple of 8, got 12"):
         create_model(name, descriptor_size=12)
+    with pytest.raises(ValueError, match="stride must be 4 or 8, got 2"):
+        create_model(name, stride=2)
     with pytest.raises(ValueError, match="width must be a positive number"):
         create_model(name, width=0)
+
+
+def test_blocks_with_skip_are_those_of_bineal_networks():
+    model = create_model("r2d2_bineal", stride=8, skip=True)
+    assert [type(block) for block in model.blocks] == [BinealBlock] * 3
+    with pytest.raises(ValueError, match="skip needs stride=8"):
+        create_model("r2d2_bineal", skip=True)
 
 
 def test_both_learn():

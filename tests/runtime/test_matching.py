@@ -9,10 +9,9 @@ import pytest
 
 from signbit.errors import FormatError, SessionError
 from signbit.runtime import describe, match
-from signbit.runtime.matching import find_keypoints, hamming_distances, local_maxima
+from signbit.runtime.matching import coarse_stride, find_keypoints, hamming_distances, local_maxima
 
-FACTS = {
-    "stride": 4, "radius": 2, "border": 8, "descriptors": "real", "longer_side": 640,
+FACTS = { "radius": 2, "border": 8, "descriptors": "real", "longer_side": 640,
 }  # fmt: skip
 
 
@@ -138,6 +137,14 @@ def test_what_lies_beyond_the_image_is_not_found() -> None:
     assert not {(85, 30), (30, 53)} & inside
 
 
+@pytest.mark.parametrize("stride", [4, 8])
+def test_the_stride_of_coarse_maps_shows_in_their_sizes(stride: int) -> None:
+    for height in range(17, 90):
+        fine = -(-height // 4)
+        coarse = -(-fine * 4 // stride) if stride == 4 else -(-fine // 2)
+        assert coarse_stride((4 * fine, 4 * fine), (coarse, coarse)) == stride
+
+
 # --- describing images ---
 
 
@@ -171,7 +178,7 @@ def test_images_that_cannot_be_described(image: np.ndarray, message: str) -> Non
     ("session", "message"),
     [
         (MadeUp("detection"), r"m\.signbit.* was made for detection, not for matching"),
-        (MadeUp(stride=0), "decode lacks one of the numbers stride"),
+        (MadeUp(radius=0), "decode lacks one of the numbers radius"),
         (MadeUp(border="8"), "decode lacks one of the numbers"),
         (MadeUp(descriptors="ternary"), "neither real nor binary, but 'ternary'"),
     ],

@@ -87,14 +87,16 @@ def test_batches_hold_first_images_then_second_ones() -> None:
 def test_the_right_partners_cost_nothing_and_others_their_logarithm() -> None:
     maps = shifted_maps(32, 4)
     reliability = torch.zeros(2, 1, 16, 24)
-    right, trust = descriptor_losses(maps, reliability, SHIFT, binary=False)
+    right, trust = descriptor_losses(maps, reliability, SHIFT, stride=4, binary=False)
     assert right < 0.01
     assert trust == pytest.approx(math.log(2))  # undecided
-    surely, _ = descriptor_losses(maps, reliability, SHIFT, binary=True)
+    surely, _ = descriptor_losses(maps, reliability, SHIFT, stride=4, binary=True)
     assert surely < 0.1
-    wrong, _ = descriptor_losses(maps.roll(5, 3), reliability, torch.eye(3)[None], binary=False)
+    wrong, _ = descriptor_losses(
+        maps.roll(5, 3), reliability, torch.eye(3)[None], stride=4, binary=False
+    )
     assert wrong > 3
-    same, _ = descriptor_losses(torch.ones_like(maps), reliability, SHIFT, binary=False)
+    same, _ = descriptor_losses(torch.ones_like(maps), reliability, SHIFT, stride=4, binary=False)
     seen = (64 // 8) * (96 // 8)
     assert math.log(0.5 * seen) < same < math.log(seen)  # all partners alike: their number counts
 
@@ -102,18 +104,18 @@ def test_the_right_partners_cost_nothing_and_others_their_logarithm() -> None:
 def test_reliability_learns_where_picks_are_right() -> None:
     maps = shifted_maps(32, 4)
     sure, unsure = (torch.full((2, 1, 16, 24), v) for v in (6.0, -6.0))
-    assert descriptor_losses(maps, sure, SHIFT, binary=False)[1] < 0.01
-    assert descriptor_losses(maps, unsure, SHIFT, binary=False)[1] > 5
+    assert descriptor_losses(maps, sure, SHIFT, stride=4, binary=False)[1] < 0.01
+    assert descriptor_losses(maps, unsure, SHIFT, stride=4, binary=False)[1] > 5
     same = torch.ones_like(maps)
-    assert descriptor_losses(same, unsure, SHIFT, binary=False)[1] < 0.2
-    assert descriptor_losses(same, sure, SHIFT, binary=False)[1] > 5
+    assert descriptor_losses(same, unsure, SHIFT, stride=4, binary=False)[1] < 0.2
+    assert descriptor_losses(same, sure, SHIFT, stride=4, binary=False)[1] > 5
 
 
 def test_views_without_a_common_part_cost_nothing() -> None:
     far = torch.tensor([[[1.0, 0, 1e4], [0, 1, 0], [0, 0, 1]]])
     maps = torch.randn(2, 8, 16, 24, requires_grad=True)
     reliability = torch.zeros(2, 1, 16, 24, requires_grad=True)
-    losses = descriptor_losses(maps, reliability, far, binary=False)
+    losses = descriptor_losses(maps, reliability, far, stride=4, binary=False)
     assert [part.item() for part in losses] == [0, 0]
     sum(losses).backward()
     assert agreement_loss(torch.rand(2, 1, 64, 96), far) == 1
@@ -278,5 +280,5 @@ def test_sources_and_paths_belong_together(tmp_path) -> None:
 def test_files_say_how_to_decode() -> None:
     facts = TASK.facts(source(), data(options={"descriptors": "binary", "longer_side": 320}))
     assert facts == {
-        "stride": 4, "radius": 2, "border": 8, "descriptors": "binary", "longer_side": 320,
+        "radius": 2, "border": 8, "descriptors": "binary", "longer_side": 320,
     }  # fmt: skip

@@ -11,9 +11,11 @@ pixel shuffle, as in SuperPoint (arXiv 1712.07629)::
                                                          -> 1x1 -> pixel shuffle
                                                                 -> repeatability     [1, H, W]
 
-A pixel of the coarse maps at (x, y) sees the image around (4 x, 4 y). Reliability and repeatability
-are logits. Images whose sides are not multiples of 4 give maps that are larger, by less than 4
-pixels, at the right and bottom.
+With ``stride=8`` the last block has a stride instead of the dilation and more channels; descriptors
+and reliability are half as fine, and repeatability reads the block before. A pixel of the coarse
+maps at (x, y) sees the image around (stride x, stride y). Reliability and repeatability are logits.
+Images whose sides are not multiples of the stride give maps that are larger, by less than that, at
+the right and bottom.
 """
 
 from collections.abc import Callable
@@ -21,16 +23,18 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from signbit.models.bineal import bineal_conv
+from signbit.models.bineal import BinealBlock, bineal_conv
 from signbit.models.registry import register_model
 from signbit.models.stages import scaled_channels
 from signbit.nn import BinaryConv2d, QuantConv2d, RPReLU, Sign
 from signbit.quantizers import Surrogate
 
-STRIDE = 4
-_CHANNELS = (16, 32, 64, 64)  # stem, blocks
-_STRIDES = (2, 1, 1)
-_DILATIONS = (1, 1, 2)
+# Of the coarse maps -> channels of stem and blocks, strides and dilations of the blocks.
+_PLANS = {
+    4: ((16, 32, 64, 64), (2, 1, 1), (1, 1, 2)),
+    8: ((16, 32, 64, 96), (2, 1, 2), (1, 1, 1)),
+}
+_FINE = 4  # pixels of the image a pixel of the map that repeatability reads
 _SOURCE = "R2D2, arXiv 1906.06195"
 _SIZES = {"default": (3, 480, 640)}
 
@@ -109,43 +113,57 @@ class R2D2(nn.Module):
     """Stem, blocks and output layers, as drawn above.
 
     Input [N, in_channels, H, W]; output (descriptors [N, D, h, w], reliability [N, 1, h, w],
-    repeatability [N, 1, 4 h, 4 w]) with h = ceil(H / 4), w = ceil(W / 4).
+    repeatability [N, 1, H', W']) with h = ceil(H / stride) and H' = 4 ceil(H / 4).
 
     Args:
         stem: the first layers.
-        channels: of the stem and every block.
+        width: multiplies the plan's channels.
+        stride: 4 or 8, pixels of the image a pixel of the coarse maps.
         block: makes one from its channels in and out, stride and dilation.
         head: makes a 1x1 convolution from its channels in and out.
         descriptor_size: D.
+
+    Raises ValueError for a number out of range.
     """
 
     def __init__(
         self,
-        stem: nn.Sequential,
-        channels: tuple[int, ...],
+        stem: Callable[[int], nn.Sequential],
+        width: float,
+        stride: int,
         block: Callable[[int, int, int, int], nn.Module],
         head: Callable[[int, int], nn.Module],
         descriptor_size: int,
     ):
         super().__init__()
-        self.stem = stem
-        self.blocks = nn.Sequential(*map(block, channels, channels[1:], _STRIDES, _DILATIONS))
+        if stride not in _PLANS:
+            raise ValueError(f"stride must be 4 or 8, got {stride}")
+        if descriptor_size < 8 or descriptor_size % 8:
+            raise ValueError(f"descriptor_size must be a multiple of 8, got {descriptor_size}")
+        plan, strides, dilations = _PLANS[stride]
+        channels = scaled_channels(plan, width)
+        self.stem = stem(channels[0])
+        self.blocks = nn.Sequential(*map(block, channels, channels[1:], strides, dilations))
+        self.fine = len(self.blocks) - (stride > _FINE)  # blocks up to repeatability
         self.descriptors = head(channels[-1], descriptor_size)
         self.reliability = head(channels[-1], 1)
-        self.repeatability = head(channels[-1], STRIDE**2)
-        self.shuffle = nn.PixelShuffle(STRIDE)
+        self.repeatability = head(channels[self.fine], _FINE**2)
+        self.shuffle = nn.PixelShuffle(_FINE)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        x = self.blocks(self.stem(x))
-        return self.descriptors(x), self.reliability(x), self.shuffle(self.repeatability(x))
+        x = fine = self.stem(x)
+        for index, block in enumerate(self.blocks):
+            x = block(x)
+            if index + 1 == self.fine:
+                fine = x
+        return self.descriptors(x), self.reliability(x), self.shuffle(self.repeatability(fine))
 
     def extra_repr(self) -> str:
         return f"source: {_SOURCE}"
 
 
-def _check(descriptor_size: int) -> None:
-    if descriptor_size < 8 or descriptor_size % 8:
-        raise ValueError(f"descriptor_size must be a multiple of 8, got {descriptor_size}")
+def _stem(conv: nn.Module, activation: nn.Module) -> nn.Sequential:
+    return nn.Sequential(conv, nn.BatchNorm2d(conv.out_channels), activation)
 
 
 @register_model(
@@ -156,6 +174,8 @@ def _check(descriptor_size: int) -> None:
 def r2d2_bineal(
     width: float = 2.0,
     in_channels: int = 3,
+    stride: int = 4,
+    skip: bool = False,
     descriptor_size: int = 64,
     surrogate: str | Surrogate = "clipped_identity",
     over_parameterize: str | None = None,
@@ -164,31 +184,29 @@ def r2d2_bineal(
     """R2D2 (arXiv 1906.06195) in bits: 8-bit stem and output layers, binary blocks between.
 
     Input [N, in_channels, H, W]; outputs as in :class:`R2D2`. ``width`` multiplies the channels
-    (16, 32, 64, 64), to multiples of 4. ``descriptor_size`` is D, a multiple of 8.
-    ``over_parameterize`` and ``parametric_activations`` are those of
-    :func:`~signbit.models.bineal18`. Raises ValueError for an unknown surrogate or granularity, or
-    a number out of range.
+    (16, 32, 64, 64; 96 at the end with ``stride=8``), to multiples of 4. ``skip`` takes whole
+    BiNeal blocks, with their skip path, which learn sooner (and have no dilation: ``stride=8``).
+    ``descriptor_size`` is D, a multiple of 8. ``over_parameterize`` and ``parametric_activations``
+    are those of :func:`~signbit.models.bineal18`. Raises ValueError for an unknown surrogate or
+    granularity, or a number out of range.
     """
-    _check(descriptor_size)
-    channels = scaled_channels(_CHANNELS, width)
+    if skip and stride != 8:
+        raise ValueError(f"skip needs stride=8, whose blocks have no dilation, got {stride}")
+    options = (surrogate, over_parameterize, parametric_activations)
 
-    def block(inputs: int, outputs: int, stride: int, dilation: int) -> BinaryPair:
-        return BinaryPair(
-            inputs,
-            outputs,
-            stride,
-            dilation,
-            surrogate,
-            over_parameterize,
-            parametric_activations,
-        )
+    def block(inputs: int, outputs: int, stride: int, dilation: int) -> nn.Module:
+        if not skip:
+            return BinaryPair(inputs, outputs, stride, dilation, *options)
+        made = BinealBlock(inputs, outputs, stride, *options)
+        start_smooth(made.conv1)
+        start_smooth(made.conv2)
+        return made
 
-    stem = nn.Sequential(
-        QuantConv2d(in_channels, channels[0], 3, stride=2, padding=1, bias=False),
-        nn.BatchNorm2d(channels[0]),
-        Sign(surrogate),
-    )
-    return R2D2(stem, channels, block, lambda i, o: QuantConv2d(i, o, 1), descriptor_size)
+    def stem(channels: int) -> nn.Sequential:
+        conv = QuantConv2d(in_channels, channels, 3, stride=2, padding=1, bias=False)
+        return _stem(conv, Sign(surrogate))
+
+    return R2D2(stem, width, stride, block, lambda i, o: QuantConv2d(i, o, 1), descriptor_size)
 
 
 @register_model(
@@ -197,19 +215,15 @@ def r2d2_bineal(
     status="the method, narrower; widths and strides are this project's own",
 )
 def r2d2(
-    width: float = 1.0,
-    in_channels: int = 3,
-    descriptor_size: int = 64,
+    width: float = 1.0, in_channels: int = 3, stride: int = 4, descriptor_size: int = 64
 ) -> R2D2:
     """R2D2 (arXiv 1906.06195) on the plan of :func:`r2d2_bineal` in real numbers: its rival.
 
     Arguments, outputs and errors are those of :func:`r2d2_bineal`.
     """
-    _check(descriptor_size)
-    channels = scaled_channels(_CHANNELS, width)
-    stem = nn.Sequential(
-        nn.Conv2d(in_channels, channels[0], 3, stride=2, padding=1, bias=False),
-        nn.BatchNorm2d(channels[0]),
-        nn.ReLU(),
-    )
-    return R2D2(stem, channels, RealPair, lambda i, o: nn.Conv2d(i, o, 1), descriptor_size)
+
+    def stem(channels: int) -> nn.Sequential:
+        conv = nn.Conv2d(in_channels, channels, 3, stride=2, padding=1, bias=False)
+        return _stem(conv, nn.ReLU())
+
+    return R2D2(stem, width, stride, RealPair, lambda i, o: nn.Conv2d(i, o, 1), descriptor_size)

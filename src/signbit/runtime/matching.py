@@ -13,6 +13,7 @@ Hamming distance: the number of bits that differ.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -102,7 +103,7 @@ def describe(
 def _facts(session: Session) -> Mapping[str, Any]:
     metadata = session.metadata
     facts = metadata.get("decode")
-    wanted = ("stride", "radius", "border", "longer_side")
+    wanted = ("radius", "border", "longer_side")
     if metadata.get("task") != "matching":
         raise FormatError(
             f"{session} was made for {metadata.get('task', 'an unknown task')}, not for matching"
@@ -131,29 +132,38 @@ def find_keypoints(
 
     Args:
         outputs: descriptors [D, h, w] and the logits of reliability [1, h, w] and of repeatability
-            [1, H', W'], where H' and W' are ``size`` or more.
+            [1, H', W'], where H' and W' are ``size`` or more, by less than :func:`coarse_stride`.
         size: (H, W) of the image in pixels.
-        facts: ``descriptors``, ``"real"`` or ``"binary"`` (their signs); ``stride``, pixels of the
-            image a pixel of the coarse maps; ``radius``, in pixels: a key point's repeatability is
-            the largest in the square around it; ``border``, in pixels: none lies nearer to the
-            edge.
+        facts: ``descriptors``, ``"real"`` or ``"binary"`` (their signs); ``radius``, in pixels: a
+            key point's repeatability is the largest in the square around it; ``border``, in pixels:
+            none lies nearer to the edge.
         keypoints: at most so many.
     """
     descriptors, reliability, repeatability = outputs
     height, width = size
+    stride = np.float32(coarse_stride(repeatability.shape[1:], descriptors.shape[1:]))
     peaks = local_maxima(repeatability[0, :height, :width], facts["radius"], facts["border"])
     rows, columns = peaks
-    positions = np.stack([columns, rows], 1) / np.float32(facts["stride"])
+    positions = np.stack([columns, rows], 1) / stride
     reliable = _sample(reliability, positions)[:, 0]
     scores = _sigmoid(repeatability[0, rows, columns]) * _sigmoid(reliable)
     best = np.argsort(-scores, kind="stable")[:keypoints]
     points = np.stack([columns, rows], 1)[best].astype(np.float32)
     points += _offsets(repeatability[0, :height, :width], rows[best], columns[best])
-    read = _sample(descriptors, points / np.float32(facts["stride"]))
+    read = _sample(descriptors, points / stride)
     if facts["descriptors"] == "binary":
         return KeyPoints(points, scores[best], np.packbits(read >= 0, axis=1))
     length = np.sqrt(np.square(read).sum(1, keepdims=True))
     return KeyPoints(points, scores[best], read / np.maximum(length, np.float32(1e-12)))
+
+
+def coarse_stride(fine: Sequence[int], coarse: Sequence[int]) -> int:
+    """Pixels of the image a pixel of a coarse map, from the sizes (H, W) of both kinds of maps.
+
+    A power of two. Coarse maps are rounded up, so that their ratio may be a little smaller.
+    """
+    ratio = max(f / c for f, c in zip(fine, coarse, strict=True))
+    return 1 << round(math.log2(ratio))
 
 
 def local_maxima(

@@ -26,12 +26,12 @@ from signbit.data.pairs import SMALLEST, MatchingSource, Pair, Photographs, load
 from signbit.data.warps import Views, warp_points
 from signbit.errors import DataError
 from signbit.nn import Sign
-from signbit.runtime.matching import KeyPoints, find_keypoints, match
+from signbit.runtime.matching import KeyPoints, coarse_stride, find_keypoints, match
 from signbit.tasks.base import Outputs, Predict, Targets, Task
 
 CROP = (192, 192)  # (height, width) in pixels of training views, unless the recipe says
 # What decoding needs beside the kind of descriptors: see signbit.runtime.matching.
-FACTS = {"stride": 4, "radius": 2, "border": 8}
+FACTS = {"radius": 2, "border": 8}
 _PATCH = 16  # pixels a side of the patches that have one peak each
 _CELL = 8  # pixels a side of the squares of which each gives a point to be described
 _MOST = 1024  # points of a batch that are compared with each other
@@ -141,7 +141,10 @@ class Matching(Task):
         descriptors, reliability, repeatability = outputs
         homography = targets["homography"]
         binary = bool(targets["binary"][0])
-        described, reliable = descriptor_losses(descriptors, reliability, homography, binary=binary)
+        stride = coarse_stride(repeatability.shape[2:], descriptors.shape[2:])
+        described, reliable = descriptor_losses(
+            descriptors, reliability, homography, stride=stride, binary=binary
+        )
         peaks = torch.sigmoid(repeatability)
         return described + reliable + agreement_loss(peaks, homography) + _PEAKY * peak_loss(peaks)
 
@@ -372,7 +375,7 @@ def _read(maps: Tensor, points: Tensor) -> Tensor:
 
 
 def descriptor_losses(
-    descriptors: Tensor, reliability: Tensor, homography: Tensor, *, binary: bool
+    descriptors: Tensor, reliability: Tensor, homography: Tensor, *, stride: int, binary: bool
 ) -> tuple[Tensor, Tensor]:
     """How well points pick their partners by descriptor, and how well reliability foretells it.
 
@@ -383,13 +386,13 @@ def descriptor_losses(
     Args:
         descriptors, reliability: [2 N, D, h, w] and logits [2 N, 1, h, w]; first images first.
         homography: [N, 3, 3].
+        stride: pixels of the image a pixel of the maps.
         binary: compare the descriptors' signs.
 
     Returns:
         Two means over the points, in nats: cross-entropy of the picks in both directions, and of
         whether both pick right. Zero where no point is seen twice.
     """
-    stride = FACTS["stride"]
     height, width = (side * stride for side in descriptors.shape[2:])
     origin = _draw_points(len(homography), (height, width), descriptors.device)
     there = _warp(origin, homography)
