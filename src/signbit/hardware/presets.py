@@ -65,9 +65,7 @@ def number(default: Any = dataclasses.MISSING) -> Any:
     return dataclasses.field(default=default, metadata={"reader": _Ratio()})
 
 
-def quantity(
-    dimension: str, default: Any = dataclasses.MISSING, *, unlimited: bool = False
-) -> Any:
+def quantity(dimension: str, default: Any = dataclasses.MISSING, *, unlimited: bool = False) -> Any:
     """A physical field, kept in the first unit of its dimension (`UNITS`); above 0.
 
     With `unlimited`, that word is taken too, and kept as infinity: the limit is not modelled.
@@ -199,8 +197,8 @@ def check_fields(value: Any, where: str) -> None:
 
 def available(kind: str | None = None) -> list[str]:
     """The names of the presets that come with signbit; of one kind, or all."""
-    kinds = {path.stem: _read(path)[0] for path in sorted(FOLDER.glob("*.yaml"))}
-    return [name for name, found in kinds.items() if kind in (None, found)]
+    found = {path.stem: _parse(path).get("kind") for path in sorted(FOLDER.glob("*.yaml"))}
+    return [name for name, its in found.items() if its is not None and kind in (None, its)]
 
 
 def load(name: str | Path, cls: type[T], kind: str) -> T:
@@ -236,6 +234,13 @@ def _find(name: str | Path, kind: str) -> Path:
 
 
 def _read(path: Path) -> tuple[str, Mapping[str, Any]]:
+    fields = _parse(path)
+    if not isinstance(fields.get("kind"), str):
+        raise PresetError(f"{path.name}: kind is missing: a preset says what it describes")
+    return fields["kind"], fields
+
+
+def _parse(path: Path) -> Mapping[str, Any]:
     try:
         import yaml
     except ImportError as error:
@@ -246,9 +251,9 @@ def _read(path: Path) -> tuple[str, Mapping[str, Any]]:
         fields = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise PresetError(f"{path.name}: {' '.join(str(error).split())}") from None
-    if not isinstance(fields, dict) or not isinstance(fields.get("kind"), str):
-        raise PresetError(f"{path.name}: kind is missing: a preset says what it describes")
-    return fields["kind"], fields
+    if not isinstance(fields, dict):
+        raise PresetError(f"{path.name}: must be fields and their values")
+    return fields
 
 
 def _build(path: Path, found: Mapping[str, Any], cls: type[T]) -> T:
@@ -257,7 +262,9 @@ def _build(path: Path, found: Mapping[str, Any], cls: type[T]) -> T:
         if key not in declared and key not in _HEADER:
             close = difflib.get_close_matches(str(key), declared, 1, 0.4)
             hint = f"; did you mean {close[0]}?" if close else ""
-            raise PresetError(f"{path.name}: {key} is not a field of a {found['kind']} preset{hint}")
+            raise PresetError(
+                f"{path.name}: {key} is not a field of a {found['kind']} preset{hint}"
+            )
     values: dict[str, Any] = {"name": path.stem}
     for name, each in declared.items():
         if name == "name":
