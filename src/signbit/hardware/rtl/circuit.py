@@ -21,6 +21,7 @@ from signbit.hardware.rtl.convolution import (
 from signbit.hardware.rtl.errors import CircuitError
 from signbit.hardware.rtl.stages import FOUR_BITS, Stage, stages_of, with_zero_point
 from signbit.hardware.rtl.verilog import Body, identifier, module, vector
+from signbit.hardware.rtl.writer import convolution_files
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ class Circuit:
         """The Verilog modules and ROMs, by file name."""
         found = {}
         for conv in self.convolutions:
-            found |= conv.files()
+            found |= convolution_files(conv)
         return found | (_bineal_top(self) if self.block.is_bineal else {})
 
     @property

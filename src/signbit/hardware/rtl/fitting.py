@@ -71,7 +71,32 @@ def fit(cuts: Cuts) -> Affine | None:
     For a multiplier m, level n begins at its cut c exactly where `c * m + o >= n << s` and
     `(c - 1) * m + o < n << s`: an interval of offsets o, whose length is a concave function of m.
     """
-    levels = cuts.first + 1 + np.arange(cuts.at.shape[1])
+    for shift in range(_MOST_SHIFT + 1):
+        m, least, most = _widest(cuts, shift)
+        if (least <= most).all():
+            return Affine(np.where(cuts.falling, -m, m), np.clip(0, least, most), shift)
+    return None
+
+
+def nearest(cuts: Cuts, bits: int) -> Affine:
+    """The affine map with signed multipliers of `bits` bits that comes closest to these cuts."""
+    best = None
+    for shift in range(_MOST_SHIFT + 1):
+        m, least, most = _widest(cuts, shift)
+        if (m >= 1 << (bits - 1)).any():
+            break
+        best = Affine(np.where(cuts.falling, -m, m), (least + most) // 2, shift)
+    if best is None:
+        raise ValueError(f"no multiplier of {bits} bits reaches these cuts")
+    return best
+
+
+def _widest(cuts: Cuts, shift: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The multipliers with most room for offsets, and their least and greatest offsets, all [C].
+
+    Where no offset serves all levels, the least is above the greatest.
+    """
+    levels = (cuts.first + 1 + np.arange(cuts.at.shape[1])) << shift
     least_u = np.where(cuts.falling, -cuts.high, cuts.low)[:, None]
     most_u = np.where(cuts.falling, -cuts.low, cuts.high)[:, None]
     always, never = cuts.at <= least_u, cuts.at > most_u
@@ -79,23 +104,19 @@ def fit(cuts: Cuts) -> Affine | None:
     missed = np.where(never, most_u, cuts.at - 1)
     huge = np.int64(2) ** 60
 
-    def room(m: np.ndarray, shift: int) -> tuple[np.ndarray, np.ndarray]:
-        """The least and the greatest offset of multipliers [C]."""
-        least = np.where(never, -huge, (levels << shift) - reached * m[:, None]).max(1)
-        most = np.where(always, huge, (levels << shift) - 1 - missed * m[:, None]).min(1)
+    def room(m: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        least = np.where(never, -huge, levels - reached * m[:, None]).max(1)
+        most = np.where(always, huge, levels - 1 - missed * m[:, None]).min(1)
         return least, most
 
-    for shift in range(_MOST_SHIFT + 1):
-        low = np.zeros(len(cuts.at), np.int64)
-        high = np.full(len(cuts.at), 1 << _MOST_MULTIPLIER_BITS, np.int64)
-        while (high > low).any():
-            middle = (low + high) // 2
-            (a, b), (c, d) = room(middle, shift), room(middle + 1, shift)
-            rising = (d - c) > (b - a)
-            low = np.where((high > low) & rising, middle + 1, low)
-            high = np.where((high > low) & ~rising, middle, high)
-        least, most = room(low, shift)
-        if (least <= most).all():
-            offset = np.clip(0, least, most)
-            return Affine(np.where(cuts.falling, -low, low), offset, shift)
-    return None
+    low = np.zeros(len(cuts.at), np.int64)
+    high = np.full(len(cuts.at), 1 << _MOST_MULTIPLIER_BITS, np.int64)
+    while (high > low).any():
+        middle = (low + high) // 2
+        (a, b), (c, d) = room(middle), room(middle + 1)
+        rising = (d - c) > (b - a)
+        low = np.where((high > low) & rising, middle + 1, low)
+        high = np.where((high > low) & ~rising, middle, high)
+    # a channel of one level has room without end on one side
+    least, most = room(low)
+    return low, np.maximum(least, -(huge >> 12)), np.minimum(most, huge >> 12)

@@ -7,10 +7,10 @@ Three things are done that the graph does not say:
 
 * 4-bit maps become what the circuit was asked for: 15 compares, or a narrow multiplication, both
   equal to the graph's step on every sum that can occur;
-* a real-valued way to 8 bits (`affine`, `prelu`, `clip`, `quant8`) becomes a multiplication, an
-  addition and a shift that give the same on every sum that can occur;
-* other real-valued steps become 16-bit fixed point, only where the caller asks for it, and then not
-  exactly.
+* a real-valued way to 8 bits (`affine`, `prelu`, `clip`, `quant8`) becomes a multiplication by 16
+  bits, an addition and a shift: where a number lies between two of the 8 bits' levels, it may
+  become the other one;
+* other real-valued steps become 16-bit fixed point, only where the caller asks for it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import numpy as np
 
 from signbit.compiler.ir import INT16_MAX, INT16_MIN, INT32_MAX, INT32_MIN, Node, Step, Type, Value
 from signbit.hardware.rtl.errors import CircuitError
-from signbit.hardware.rtl.fitting import Affine, Cuts, find_cuts, fit
+from signbit.hardware.rtl.fitting import Affine, Cuts, find_cuts, fit, nearest
 from signbit.hardware.rtl.verilog import signed_bits
 
 FOUR_BITS = ("ladder", "multiply")
@@ -89,7 +89,7 @@ class FixedPrelu:
 
 @dataclass(frozen=True)
 class Add:
-    """v + a number of the map `value`, which another port brings; saturating where it has 16 bits."""
+    """v + a number of the map `value`, which another port brings; saturating if it has 16 bits."""
 
     value: Value
     bits: int
@@ -298,12 +298,7 @@ class _Maker:
 
         levels = int(last.attrs["levels"])
         cuts = find_cuts(function, channels, range(levels + 1), self.last.low, self.last.high)
-        affine = fit(cuts)
-        if affine is None:
-            raise self.error(
-                "no multiplication and shift gives its way to 8 bits exactly: behind the sum have "
-                "a batch norm and a ReLU alone"
-            )
+        affine = nearest(cuts, MULTIPLIER_BITS)
         self.change(MultiplyShift(affine, 0, levels), 0, levels)
         self.last.writes.append(Keep(last.value))
 

@@ -123,3 +123,29 @@ def hex_lines(words: list[int], width: int) -> str:
     """Words as `$readmemh` reads them."""
     digits = -(-width // 4)
     return "".join(f"{word:0{digits}x}\n" for word in words)
+
+
+def zeros(count: int) -> str:
+    """The beginning of a concatenation: zeros and a comma, or nothing."""
+    return f"{count}'b0, " if count > 0 else ""
+
+
+def popcount(body: Body, name: str, bits: int, width: int) -> str:
+    """The number of ones in a wire, in `width` bits: a tree of additions of neighbours."""
+    level = [(f"{name}[{i}]" if bits > 1 else name, 1) for i in range(bits)]  # and its greatest
+    depth = 0
+    while len(level) > 1:
+        depth += 1
+        following = []
+        for at in range(0, len(level) - 1, 2):
+            pair = level[at : at + 2]
+            most = sum(high for _, high in pair)
+            wide = unsigned_bits(most)
+            wire = f"{name}_{depth}_{at // 2}"
+            terms = [f"{{{zeros(wide - unsigned_bits(high))}{n}}}" for n, high in pair]
+            body.add(f"wire {vector(wide)}{wire} = {' + '.join(terms)};")
+            following.append((wire, most))
+        level = following + level[len(level) // 2 * 2 :]
+    found, most = level[0]
+    body.add(f"wire {vector(width)}{name}_count = {{{zeros(width - unsigned_bits(most))}{found}}};")
+    return f"{name}_count"
