@@ -7,7 +7,7 @@ pooling do not. From them follow the field's summaries:
 * `bops`: MACs of one bit with one bit. `flops`: all other MACs, those of 4 and 8 bits too.
 * `ops` = flops + bops / 64, where any MAC that is not binary is 1 (Bi-Real Net, arXiv 1808.00278).
 * `cpu64`: a MAC of b-bit operands is b / 64 for b <= 8, so an 8-bit one 1/8, a 4-bit one
-  1/16; a real one is 1 (PokeBNN, arXiv 2112.00133).
+  1/16; a real one is 1 (PokeBNN, arXiv 2112.00133). Of two widths the wider one counts.
 * `ace`: MACs times the bits of both operands: 1, 16 for 4-bit, 64 for 8-bit, 1024 for float32
   (PokeBNN).
 
@@ -22,7 +22,7 @@ Imports NumPy only.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from signbit.compiler.ir import CAPTURED_OPS, Graph, Node
@@ -31,6 +31,44 @@ from signbit.hardware.multiplications import count_multiplications, is_addition,
 PRECISIONS = (1, 4, 8, 32)
 # Parameters of a captured node that inference does not need beside the others.
 _FOLDED = {"batch_norm": ("mean", "var"), "channels": ("index",)}
+
+
+@dataclass(frozen=True)
+class Operations:
+    """MACs by the bits of both operands, and what the field makes of them.
+
+    Attributes:
+        macs: (bits of a weight, bits of an input) to multiply-accumulates for one image.
+    """
+
+    macs: Mapping[tuple[int, int], int]
+
+    @property
+    def bops(self) -> int:
+        return sum(macs for widths, macs in self.macs.items() if widths == (1, 1))
+
+    @property
+    def flops(self) -> int:
+        return sum(macs for widths, macs in self.macs.items() if widths != (1, 1))
+
+    @property
+    def ops(self) -> float:
+        return self.flops + self.bops / 64
+
+    @property
+    def cpu64(self) -> float:
+        widest = ((max(widths), macs) for widths, macs in self.macs.items())
+        return sum(macs * bits / 64 if bits <= 8 else macs for bits, macs in widest)
+
+    @property
+    def ace(self) -> int:
+        return sum(macs * weight * bits for (weight, bits), macs in self.macs.items())
+
+    def to_dict(self) -> dict[str, object]:
+        """MACs by `1x1`, `8x8` (weight x input), and the summaries, as JSON can hold them."""
+        named = {f"{w}x{a}": macs for (w, a), macs in sorted(self.macs.items()) if macs}
+        summaries = ("bops", "flops", "ops", "cpu64", "ace")
+        return {"macs": named} | {name: getattr(self, name) for name in summaries}
 
 
 @dataclass(frozen=True)
@@ -53,25 +91,30 @@ class Count:
     multiplications: dict[str, int] = field(default_factory=dict)
 
     @property
+    def operations(self) -> Operations:
+        """The MACs by the widths of both operands, and the field's summaries of them."""
+        by_widths = {(bits, bits): macs for bits, macs in self.macs.items()}
+        return Operations(by_widths | {(1, 32): self.additions})
+
+    @property
     def bops(self) -> int:
-        return self.macs[1]
+        return self.operations.bops
 
     @property
     def flops(self) -> int:
-        return sum(macs for bits, macs in self.macs.items() if bits > 1) + self.additions
+        return self.operations.flops
 
     @property
     def ops(self) -> float:
-        return self.flops + self.bops / 64
+        return self.operations.ops
 
     @property
     def cpu64(self) -> float:
-        shares = (macs * bits / 64 if bits <= 8 else macs for bits, macs in self.macs.items())
-        return sum(shares) + self.additions
+        return self.operations.cpu64
 
     @property
     def ace(self) -> int:
-        return sum(macs * bits * bits for bits, macs in self.macs.items()) + 32 * self.additions
+        return self.operations.ace
 
     @property
     def strict_mo(self) -> int:
@@ -96,8 +139,8 @@ class Count:
         return named | {name: getattr(self, name) for name in figures}
 
 
-def _count_node(node: Node) -> Count:
-    """MACs and parameters of one captured node."""
+def count_node(node: Node) -> Count:
+    """MACs and parameters of one captured node, without its multiplications."""
     found = Count(additions=macs(node) if is_addition(node) else 0)
     weight_bits = node.attrs.get("bits", CAPTURED_OPS[node.op].weight_bits)
     for name, array in node.params.items():
@@ -141,7 +184,7 @@ def count_layers(graph: Graph) -> list[tuple[str, Count]]:
     seen: set[str] = set()
     layers = []
     for node, multiplied in zip(graph.nodes, count_multiplications(graph), strict=True):
-        count = replace(_count_node(node), mo=multiplied.mo, multiplications=multiplied.strict)
+        count = replace(count_node(node), mo=multiplied.mo, multiplications=multiplied.strict)
         if node.path in seen:
             count = replace(count, params=dict.fromkeys(PRECISIONS, 0))
         seen.add(node.path)
