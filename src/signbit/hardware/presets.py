@@ -226,7 +226,7 @@ def _find(name: str | Path, kind: str) -> Path:
         return FOLDER / f"{name}.yaml"
     lower = {each.lower(): each for each in known}
     close = difflib.get_close_matches(str(name).lower(), lower, 1, 0.4)
-    hint = f"; did you mean {lower[close[0]]}?" if close else ""
+    hint = f"; did you mean {lower[close[0]]}?" if close else "."
     raise PresetError(
         f"unknown {kind} preset {str(name)!r}{hint} Known: {', '.join(known)}, "
         "or the path of a file of your own"
