@@ -17,11 +17,13 @@ from signbit.cli.demo import demo
 from signbit.cli.doctor import doctor
 from signbit.cli.evaluate import evaluate
 from signbit.cli.export_weights import export_weights
+from signbit.cli.hardware import hardware
 from signbit.cli.import_checkpoint import import_checkpoint
 from signbit.cli.inspect import inspect
 from signbit.cli.landscape import landscape
 from signbit.cli.profile import profile
 from signbit.cli.rank_teachers import rank_teachers
+from signbit.cli.rtl import rtl
 from signbit.cli.run import run
 from signbit.cli.summary import summary
 from signbit.cli.train import train
@@ -46,6 +48,8 @@ app.command()(bench)
 app.command()(profile)
 app.command()(inspect)
 app.command()(certify)
+app.command()(hardware)
+app.command()(rtl)
 app.command("export-weights")(export_weights)
 app.command("import-checkpoint")(import_checkpoint)
 app.command()(landscape)

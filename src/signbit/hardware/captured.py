@@ -31,7 +31,7 @@ from dataclasses import dataclass, field
 from signbit.compiler.ir import Graph, Node, Step, Type, Value
 from signbit.errors import SignbitError
 from signbit.hardware.counts import count_node
-from signbit.hardware.elementwise import factors, pool_work, step_work, summands
+from signbit.hardware.elementwise import factors, pool_work, step_work
 from signbit.hardware.workload import (
     TYPE_BITS,
     Product,
@@ -237,8 +237,10 @@ def _node_work(node: Node, before: Node | None, behind: Node | None) -> Counter[
             return Counter(add=size)
         return Counter(multiply=size, add=size)
     if node.op in _STEPS:
-        step = Step(node.op, node.params, node.attrs)
-        return _times(step_work(step, channels), height * width)
+        work = step_work(Step(node.op, node.params, node.attrs), channels)
+        if node.attrs.get("power_of_two"):
+            work["shift"] += work.pop("multiply", 0)
+        return _times(work, height * width)
     if node.op in ("add", "mul"):
         return Counter({"add" if node.op == "add" else "multiply": size}) + _rescaled(node)
     if node.op == "int4_add":
@@ -249,13 +251,13 @@ def _node_work(node: Node, before: Node | None, behind: Node | None) -> Counter[
 
 
 def _product_work(node: Node, behind: Node | None) -> Counter[str]:
-    _, height, width = node.outputs[0].shape
+    channels, height, width = node.outputs[0].shape
     channel: Counter[str] = Counter()
     if behind is None or behind.op != "batch_norm":
         if "scale" in node.params:
             channel += factors(node.params["scale"])
         if "bias" in node.params:
-            channel["add"] += summands(node.params["bias"])
+            channel["add"] += channels
     found = _times(channel, height * width)
     if node.attrs.get("bits") and node.inputs[0].type not in _INTEGERS:
         quantised = math.prod(node.inputs[0].shape)

@@ -3,7 +3,7 @@
 What counts as one operation, and why:
 
 * `add`: an addition or subtraction, saturating ones and those of 4-bit integers too.
-* `multiply`: of two numbers; a constant factor of 0, +1 or -1 is none, a power of two is a `shift`.
+* `multiply`: of two numbers.
 * `compare`: with a threshold or a bound. A bit that follows from two cuts takes two. Sixteen levels
   that 15 cuts tell apart take 4: the cuts are sorted, and a search halves them.
 * `shift`: by a constant.
@@ -14,8 +14,10 @@ What counts as one operation, and why:
   twice.
 
 Numbers that only move (channels, nearest resizing, pixel shuffle) cost nothing here; they are in
-the traffic. Channels whose constants make a step void (a scale of 1, a bias of 0) do not pay for
-it: what hardware would leave out is left out.
+the traffic. A step costs what its kind needs, whatever its constants are, for those of untrained
+networks are trivial: batch norm adds although its bias is still 0, and a slope of 0.25 is a
+multiplication as long as it is a real number (fixed-point programs shift, and their steps say so).
+Only what is void in every channel is left out: scales of +1 and -1, slopes of 0, which are ReLU.
 
 Parameters are counted in bits of a read-only memory: real numbers take 32, integers the narrowest
 two's complement that holds all of a layer's array; cuts that no sum reaches are not stored.
@@ -69,40 +71,23 @@ def step_work(step: Step, channels: int) -> Counter[str]:
 
 
 def factors(scale: np.ndarray) -> Counter[str]:
-    """What multiplying by constants takes: nothing, shifts or multiplications, one a number."""
-    plain = np.isin(np.abs(scale), (0, 1))
-    shift = ~plain & (np.abs(np.frexp(scale)[0]) == 0.5)
-    return Counter(shift=int(shift.sum()), multiply=int((~plain & ~shift).sum()))
-
-
-def summands(bias: np.ndarray) -> int:
-    """How many constants are not 0."""
-    return int(np.count_nonzero(bias))
+    """Multiplications by constants, one a number; none where all are 0, +1 or -1."""
+    return Counter(multiply=0 if np.isin(np.abs(scale), (0, 1)).all() else scale.size)
 
 
 # --- steps ---
 
 
 def _affine(step: Step, channels: int) -> Counter[str]:
-    return factors(step.params["scale"]) + Counter(add=summands(step.params["bias"]))
+    return factors(step.params["scale"]) + Counter(add=channels)
 
 
 def _rprelu(step: Step, channels: int) -> Counter[str]:
-    p = step.params
-    found = _prelu(step, channels)
-    found["add"] += summands(p["shift_in"]) + summands(p["shift_out"])
-    return found
+    return _prelu(step, channels) + Counter(add=2 * channels)
 
 
 def _prelu(step: Step, channels: int) -> Counter[str]:
-    slope = step.params["slope"]
-    return factors(slope) + Counter(select=int((slope != 1).sum()))
-
-
-def _quant4_shift(step: Step, channels: int) -> Counter[str]:
-    found = factors(step.params["multiplier"].astype(np.float64))
-    found["add"] += summands(step.params["offset"])
-    return found + Counter(shift=channels, convert=channels)
+    return factors(step.params["slope"]) + Counter(select=channels)
 
 
 def _quant4_ladder(step: Step, channels: int) -> Counter[str]:
@@ -127,10 +112,7 @@ def _shift_sum(step: Step, channels: int) -> Counter[str]:
 
 
 def _shift_prelu(step: Step, channels: int) -> Counter[str]:
-    p = step.params
-    found = _shift_sum(step, channels)
-    found["add"] += summands(p["shift_in"]) + summands(p["shift_out"])
-    return found + Counter(select=channels)
+    return _shift_sum(step, channels) + Counter(add=2 * channels, select=channels)
 
 
 def _each(*kinds: str) -> Callable[[Step, int], Counter[str]]:
@@ -143,7 +125,7 @@ _STEPS: dict[str, Callable[[Step, int], Counter[str]]] = {
     "add": _each("add"),
     "rprelu": _rprelu,
     "prelu": _prelu,
-    "quant4_shift": _quant4_shift,
+    "quant4_shift": _each("multiply", "add", "shift", "convert"),
     "quant4_ladder": _quant4_ladder,
     "store": _each(),
     "threshold": _threshold,
@@ -153,7 +135,7 @@ _STEPS: dict[str, Callable[[Step, int], Counter[str]]] = {
     "mul": _each("multiply"),
     "clip": _clip,
     "sigmoid": _each("look_up"),
-    "bias": lambda step, channels: Counter(add=summands(step.params["bias"])),
+    "bias": _each("add"),
     "shift_sum": _shift_sum,
     "shift_prelu": _shift_prelu,
 }
