@@ -99,6 +99,11 @@ bool Planner::is_narrow(const NodeInfo& n) const {
   return n.window.kernel_h * n.window.kernel_w * (n.window.in_channels / n.window.groups) <= 32766;
 }
 
+// Halves of the sums are integers of 16 bits.
+bool Planner::has_half_sums(const NodeInfo& n) const {
+  return is_narrow(n) && n.window.in_channels / n.window.groups % 2 == 0;
+}
+
 // Convolutions with equal keys share a table of valid taps.
 std::vector<int64_t> Planner::valid_key(const NodeInfo& n) const {
   const Window& w = n.window;
@@ -173,10 +178,17 @@ void Planner::make_valid(const NodeInfo& n, BinaryConv* conv) {
   conv->valid32 = made.valid32;
 }
 
+namespace {
+
+// Whether no two groups' results share a nibble plane.
+bool fills_planes(const Window& w) { return w.groups == 1 || w.out_channels / w.groups % 4 == 0; }
+
+}  // namespace
+
 // Where the epilogue is a threshold of one cut a channel, and nibble planes are written whole: `above` and `flip`.
-void Planner::make_cuts(const NodeInfo& n, BinaryConv* conv) {
+void Planner::make_cuts(const NodeInfo& n, BinaryCuts* cuts) {
   const Window& w = n.window;
-  if (conv->valid32 || conv->odd || (w.groups > 1 && w.out_channels / w.groups % 4)) return;
+  if (!has_half_sums(n) || !fills_planes(w)) return;
   if (n.steps.size() != 1 || StepKind(n.steps[0].code) != StepKind::kThreshold) return;
   const std::vector<int32_t>& params = n.steps[0].params;
   auto tensor = [&](size_t k) -> const Tensor& { return program_.tensors[size_t(params[k])]; };
@@ -194,8 +206,8 @@ void Planner::make_cuts(const NodeInfo& n, BinaryConv* conv) {
     above[c] = int16_t(floor_div(cut, 2));
     flip[c / 4] = uint8_t(flip[c / 4] | (int(!is_low) ^ int(tensor(2).data[c])) << c % 4);
   }
-  conv->above = above;
-  conv->flip = flip;
+  cuts->above = above;
+  cuts->flip = flip;
 }
 
 namespace {
@@ -236,9 +248,9 @@ bool find_quant4(int64_t multiplier, int64_t offset, int shift, int64_t most, Qu
 
 }  // namespace
 
-void Planner::make_quant4(const NodeInfo& n, const Epilogue& e, BinaryConv* conv) {
+void Planner::make_quant4(const NodeInfo& n, const Epilogue& e, BinaryCuts* cuts) {
   const Window& w = n.window;
-  if (conv->valid32 || conv->odd) return;
+  if (!has_half_sums(n) || !fills_planes(w)) return;
   using C = StepCode;
   if (e.chain != chain_of<C::kQuant4Shift, C::kStoreI4>() && e.chain != chain_of<C::kQuant4Shift, C::kAddI4, C::kThreshold>())
     return;
@@ -250,7 +262,7 @@ void Planner::make_quant4(const NodeInfo& n, const Epilogue& e, BinaryConv* conv
     if (2 * most * std::abs(int64_t(step.i0[c])) + std::abs(int64_t(step.i1[c])) > INT32_MAX) return;
     if (!find_quant4(step.i0[c], step.i1[c], step.shift, most, &quant4[c])) return;
   }
-  conv->quant4 = quant4;
+  cuts->quant4 = quant4;
 }
 
 namespace {
@@ -293,11 +305,10 @@ size_t band_bytes() {
 
 }  // namespace
 
-// Where the taps over a number of neighbouring planes lie, in bytes from the first plane: [tap][plane].
-const int32_t* Planner::tap_offsets(int index, int planes) {
+// Where the taps over a number of neighbouring planes of a node's input lie, in bytes from the first plane: [tap][plane].
+const int32_t* Planner::tap_offsets(int index, const Map& in, int planes) {
   const Window& w = node(index).window;
   const Repack* repack = repack_of_[size_t(index)];
-  const Map& in = input_of(index);
   const Geometry& g = *in.geometry;
   int32_t* offset = keep<int32_t>(size_t(w.kernel_h) * size_t(w.kernel_w) * size_t(planes));
   int32_t* next = offset;
@@ -336,7 +347,7 @@ std::vector<ConvSegment> Planner::make_segments(int index, int block_channels, b
       end = one_group ? std::min(block_end, (channel / out_group + 1) * out_group) : block_end;
       const Reads reads = reads_of(w, channel, end - channel);
       const int32_t*& offset = offsets[reads.planes()];
-      if (!offset) offset = tap_offsets(index, reads.planes());
+      if (!offset) offset = tap_offsets(index, in, reads.planes());
       ConvSegment s = {};
       s.input = in.body + size_t(reads.plane()) * in.plane_bytes;
       s.offset = offset;
@@ -453,7 +464,7 @@ OutputsConv Planner::make_outputs_conv(int index) {
       for (int x = 0; x < g.width; x++) pixels.push_back(int32_t((image * g.image_rows + y) * g.row_stride + x));
   OutputsConv c = {};
   c.input = in.body;
-  c.offset = tap_offsets(index, planes);
+  c.offset = tap_offsets(index, in, planes);
   c.pixel = keep_copy(pixels);
   c.steps = n.window.kernel_h * n.window.kernel_w * planes;
   c.pixels = int32_t(pixels.size());
@@ -532,6 +543,7 @@ void Planner::add_binary_conv(int index) {
   const NodeInfo& n = node(index);
   const Window& w = n.window;
   if (w.groups == 1 && is_narrow(n) && lanes_are_outputs(*s_.kernels_, *geometry(size(n.outputs[0])), w.out_channels, true)) return add_binary_outputs(index);
+  if (spread_.count(index)) return add_tile_conv(index);
   std::vector<int32_t> first;
   std::vector<ConvSegment> segments = make_segments(index, kBinaryChannels, true, &first);
   size_t bytes = 0;
@@ -581,11 +593,122 @@ void Planner::add_binary_conv(int index) {
                       [=](int64_t begin, int64_t end, int) { kernel(c, *e, begin, end); });
 }
 
+// Matrix tiles multiply, which programs in integers are made to do without.
+bool Planner::uses_tiles(const NodeInfo& n) const {
+  const Window& w = n.window;
+  const bool multiplies = std::none_of(program_.values.begin(), program_.values.end(),
+                                       [](const ValueInfo& v) { return is_planar(v.type); });
+  return s_.kernels_->tile_conv && n.op == Op::kConvB1 && w.groups == 1 && is_narrow(n) && multiplies &&
+         tiles_pay(w.in_channels, w.out_channels) &&
+         !lanes_are_outputs(*s_.kernels_, *geometry(size(n.outputs[0])), w.out_channels, true);
+}
+
+void Planner::add_tile_conv(int index) {
+  const NodeInfo& n = node(index);
+  const Window& w = n.window;
+  const KernelTable* kernels = s_.kernels_;
+  const Map &in = input_of(index), &spread = spread_.at(index);
+  const Repack* repack = repack_of_[size_t(index)];
+  TileConv c = {};
+  c.nibbles = in.body;
+  c.nibble_plane = in.plane_bytes;
+  c.planes = in.planes;
+  c.quads = spread.body;
+  c.quad_plane = spread.plane_bytes;
+  c.slot_planes = spread.planes;
+  c.margin = in.geometry->margin;
+  c.positions = in.geometry->plane;
+  c.offset = tap_offsets(index, spread, 1);
+  c.taps = w.kernel_h * w.kernel_w;
+  c.chunks = ceil_div(c.planes, kTilePlanes);
+  c.rows = ceil_div(c.planes, c.chunks);
+  c.taps_at_once = std::max(1, int(cache_bytes(1) / 2) / (c.chunks * kTileChannels * 64));
+  c.channels = w.out_channels;
+  c.end = in.geometry->end;
+  const auto lowest = [](int bits) { return bits == 64 ? ~uint64_t(0) : (uint64_t(1) << bits) - 1; };
+  c.whole = lowest(4 * c.rows);
+  c.last = lowest(w.in_channels - 4 * c.rows * (c.chunks - 1));
+  const int64_t blocks = ceil_div(w.out_channels, kTileChannels);
+  const size_t steps = size_t(c.taps) * size_t(c.chunks), weights = size_t(blocks) * steps * kTileChannels;
+  uint64_t* packed = keep<uint64_t>(weights);
+  c.weights = packed;
+  const FileBits file(w, program_.tensors[size_t(n.params[0])].data);
+  for (int channel = 0; channel < w.out_channels; channel++) {
+    const uint8_t* pair = file.pair(channel);
+    uint64_t* to = packed + size_t(channel / kTileChannels) * steps * kTileChannels + channel % kTileChannels;
+    for (int tap = 0; tap < c.taps; tap++)
+      for (int plane = 0; plane < c.planes; plane++) {
+        const uint64_t nibble = uint64_t(*pair++ >> 4 * (channel % 2) & 15);
+        to[size_t(tap * c.chunks + plane / c.rows) * kTileChannels] |= nibble << 4 * (plane % c.rows);
+      }
+  }
+  make_cuts(n, &c);
+  const Epilogue* e = make_epilogue(n);
+  make_quant4(n, *e, &c);
+  const size_t strip = steps * kTileChannels * 64;
+  uint8_t* strips = keep<uint8_t>(strip * size_t(s_.options_.threads));
+  PlanStep& step = new_step(n, "conv_b1", "tiles");
+  step.macs_b1 = macs(n);
+  step.bytes += weights * sizeof(uint64_t) + spread.plane_bytes * size_t(spread.planes);
+  s_.weight_bytes_ += weights * sizeof(uint64_t);
+  const int64_t tiles = (int64_t(c.end) + kMaxTile - 1) / kMaxTile;
+  const auto convolve = parallel(n, blocks * tiles, [=](int64_t begin, int64_t end, int thread) {
+    kernels->tile_conv(c, *e, strips + size_t(thread) * strip, begin, end);
+  });
+  Session* session = &s_;
+  const int64_t planes = int64_t(c.planes) * (repack ? repack->slots() : 1);
+  step.run = [=] {
+    session->pool_.run(planes, [=](int64_t begin, int64_t end, int) { kernels->tile_spread(c, begin, end); });
+    convolve();
+  };
+}
+
+void Planner::add_tile_q8_conv(int index) {
+  const NodeInfo& n = node(index);
+  const Window& w = n.window;
+  const KernelTable* kernels = s_.kernels_;
+  const Map& in = input_of(index);
+  TileQ8Conv c = {};
+  c.input = in.body;
+  c.offset = tap_offsets(index, in, in.planes);
+  c.steps = w.kernel_h * w.kernel_w * in.planes;
+  c.chunks = ceil_div(c.steps, kTilePlanes);
+  c.channels = w.out_channels;
+  c.end = in.geometry->end;
+  const size_t row = 64, block_bytes = size_t(c.chunks) * kTileChannels * row;
+  const size_t bytes = size_t(ceil_div(w.out_channels, kTileChannels)) * block_bytes;
+  int8_t* packed = keep<int8_t>(bytes);
+  int32_t* correction = keep<int32_t>(size_t(w.out_channels));
+  const int8_t* file = reinterpret_cast<const int8_t*>(program_.tensors[size_t(n.params[0])].data);
+  for (int channel = 0; channel < w.out_channels; channel++) {
+    int8_t* to = packed + size_t(channel / kTileChannels) * block_bytes + size_t(channel % kTileChannels) * row;
+    for (int step = 0; step < c.steps; step++, file += 4)
+      for (int b = 0; b < std::min(4, w.in_channels - step % in.planes * 4); b++) {
+        to[size_t(step / kTilePlanes) * kTileChannels * row + size_t(step % kTilePlanes * 4 + b)] = file[b];
+        correction[channel] += file[b] * w.zero_point;
+      }
+  }
+  c.weights = packed;
+  c.correction = correction;
+  const Epilogue* e = make_epilogue(n);
+  const size_t room = size_t(c.chunks) * kTilePlanes * kMaxTile * 4;
+  uint8_t* gathered = keep<uint8_t>(room * size_t(s_.options_.threads));
+  PlanStep& step = new_step(n, "conv_q8", "tiles");
+  step.macs_q8 = macs(n);
+  step.bytes += bytes;
+  s_.weight_bytes_ += bytes;
+  step.run = parallel(n, (int64_t(c.end) + kMaxTile - 1) / kMaxTile, [=](int64_t begin, int64_t end, int thread) {
+    kernels->tile_q8_conv(c, *e, gathered + size_t(thread) * room, begin, end);
+  });
+}
+
 void Planner::add_q8_conv(int index) {
   const NodeInfo& n = node(index);
   const Window& w = n.window;
   if (w.groups == 1 && lanes_are_outputs(*s_.kernels_, *geometry(size(n.outputs[0])), w.out_channels, false)) return add_q8_outputs(index);
   const KernelTable* kernels = s_.kernels_;
+  if (kernels->tile_q8_conv && w.groups == 1 && q8_tiles_pay(w.kernel_h * w.kernel_w * ceil_div(w.in_channels, 4), w.out_channels))
+    return add_tile_q8_conv(index);
   std::vector<int32_t> first;
   std::vector<ConvSegment> segments = make_segments(index, kQ8Channels, false, &first);
   const int8_t* file = reinterpret_cast<const int8_t*>(program_.tensors[size_t(n.params[0])].data);
@@ -724,7 +847,7 @@ void Planner::add_signs_conv(int index) {
   const int in_file = (w.in_channels + 3) / 4 * 4, taps = w.kernel_h * w.kernel_w;
   SignsConv c = {};
   c.input = in.body;
-  c.offset = tap_offsets(index, w.in_channels);
+  c.offset = tap_offsets(index, input_of(index), w.in_channels);
   c.steps = taps * w.in_channels;
   c.fours = ceil_div(c.steps, 4);
   c.channels = w.out_channels;
@@ -763,7 +886,7 @@ void Planner::add_shift_conv(int index) {
     return add_shift_outputs(index);
   const size_t bytes = digits * sizeof(int32_t);
   require_memory(charged_ + 2 * bytes + size_t(w.out_channels) * (kPowers + 1) * sizeof(ShiftRun));
-  const int32_t* tap = tap_offsets(index, 1);
+  const int32_t* tap = tap_offsets(index, input_of(index), 1);
   Runs made;
   made.offset.reserve(digits);
   size_t *first_run = keep<size_t>(size_t(w.out_channels) + 1), *first_offset = keep<size_t>(size_t(w.out_channels));

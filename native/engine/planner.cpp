@@ -197,6 +197,14 @@ void Planner::choose_layouts() {
     r.map = make_map(r.type, info(r.value).channels, r.geometry, r.slots(), r.first, r.last);
     set_halo(&r.map, r.type, info(r.value).channels, r.halo);
   }
+  for (int i = 0; i < end; i++) {
+    if (!uses_tiles(node(i))) continue;
+    charge(kMapBytes);
+    const Map& in = input_of(i);
+    const int chunks = ceil_div(in.planes, kTilePlanes), planes = chunks * ceil_div(in.planes, chunks);
+    const Repack* repack = repack_of_[size_t(i)];
+    spread_[i] = make_map(Type::kU8, 4 * planes, in.geometry, repack ? repack->slots() : 1, i + 1, i + 1);
+  }
 }
 
 Type Planner::read_type(const NodeInfo& n) const {
@@ -279,6 +287,7 @@ void Planner::allocate() {
   };
   for (Map& m : s_.maps_) settle(&m);
   for (Repack& r : repacks_) settle(&r.map);
+  for (auto& entry : spread_) settle(&entry.second);
 }
 
 }  // namespace signbit

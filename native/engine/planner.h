@@ -81,6 +81,9 @@ class Planner {
   void add_steps();
   void add_repack_step(const Repack& repack);
   void add_binary_conv(int index);
+  bool uses_tiles(const NodeInfo& n) const;
+  void add_tile_conv(int index);
+  void add_tile_q8_conv(int index);
   void add_q8_conv(int index);
   OutputsConv make_outputs_conv(int index);
   void add_shift_conv(int index);
@@ -120,7 +123,7 @@ class Planner {
     const Repack* repack = repack_of_[size_t(index)];
     return repack ? repack->map : s_.maps_[size_t(node(index).inputs[0])];
   }
-  const int32_t* tap_offsets(int index, int planes);
+  const int32_t* tap_offsets(int index, const Map& in, int planes);
   std::vector<ConvSegment> make_segments(int index, int block_channels, bool one_group,
                                          std::vector<int32_t>* first);
   int64_t band_tiles(int index, const std::vector<ConvSegment>& segments, int64_t tile) const;
@@ -133,13 +136,14 @@ class Planner {
   int64_t row_items(const RowWork& work) const;
   Axis resize_axis(const ResizeInfo& r, int from, int to);
   bool is_narrow(const NodeInfo& n) const;
+  bool has_half_sums(const NodeInfo& n) const;
   std::vector<int64_t> valid_key(const NodeInfo& n) const;
   size_t valid_bytes(const NodeInfo& n) const;
   int valid_rows(const NodeInfo& n, int y) const;
   int valid_columns(const NodeInfo& n, int x) const;
   void make_valid(const NodeInfo& n, BinaryConv* conv);
-  void make_cuts(const NodeInfo& n, BinaryConv* conv);
-  void make_quant4(const NodeInfo& n, const Epilogue& e, BinaryConv* conv);
+  void make_cuts(const NodeInfo& n, BinaryCuts* cuts);
+  void make_quant4(const NodeInfo& n, const Epilogue& e, BinaryCuts* cuts);
   // Memory that lives as long as the session, charged before it is allocated.
   template <typename T>
   T* keep(size_t count) {
@@ -160,6 +164,7 @@ class Planner {
   std::deque<Repack> repacks_;
   std::map<std::vector<int>, std::vector<Repack*>> repacks_of_;  // by value, resolution and strides
   std::vector<Repack*> repack_of_;  // of each node, or null where it reads its input directly
+  std::map<int, Map> spread_;       // of each node that uses tiles: its input as they read it
   struct Valid {
     const int16_t* base = nullptr;
     const int8_t* odd = nullptr;

@@ -5,6 +5,12 @@
 #include <sys/auxv.h>
 #endif
 
+#if defined(SIGNBIT_HAS_AMX_KERNELS) && !defined(SIGNBIT_EMULATE_AVX512)
+#include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
 #include "error.h"
 
 namespace signbit {
@@ -12,6 +18,9 @@ namespace signbit {
 #if !defined(SIGNBIT_HAS_X86_KERNELS)
 const KernelTable* avx2_kernels() { return nullptr; }
 const KernelTable* avx512_kernels() { return nullptr; }
+#endif
+#if !defined(SIGNBIT_HAS_AMX_KERNELS)
+const KernelTable* amx_kernels() { return nullptr; }
 #endif
 #if !defined(SIGNBIT_HAS_ARM_KERNELS)
 const KernelTable* neon_kernels() { return nullptr; }
@@ -40,6 +49,24 @@ bool cpu_has_avx512() {
 #endif
 }
 
+// Whether the CPU has 8-bit matrix tiles and the system lets this process use them: Linux wants to be asked, once.
+bool cpu_has_amx() {
+#if defined(SIGNBIT_EMULATE_AVX512)
+  return cpu_has_avx512();
+#elif defined(SIGNBIT_HAS_AMX_KERNELS)
+  constexpr int kTiles = 1 << 24, kInt8 = 1 << 25;           // of leaf 7's edx
+  constexpr int kRequestPermission = 0x1023, kTileData = 18;  // arch_prctl's, of <asm/prctl.h>
+  static const bool found = [] {
+    unsigned a, b, c, d;
+    if (!cpu_has_avx512() || !__get_cpuid_count(7, 0, &a, &b, &c, &d) || (d & (kTiles | kInt8)) != (kTiles | kInt8)) return false;
+    return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+  }();
+  return found;
+#else
+  return false;
+#endif
+}
+
 bool cpu_has_neon_dot() {
 #if defined(__aarch64__) && defined(__linux__)
   return getauxval(AT_HWCAP) & HWCAP_ASIMDDP;
@@ -58,6 +85,7 @@ std::string names(const std::vector<const KernelTable*>& tables) {
 
 std::vector<const KernelTable*> available_kernels() {
   std::vector<const KernelTable*> tables;
+  if (cpu_has_amx() && amx_kernels()) tables.push_back(amx_kernels());
   if (cpu_has_avx512() && avx512_kernels()) tables.push_back(avx512_kernels());
   if (cpu_has_avx2() && avx2_kernels()) tables.push_back(avx2_kernels());
   if (cpu_has_neon_dot() && neon_dot_kernels()) tables.push_back(neon_dot_kernels());
@@ -85,6 +113,12 @@ bool lanes_are_outputs(const KernelTable& kernels, const Geometry& g, int output
   return double(pixels * parts(outputs, kernels.q8_outputs)) * 28.0 < double(channels * vectors) * 2.5;
 }
 
+// A tile is as costly with few rows: look-ups are not.
+bool tiles_pay(int inputs, int outputs) { return inputs >= 32 && outputs >= 16; }
+
+// Steps gathered for a tile of positions stay in the second-level cache.
+bool q8_tiles_pay(int steps, int outputs) { return outputs >= 16 && steps >= 8 && steps <= 512; }
+
 // Pixels as lanes: a digit is two instructions a vector of 32-bit lanes, of bytes one, and one more to fetch its offset. Outputs as
 // lanes: a tap is four instructions for each of eight bits, and three more; where taps pass together, three for each bit of all of
 // them, and four.
@@ -101,7 +135,7 @@ const KernelTable* select_kernels(const std::string& cap) {
   if (cap.empty()) return tables.front();
   for (const KernelTable* table : tables)
     if (cap == table->isa) return table;
-  const bool known = cap == "avx512" || cap == "avx2" || cap == "neon_dot" || cap == "neon";
+  const bool known = cap == "amx" || cap == "avx512" || cap == "avx2" || cap == "neon_dot" || cap == "neon";
   throw UnsupportedError("instruction set \"" + cap + "\" " +
                          (known ? "is not available on this CPU or in this build" : "is not known") +
                          "; available: " + names(tables));

@@ -18,7 +18,11 @@ const KernelTable* select_kernels(const std::string& cap);
 // Whether a convolution without groups is faster with its `outputs` output channels as lanes than with pixels, where its
 // result has such a geometry.
 bool lanes_are_outputs(const KernelTable& kernels, const Geometry& g, int outputs, bool binary);
-// The same of one without multiplications, whose outputs sum `taps` each and whose weights have so many digits in all; `bytes`
+// Whether a binary convolution of so many channels is faster by matrix tiles than by look-ups.
+bool tiles_pay(int inputs, int outputs);
+// The same of an 8-bit one of so many steps of four input channels.
+bool q8_tiles_pay(int steps, int outputs);
+// The same as lanes_are_outputs of one without multiplications, whose outputs sum `taps` each and whose weights have so many digits in all; `bytes`
 // where pixels are such, two a 16-bit lane.
 bool shift_lanes_are_outputs(const KernelTable& kernels, const Geometry& g, int outputs, int64_t taps, int64_t digits, bool bytes);
 

@@ -151,20 +151,56 @@ struct Quant4 {
   int16_t shift;
 };
 
-// Blocks of kBinaryChannels, a segment for each group in it. Weights of a step: [pairs], two channels a byte.
-// `valid`, of a position, is the number of its taps inside the image, times the channels of a sum: what twice the matches
-// lose to become a dot product. Positions of `base` are ordered by vectors of `binary_vector`: of each the even
-// positions, then the odd ones.
-struct BinaryConv : Conv {
-  const int16_t* base;       // [body, rounded up to a vector]: -floor(valid / 2); zeros when sums need 32 bits
-  const int8_t* odd;         // [body]: valid % 2; null where valid is even everywhere
-  const int32_t* valid32;    // [body]; null when sums fit 16 bits
+// What epilogues of binary convolutions are brought to.
+struct BinaryCuts {
   // Where the epilogue is nothing but a threshold of one cut a channel, the bit is (dot / 2 > above) ^ flip; else null.
   const int16_t* above;      // [channels]
   const uint8_t* flip;       // [nibble planes]: a bit a channel
   // Where the epilogue is a quant4_shift that is stored, or added to another one for a threshold; else null.
   const Quant4* quant4;      // [channels]
 };
+
+// Blocks of kBinaryChannels, a segment for each group in it. Weights of a step: [pairs], two channels a byte.
+// `valid`, of a position, is the number of its taps inside the image, times the channels of a sum: what twice the matches
+// lose to become a dot product. Positions of `base` are ordered by vectors of `binary_vector`: of each the even
+// positions, then the odd ones.
+struct BinaryConv : Conv, BinaryCuts {
+  const int16_t* base;       // [body, rounded up to a vector]: -floor(valid / 2); zeros when sums need 32 bits
+  const int8_t* odd;         // [body]: valid % 2; null where valid is even everywhere
+  const int32_t* valid32;    // [body]; null when sums fit 16 bits
+};
+
+// The same by matrix tiles, in one group. A step is a tap and up to 16 planes of the input, which a tile's rows are; `chunks` steps
+// of `rows` planes are all of them, and more: weights of the planes beyond are 0. Weights: [blocks of kTileChannels][taps][chunks]
+// [kTileChannels], a bit an input channel, those of the first plane lowest.
+struct TileConv : BinaryCuts {
+  const uint8_t* nibbles;    // body of the input's first plane, planes and bytes of a plane; a set of planes a slot
+  size_t nibble_plane;
+  int32_t planes;
+  uint8_t* quads;            // the input spread to four bytes a position: body, bytes of a plane, planes of a slot
+  size_t quad_plane;
+  int32_t slot_planes;
+  size_t margin, positions;  // of a plane: before the body, and all
+  const int32_t* offset;     // [taps], in bytes of the spread input
+  const uint64_t* weights;
+  uint64_t whole, last;      // bits that are weights: of a chunk, and of the last one
+  int32_t taps, chunks, rows;
+  int32_t taps_at_once;      // whose weights, spread, leave room in the first-level cache
+  int32_t channels;
+  size_t end;                // positions: one behind the last pixel
+};
+// An 8-bit convolution by matrix tiles, in one group: the steps that a tile of positions reads are first gathered one behind the
+// other, for the weights of all blocks. A chunk is 16 steps of four bytes; the last one's weights of no step are 0.
+struct TileQ8Conv {
+  const uint8_t* input;      // body of the first plane
+  const int32_t* offset;     // [steps] in bytes
+  const int8_t* weights;     // [blocks of kTileChannels][chunks][kTileChannels][64]
+  const int32_t* correction; // [channels], as Q8Conv's
+  int32_t steps, chunks, channels;
+  size_t end;                // positions: one behind the last pixel
+};
+constexpr int kTileChannels = 32;
+constexpr int kTilePlanes = 16;
 
 // Steps of a segment that are summed in 16 bits before they widen, where an instruction set does so (pack_q8): so many runs
 // of each length, the longest first.
@@ -353,6 +389,12 @@ struct KernelTable {
   int64_t (*peak_dots)(int64_t rounds);
   int64_t peak_look_up_macs, peak_dot_macs;
   void (*peak_copy)(uint8_t* to, const uint8_t* from, size_t bytes);
+  // Null where the instruction set has no matrix tiles. Items: a plane of a slot; (block of kTileChannels) * tiles + tile of
+  // kMaxTile positions. `strip` has a thread's room for a block's weights, a byte each: taps * chunks * kTileChannels * 64.
+  void (*tile_spread)(const TileConv&, int64_t begin, int64_t end);
+  void (*tile_conv)(const TileConv&, const Epilogue&, uint8_t* strip, int64_t begin, int64_t end);
+  // Item: a tile of kMaxTile positions, of all channels. `gathered` has room for chunks * 16 * kMaxTile * 4 bytes.
+  void (*tile_q8_conv)(const TileQ8Conv&, const Epilogue&, uint8_t* gathered, int64_t begin, int64_t end);
 };
 constexpr int kPeakBlock = 256;
 constexpr int kPeakExactRounds = 16;
@@ -378,6 +420,7 @@ extern const MaskTable kMaskTable;
 const KernelTable* scalar_kernels();
 const KernelTable* avx2_kernels();    // null where the build has none, as are the next ones
 const KernelTable* avx512_kernels();
+const KernelTable* amx_kernels();     // avx512's, and matrix tiles
 const KernelTable* neon_kernels();
 const KernelTable* neon_dot_kernels();
 

@@ -68,6 +68,9 @@ const KernelTable* SIGNBIT_TABLE() {
       peak_look_up_macs(),
       peak_dot_macs(),
       peak_copy,
+      nullptr,
+      nullptr,
+      nullptr,
   };
   return &table;
 }

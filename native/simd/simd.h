@@ -1,7 +1,10 @@
 // Picks the instruction set that this translation unit is compiled for.
 #pragma once
 
-#if defined(SIGNBIT_BUILD_AVX512)
+#if defined(SIGNBIT_BUILD_AMX)
+#define SIGNBIT_NS amx
+#include "amx.h"
+#elif defined(SIGNBIT_BUILD_AVX512)
 #define SIGNBIT_NS avx512
 #include "avx512.h"
 #elif defined(SIGNBIT_BUILD_AVX2)

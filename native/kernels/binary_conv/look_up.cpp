@@ -14,6 +14,7 @@
 #include "../../simd/simd.h"
 #include "../declare.h"
 #include "../epilogue/integer.h"
+#include "quantised.h"
 
 namespace signbit {
 namespace SIGNBIT_NS {
@@ -146,8 +147,6 @@ static inline void count(const ConvSegment& s, const uint8_t* in, const int16_t*
   }
 }
 
-static inline int8_t clipped_to_byte(int64_t x) { return int8_t(x < -128 ? -128 : x > 127 ? 127 : x); }
-
 // The whole epilogue is a threshold of one cut: sums to bits, a nibble plane at a time.
 static inline void write_nibbles(const BinaryConv& c, const Epilogue& e, const ConvSegment& s, size_t position,
                                  const Sums* sums, int vectors) {
@@ -164,28 +163,6 @@ static inline void write_nibbles(const BinaryConv& c, const Epilogue& e, const C
         bits = xor_bytes(bits, and_bytes(above, all_bytes(uint8_t(1 << k))));
       }
       store_bytes(dst + i * kBytes, select_bytes(load_bytes(e.outside + position + size_t(i) * kBytes), halo, bits));
-    }
-  }
-}
-
-// The same for numbers of 4 bits: stored, or added to other ones and compared.
-static inline void write_quantised(const BinaryConv& c, const Epilogue& e, const ConvSegment& s, size_t position,
-                                   const Sums* sums, int vectors) {
-  for (int j = 0; j < s.channels; j++) {
-    const int channel = s.channel + j;
-    const Quant4 q = c.quant4[channel];
-    const EpilogueStep& step = e.steps[1];
-    uint8_t* other = plane_of(step, channel) + position;
-    if (step.code == StepCode::kStoreI4) {
-      for (int i = 0; i < vectors; i++) store_bytes(other + i * kBytes, quantise4(load_pairs(sums[j] + i * kBytes), q));
-      continue;
-    }
-    const EpilogueStep& threshold = e.steps[2];
-    const int8_t low = clipped_to_byte(int64_t(threshold.i0[channel]) - 1), high = clipped_to_byte(threshold.i1[channel]);
-    const Bytes flip = all_bytes(threshold.flip[channel] ? 0xFF : 0);
-    for (int i = 0; i < vectors; i++) {
-      const Bytes sum = add_bytes(quantise4(load_pairs(sums[j] + i * kBytes), q), load_bytes(other + i * kBytes));
-      write_bits(e, threshold, channel, position + size_t(i) * kBytes, xor_bytes(between(sum, low, high), flip));
     }
   }
 }
@@ -225,7 +202,9 @@ static void run_tile(const BinaryConv& c, const Epilogue& e, const ConvSegment& 
   const int vectors = count_vectors(c, position);
   count_tile(c, s, position, out, vectors);
   if (c.above) return write_nibbles(c, e, s, position, out, vectors);
-  if (c.quant4) return write_quantised(c, e, s, position, out, vectors);
+  if (c.quant4)
+    return write_quantised(c, e, s.channel, s.channels, position, vectors, [&](int j, int i, const Quant4& q)
+                           __attribute__((always_inline)) { return quantise4(load_pairs(out[j] + i * kBytes), q); });
   for (int j = 0; j < s.channels; j++)
     run_epilogue(e, s.channel + j, position, vectors, [&](int i) __attribute__((always_inline)) {
       return dots(c, position + size_t(i) * kBytes, out[j] + i * kBytes);

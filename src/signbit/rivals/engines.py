@@ -30,17 +30,25 @@ INT8_VARIANTS: dict[str, dict[str, Any]] = {
 }
 
 
+# signbit's instruction set -> what oneDNN and PyTorch call it. AVX-512 is that of CPUs with VNNI:
+# oneDNN's matrix tiles (AMX) are left out, which no binary kernel uses.
+_RIVAL_SETS = {"avx2": ("AVX2", "avx2"), "avx512": ("AVX512_CORE_VNNI", "avx512")}
+
+
 def prepare_rivals(isa: str | None) -> None:
-    """Hold oneDNN (OpenVINO, PyTorch) and PyTorch to AVX2 where signbit is; ONNX Runtime cannot be.
+    """Hold oneDNN (OpenVINO, PyTorch) and PyTorch to the instruction set that signbit is held to.
+
+    ONNX Runtime cannot be held. Where `isa` is None, everybody uses all that the CPU has.
 
     To be called before either runs anything, and before this thread is pinned: OpenVINO counts the
     CPUs once, when its plugin is loaded.
     """
     import openvino
 
-    if isa == "avx2":
-        os.environ["ONEDNN_MAX_CPU_ISA"] = "AVX2"
-        os.environ["ATEN_CPU_CAPABILITY"] = "avx2"
+    if isa in _RIVAL_SETS:
+        onednn, aten = _RIVAL_SETS[isa]
+        os.environ["ONEDNN_MAX_CPU_ISA"] = onednn
+        os.environ["ATEN_CPU_CAPABILITY"] = aten
     openvino.Core().get_property("CPU", "INFERENCE_NUM_THREADS")
 
 
@@ -133,9 +141,12 @@ class OpenVINO:
             model = core.read_model(model)
         if shape is not None:
             model.reshape(list(shape))
-        self.compiled = core.compile_model(
-            model, "CPU", {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY"}
-        )
+        options = {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY"}
+        if "ONEDNN_MAX_CPU_ISA" in os.environ or not _is_quantized(model):
+            # Left alone, OpenVINO computes real numbers in bfloat16 where the CPU has it, whatever
+            # oneDNN is held to: no float32 network then, and slow where held below it.
+            options["INFERENCE_PRECISION_HINT"] = "f32"
+        self.compiled = core.compile_model(model, "CPU", options)
         used = self.compiled.get_property("INFERENCE_NUM_THREADS")
         if used != threads:
             raise SignbitError(f"OpenVINO takes {used} threads where {threads} are to be compared")
@@ -161,6 +172,11 @@ class OpenVINO:
                 )
                 found[name] = found.get(name, 0) + 1
         return found
+
+
+def _is_quantized(model: Any) -> bool:
+    kinds = {node.get_type_name() for node in model.get_ops()}
+    return bool(kinds & {"FakeQuantize", "FakeConvert", "QuantizeLinear", "BinaryConvolution"})
 
 
 def _input_precision(node: Any) -> str:

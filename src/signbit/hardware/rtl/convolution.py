@@ -196,11 +196,12 @@ def span(node: Node, axis: str) -> int:
 
 
 def rows_needed(node: Node, lead: int = 0) -> int:
-    """Rows of a line buffer: a window and what comes while it is read, or `lead` rows behind it.
+    """Rows of a line buffer: what is read, and what comes meanwhile.
 
-    A power of two, so that the lowest bits of a row's number are its place.
+    `lead` rows below the top of a window must have come before its result is taken. The number is a
+    power of two, so that the lowest bits of a row's number are its place.
     """
-    rows = max(span(node, "h") + int(node.attrs["stride_h"]), lead + 1)
+    rows = max(span(node, "h"), lead + 1) + int(node.attrs["stride_h"])
     return 1 << (rows - 1).bit_length()
 
 

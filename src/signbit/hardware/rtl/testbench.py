@@ -63,7 +63,7 @@ def _bench(circuit: Circuit, counts: dict[str, int], vectors: int) -> str:
         lines += _driver(port)
     for port in outgoing:
         lines += _checker(port)
-    lines += _end(outgoing, vectors)
+    lines += _end(outgoing, vectors, _patience(circuit))
     return "\n".join(lines) + "\n"
 
 
@@ -146,7 +146,13 @@ def _checker(port: Port) -> list[str]:
     ]
 
 
-def _end(outgoing: list[Port], vectors: int) -> list[str]:
+def _patience(circuit: Circuit) -> int:
+    """More cycles than can pass between two results: some rows of pixels in, and of results."""
+    pixels = max(port.shape[2] for port in circuit.ports)
+    return 1000 + 8 * pixels * (8 + circuit.interval)
+
+
+def _end(outgoing: list[Port], vectors: int, patience: int) -> list[str]:
     """The run ends some cycles behind the last result, or where none comes any more."""
     done = " && ".join(f"{port.name}_at >= {port.name.upper()}_COUNT" for port in outgoing)
     return [
@@ -155,7 +161,7 @@ def _end(outgoing: list[Port], vectors: int) -> list[str]:
         "    cycle = cycle + 1;",
         "    idle = idle + 1;",
         "    if (cycle == 4) rst <= 1'b0;",
-        "    if (!finished && idle > (complete ? 200 : 200000)) begin",
+        f"    if (!finished && idle > (complete ? 200 : {patience})) begin",
         "      finished <= 1'b1;",
         '      if (!complete) $display("STALLED after %0d cycles", cycle);',
         '      $display("%s vectors=%0d mismatches=%0d broken=%0d cycles=%0d",',

@@ -7,6 +7,7 @@ expected of a circuit comes from the graph and the reference, and not from what 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -17,6 +18,8 @@ from signbit.hardware.rtl.circuit import Circuit
 from signbit.hardware.rtl.convolution import Port
 from signbit.hardware.rtl.errors import CircuitError
 from signbit.hardware.rtl.stages import evaluate, stages_of
+
+_MOST_NUMBERS = 1 << 27
 
 Evaluate = Callable[..., tuple[list[np.ndarray], dict[str, np.ndarray]]]
 
@@ -122,6 +125,12 @@ def make_vectors(circuit: Circuit, images: int, seed: int, run: Evaluate) -> Vec
     """
     if images < 1:
         raise CircuitError(f"at least one image is needed, got {images}")
+    numbers = images * sum(math.prod(port.shape) for port in circuit.ports)
+    if numbers > _MOST_NUMBERS:
+        raise CircuitError(
+            f"{images} images have {numbers:,} numbers, more than the {_MOST_NUMBERS:,} of a test "
+            "bench: take fewer images or a smaller size"
+        )
     x = random_inputs(circuit, images, seed)
     if _fixed(circuit):
         values = _fixed_point(circuit, x, run)

@@ -1,0 +1,19 @@
+// The kernel table of CPUs with matrix tiles: that of AVX-512, and what tiles do.
+#include "../simd/simd.h"
+#include "declare.h"
+
+namespace signbit {
+
+const KernelTable* amx_kernels() {
+  static const KernelTable table = [] {
+    KernelTable t = *avx512_kernels();
+    t.isa = "amx";
+    t.tile_spread = SIGNBIT_NS::tile_spread;
+    t.tile_conv = SIGNBIT_NS::tile_conv;
+    t.tile_q8_conv = SIGNBIT_NS::tile_q8_conv;
+    return t;
+  }();
+  return &table;
+}
+
+}  // namespace signbit
