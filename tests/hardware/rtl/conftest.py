@@ -93,7 +93,7 @@ def odd_graph() -> Graph:
             Sign(),
             BinaryConv2d(9, 4, 3, 1, 2, dilation=2, padding_value=1),
             Sign(),
-            BinaryConv2d(4, 8, 1),
+            BinaryConv2d(4, 8, (2, 1)),
             Sign(),
             BinaryConv2d(8, 4, 1, groups=2),
             Sign(),

@@ -136,7 +136,7 @@ def build(graph: Graph, layer: str, options: Options | None = None) -> Circuit:
     """
     options = options or Options()
     block = find_block(graph, layer)
-    name = options.name or f"signbit_{identifier(block.path)}"
+    name = options.name or identifier(f"signbit_{block.path}")
     size = options.size or block.nodes[0].inputs[0].shape[1:]
     if not block.is_bineal:
         conv = _convolution(block.nodes[0], name, options, size)
