@@ -177,7 +177,7 @@ def certify(graph: Graph, plan: Iterable[dict[str, object]] | None = None) -> Ce
             found.append(Layer(path, op, Operations(), kernel))
             continue
         layer, node = waiting.pop(0)
-        if _is_pixel_table(graph, node):
+        if is_pixel_table(graph, node):
             kernel = "pixel_table"
         found.append(replace(layer, kernel=kernel))
     if waiting:
@@ -185,7 +185,7 @@ def certify(graph: Graph, plan: Iterable[dict[str, object]] | None = None) -> Ce
     return Certificate(found)
 
 
-def _is_pixel_table(graph: Graph, node: Node) -> bool:
+def is_pixel_table(graph: Graph, node: Node) -> bool:
     """Whether the engine does what the node does by looking pixels up."""
     kinds = [step.kind for step in node.epilogue]
     alone = len(graph.consumers(graph.input)) == 1 and kinds in (["quant8"], ["quant16"])
@@ -197,7 +197,7 @@ def count_node(graph: Graph, node: Node) -> Operations:
     channels, height, width = node.outputs[0].shape
     numbers = channels * height * width
     found = _OPERATIONS[node.op](node, numbers)
-    if _is_pixel_table(graph, node):
+    if is_pixel_table(graph, node):
         return Operations(look_ups=numbers)  # 256 entries a channel
     for step in node.epilogue:
         found += _count_step(step, height * width, numbers)

@@ -233,4 +233,4 @@ def integer_width(array: np.ndarray) -> int:
     if not array.size or not array.any():
         return 0
     low, high = int(array.min()), int(array.max())
-    return 1 + max(high.bit_length(), (~low).bit_length() if low < 0 else 0)
+    return 1 + max(high.bit_length() if high > 0 else 0, (~low).bit_length() if low < 0 else 0)

@@ -4,7 +4,8 @@ Counts name their graph. MACs by widths, element-wise work, bits and cycles come
 (for compiled networks the lowered graph). MO and the strict count of multiplications are
 conventions of networks as they are written (`signbit.hardware.multiplications`): they come from the
 captured graph, and a compiled file does not have them any more. Multiplications of the workload are
-what is left to multiply: element-wise ones and MACs whose operands both have more than one bit.
+what is left to multiply: element-wise ones and MACs whose operands both have more than one bit, but
+for those that a program does by shifting and adding (`conv_shift`).
 
 Imports NumPy only.
 """
@@ -23,6 +24,8 @@ from signbit.hardware.counts import Count, Operations, total
 from signbit.hardware.energy import Energy, EnergyTable, layer_energies, total_energy
 from signbit.hardware.systolic import ArrayEstimate, SystolicArray, estimate
 from signbit.hardware.workload import KINDS, Work, Workload
+
+_SHIFTING = "conv_shift"
 
 
 @dataclass(frozen=True)
@@ -146,10 +149,11 @@ def figures(layers: Sequence[Work]) -> dict[str, Any]:
     elementwise: Counter[str] = Counter()
     for layer in layers:
         elementwise.update(layer.elementwise)
-    multiplied = sum(macs for widths, macs in counts.macs.items() if min(widths) > 1)
+    multiplied = operations(layer for layer in layers if layer.op != _SHIFTING)
+    left = sum(macs for widths, macs in multiplied.macs.items() if min(widths) > 1)
     return counts.to_dict() | {
         "elementwise": {kind: elementwise[kind] for kind in KINDS if elementwise[kind]},
-        "multiplications": multiplied + elementwise["multiply"],
+        "multiplications": left + elementwise["multiply"],
         "weight_bits": sum(layer.weight_bits for layer in layers),
         "input_bits": sum(layer.input_bits for layer in layers),
         "output_bits": sum(layer.output_bits for layer in layers),

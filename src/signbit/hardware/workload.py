@@ -20,6 +20,7 @@ from signbit.compiler.emit import read_graph
 from signbit.compiler.ir import LOWERED_OPS, Graph, Node, Type, Value
 from signbit.compiler.shapes import infer_shapes
 from signbit.errors import SignbitError
+from signbit.hardware.certificate import is_pixel_table
 from signbit.hardware.elementwise import node_work, parameter_bits, weight_width
 
 # what element-wise work consists of; `signbit.hardware.elementwise` says what counts as one
@@ -161,7 +162,7 @@ def workload_of(
 
     It is counted on the lowered graph, which is what the file holds and the engine runs. Every
     activation is read and written once, whatever windows overlap. Images count as 8-bit pixels
-    where the program normalises them itself.
+    where the program normalises them itself, and are quantised by a table then.
 
     Args:
         source: a lowered graph, a compiled model, or a `.signbit` file.
@@ -192,7 +193,10 @@ def workload_of(
         )
     require_shapes(graph, name)
     widths = _widths(graph)
-    layers = tuple(_work(node, widths) for node in graph.nodes)
+    layers = tuple(
+        _look_up(node, widths) if is_pixel_table(graph, node) else _work(node, widths)
+        for node in graph.nodes
+    )
     live = live_bits([(node.inputs, node.outputs) for node in graph.nodes], graph.outputs, widths)
     return assemble(name, layers, live, accuracy)
 
@@ -280,6 +284,13 @@ def _work(node: Node, widths: Mapping[Value, int]) -> Work:
         input_bits=sum(map_bits(value, widths) for value in dict.fromkeys(_read(node))),
         output_bits=sum(map_bits(value, widths) for value in node.outputs),
     )
+
+
+def _look_up(node: Node, widths: Mapping[Value, int]) -> Work:
+    """Pixels that become integers by a table of 256 numbers a channel."""
+    plain, result = _work(node, widths), node.outputs[0]
+    table = (1 << _PIXEL_BITS) * result.channels * widths[result]
+    return replace(plain, elementwise={"look_up": math.prod(result.shape)}, weight_bits=table)
 
 
 def _read(node: Node) -> list[Value]:
