@@ -40,6 +40,7 @@ from signbit.hardware.workload import (
     assemble,
     live_bits,
     map_bits,
+    read_values,
     require_shapes,
 )
 
@@ -123,12 +124,12 @@ def _fuse(graph: Graph) -> list[_Group]:
     readers: dict[Value, list[Node]] = {}
     nodes = [node for node in graph.nodes if not is_view(node)]
     for node in nodes:
-        for value in dict.fromkeys(map(views.root, node.inputs)):
+        for value in dict.fromkeys(map(views.root, read_values(node))):
             readers.setdefault(value, []).append(node)
     groups: list[_Group] = []
     home: dict[Value, int] = {}  # which group writes a value
     for node in nodes:
-        inputs = list(dict.fromkeys(map(views.root, node.inputs)))
+        inputs = list(dict.fromkeys(map(views.root, read_values(node))))
         at = max((home[value] for value in inputs if value in home), default=None)
         if at is not None and _joins(node, groups[at], inputs, readers):
             group = groups[at]

@@ -281,7 +281,7 @@ def _work(node: Node, widths: Mapping[Value, int]) -> Work:
         product=product,
         elementwise=dict(node_work(node)),
         weight_bits=bits,
-        input_bits=sum(map_bits(value, widths) for value in dict.fromkeys(_read(node))),
+        input_bits=sum(map_bits(value, widths) for value in dict.fromkeys(read_values(node))),
         output_bits=sum(map_bits(value, widths) for value in node.outputs),
     )
 
@@ -293,7 +293,7 @@ def _look_up(node: Node, widths: Mapping[Value, int]) -> Work:
     return replace(plain, elementwise={"look_up": math.prod(result.shape)}, weight_bits=table)
 
 
-def _read(node: Node) -> list[Value]:
+def read_values(node: Node) -> list[Value]:
     """The maps whose numbers a node reads: of a resize's second one it wants the size alone."""
     return node.inputs[:1] if node.op == "resize" else node.inputs
 
