@@ -244,7 +244,7 @@ def _from_path(path: Path, accuracy: float | None, options: _Options) -> _Networ
 
         if accuracy is None:
             accuracy = _known_accuracy(path, read_graph(path).metadata, "engine_accuracy")
-        name = run_name(path) if path.stem != "model" else run_name(path.absolute().parent)
+        name = path.absolute().parent.name if path.stem == "model" else path.stem
         workload = workload_of(path, name, size=options.size, accuracy=accuracy)
         return _Network(workload, _COMPILED, None)
     trained = load_network(path)
