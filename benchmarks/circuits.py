@@ -317,7 +317,7 @@ def draw(rows: list[dict[str, object]], path: Path) -> None:
         for ax in (left, right):
             ax.spines[["top", "right"]].set_visible(False)
             ax.tick_params(labelsize=8)
-        left.margins(x=0.15)
+        left.set_xlim(100, 3 * left.get_xlim()[1])
         right.margins(x=0.25)
     axes[0][0].legend(frameon=False, fontsize=8)
     figure.suptitle("64 channels, 3x3, 576 cycles a pixel; Yosys synth_xilinx -family xc7", size=10)
@@ -329,7 +329,7 @@ def main() -> None:
     verbs = parser.add_subparsers(dest="verb", required=True)
     vectors = verbs.add_parser("vectors")
     vectors.add_argument("--vectors", type=int, default=10_000, help="of each block, at least")
-    vectors.add_argument("--channels", type=int, default=32)
+    vectors.add_argument("--channels", type=int, default=16)
     vectors.add_argument("--parallel", type=int, default=4)
     vectors.add_argument("--seed", type=int, default=1)
     cells = verbs.add_parser("cells")
