@@ -32,6 +32,7 @@ UNLIMITED = "unlimited"
 UNITS: dict[str, dict[str, float]] = {
     "frequency": {"Hz": 1.0, "kHz": 1e3, "MHz": 1e6, "GHz": 1e9},
     "symbol rate": {"S/s": 1.0, "kS/s": 1e3, "MS/s": 1e6, "GS/s": 1e9},
+    "frame rate": {"frame/s": 1.0},
     "memory": {
         "bit": 1.0,
         "B": 8.0,
