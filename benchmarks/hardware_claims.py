@@ -17,6 +17,12 @@ left out of the counts; so all parameters are made arbitrary ones, as trained on
 to make a rival 8-bit (`INT8_VARIANTS`) the one of fewest cycles counts, for each array. ReActNet-A
 has its stem and classifier in 8 bits, as BiNeal has.
 
+BiNeal's map from a sum to 4 bits is a ladder of 15 thresholds; the compiler writes a multiplication
+and a shift where these give the same, which is cheaper on a CPU but not behind an array whose
+columns end in comparators. Both are counted, and labelled: `int4` is "as compiled" or
+"comparators", four compares a number. "as compiled" is what the presets were frozen for; the other
+was added when the first ratios had been seen.
+
     python -m benchmarks.hardware_claims                  # results/hardware/*.csv, *.png
 """
 
@@ -25,8 +31,10 @@ from __future__ import annotations
 import argparse
 import tempfile
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +46,9 @@ from rich.table import Table
 
 import signbit
 from benchmarks.common import calibration_batch, wide_console, write_csv
+from signbit.compiler.ir import Graph
 from signbit.eight_bit import has_real_layers, to_8bit
+from signbit.hardware.elementwise import step_work
 from signbit.hardware.onnx_graph import workload_of_onnx
 from signbit.hardware.sweep import designs, sweep
 from signbit.hardware.systolic import DATAFLOWS, SystolicArray, estimate
@@ -48,6 +58,7 @@ from signbit.rivals.engines import INT8_VARIANTS, export_onnx, quantize
 
 PRESETS = ("binE-16", "binE-8")
 OTHER_PRESETS = ("eyeriss", "google")
+INT4_COMPARES = 4  # of 15 sorted thresholds: each halves those that are left
 EXAMPLE = 64  # side of the images that networks are compiled and exported with
 IMAGENET, CITYSCAPES = (224, 224), (512, 1024)
 SWEEP = {
@@ -68,6 +79,10 @@ class Claim:
     ours: str
     published: float
 
+    def our_network(self, int4: str) -> str:
+        """The name of ours in `Networks`."""
+        return self.ours if int4 == INT4[0] else f"{self.ours}, {int4}"
+
 
 CLAIMS = (
     Claim("classification", "ResNet-18 int8", "bineal18 m=1.5", 7.0),
@@ -75,7 +90,10 @@ CLAIMS = (
     Claim("binary rival", "ReActNet-A", "bineal18 m=1.5", 2.7),
 )
 
-# name -> forms of the network; the one of fewest cycles counts
+INT4 = ("as compiled", "comparators")
+
+# name -> forms of the network; the one of fewest cycles counts. Ours with comparators stand under
+# their name and the label.
 Networks = dict[str, list[Workload]]
 
 
@@ -98,33 +116,50 @@ def arbitrary_(model: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
 
 def compiled(
     model: torch.nn.Module, name: str, images: np.ndarray, size: tuple[int, int], folder: Path
-) -> list[Workload]:
+) -> Networks:
     """A network of ours: calibrated, compiled (which verifies it), counted for `size`."""
     batch = torch.from_numpy(images)
     model = arbitrary_(model)
     if has_real_layers(model):
         model = to_8bit(model, batch[:1])
     signbit.calibrate(model, [batch])
-    path = signbit.compile(model, batch[:1]).save(folder / f"{name}.signbit")
-    return [workload_of(path, name, size=size)]
+    program = signbit.compile(model, batch[:1])
+    path = program.save(folder / f"{name}.signbit")
+    found = workload_of(path, name, size=size)
+    return {name: [found], f"{name}, {INT4[1]}": [with_comparators(found, program.graph)]}
+
+
+def with_comparators(workload: Workload, graph: Graph) -> Workload:
+    """Maps from sums to 4 bits by comparators instead of multiplications and shifts."""
+    layers = []
+    for work, node in zip(workload.layers, graph.nodes, strict=True):
+        counts = Counter(work.elementwise)
+        for step in node.epilogue:
+            if step.kind == "quant4_shift":
+                channels = node.outputs[0].channels
+                for kind, number in step_work(step, channels).items():
+                    counts[kind] -= number * work.product.pixels
+                counts["compare"] += INT4_COMPARES * channels * work.product.pixels
+        layers.append(replace(work, elementwise=counts))
+    return replace(workload, layers=tuple(layers))
 
 
 def eight_bit(
     model: torch.nn.Module, name: str, images: np.ndarray, size: tuple[int, int], folder: Path
-) -> list[Workload]:
+) -> Networks:
     """A rival: exported, made 8-bit in several ways, each counted for `size`."""
     fp32 = export_onnx(arbitrary_(model), images, folder / f"{name}.onnx", any_size=True)
     found = []
     for variant, options in INT8_VARIANTS.items():
         path = quantize(fp32, images, folder / f"{name} {variant}.onnx", **options)
         found.append(workload_of_onnx(path, f"{name} ({variant})", size=size))
-    return found
+    return {name: found}
 
 
 def make_networks(images: np.ndarray, folder: Path, step: Callable[[str], object]) -> Networks:
     """The networks of all claims, by name."""
     create = signbit.create_model
-    builders: dict[str, tuple[Callable[..., list[Workload]], Callable[[], Any], tuple]] = {
+    builders: dict[str, tuple[Callable[..., Networks], Callable[[], Any], tuple]] = {
         "ResNet-18 int8": (eight_bit, lambda: create("resnet18", num_classes=1000), IMAGENET),
         "bineal18 m=1.5": (
             compiled,
@@ -139,11 +174,11 @@ def make_networks(images: np.ndarray, folder: Path, step: Callable[[str], object
         "FCN ResNet-18 int8": (eight_bit, lambda: create("fcn_resnet18"), CITYSCAPES),
         "FCN bineal18 m=2": (compiled, lambda: create("fcn_bineal18", width=2.0), CITYSCAPES),
     }
-    networks = {}
+    networks: Networks = {}
     for name, (build, create_it, size) in builders.items():
         step(name)
         torch.manual_seed(0)
-        networks[name] = build(create_it(), name, images, size, folder)
+        networks |= build(create_it(), name, images, size, folder)
     return networks
 
 
@@ -156,27 +191,22 @@ def best(forms: Iterable[Workload], array: SystolicArray) -> Any:
 
 
 def claim_rows(networks: Networks, presets: Sequence[str]) -> list[dict[str, Any]]:
-    """A row a claim, preset and scope."""
+    """A row a preset, claim, scope and way to 4 bits."""
     rows = []
-    for preset in presets:
+    for preset, claim, scope, int4 in product(presets, CLAIMS, ("body", "whole"), INT4):
         array = SystolicArray.load(preset)
-        for claim in CLAIMS:
-            for scope in ("body", "whole"):
-                found = {}
-                for side in ("rival", "ours"):
-                    forms = networks[getattr(claim, side)]
-                    forms = [each.body for each in forms] if scope == "body" else forms
-                    found[side] = best(forms, array)
-                rows.append(_claim_row(claim, preset, scope, found["rival"], found["ours"]))
+        found = []
+        for name in (claim.rival, claim.our_network(int4)):
+            forms = networks[name]
+            found.append(best([e.body for e in forms] if scope == "body" else forms, array))
+        labels = {"claim": claim.name, "preset": preset, "scope": scope, "int4": int4}
+        rows.append(labels | _claim_row(claim, *found))
     return rows
 
 
-def _claim_row(claim: Claim, preset: str, scope: str, rival: Any, ours: Any) -> dict[str, Any]:
+def _claim_row(claim: Claim, rival: Any, ours: Any) -> dict[str, Any]:
     ratio = rival.cycles / ours.cycles
     row = {
-        "claim": claim.name,
-        "preset": preset,
-        "scope": scope,
         "rival": rival.network,
         "ours": ours.network,
         "published": claim.published,
@@ -194,15 +224,14 @@ def _claim_row(claim: Claim, preset: str, scope: str, rival: Any, ours: Any) -> 
 
 def show(rows: Sequence[dict[str, Any]], console: Console) -> None:
     table = Table(title="Cycles of the rival over cycles of BiNeal")
-    for column in ("claim", "preset", "scope"):
+    labels = ("claim", "preset", "scope", "int4")
+    for column in labels:
         table.add_column(column)
     for column in ("published", "ratio", "array alone", "rival: array + vector", "ours"):
         table.add_column(column, justify="right")
     for row in rows:
         table.add_row(
-            row["claim"],
-            row["preset"],
-            row["scope"],
+            *(row[name] for name in labels),
             f"{row['published']:g}",
             f"{row['ratio']:.2f}",
             f"{row['array_ratio']:.2f}",
@@ -234,8 +263,9 @@ def sensitivity(networks: Networks, base: SystolicArray) -> list[dict[str, Any]]
             found = np.array([point.cycles for point in points], float)
             cycles[name] = np.minimum(cycles.get(name, np.inf), found)
     return [
-        _sensitivity_row(claim, array, cycles[claim.rival][i], cycles[claim.ours][i])
-        for claim in CLAIMS
+        {"claim": claim.name, "int4": int4}
+        | _sensitivity_row(claim, array, cycles[claim.rival][i], cycles[claim.our_network(int4)][i])
+        for claim, int4 in product(CLAIMS, INT4)
         for i, array in enumerate(arrays)
     ]
 
@@ -244,7 +274,6 @@ def _sensitivity_row(
     claim: Claim, array: SystolicArray, rival: float, ours: float
 ) -> dict[str, Any]:
     return {
-        "claim": claim.name,
         "published": claim.published,
         "size": array.rows,
         **{key: getattr(array, key) for key in SWEEP if key != "size"},
@@ -255,7 +284,7 @@ def _sensitivity_row(
     }
 
 
-def plot_sensitivity(rows: Sequence[dict[str, Any]], path: Path) -> None:
+def plot_sensitivity(rows: Sequence[dict[str, Any]], int4: str, path: Path) -> None:
     """Ratio over published, array size by lanes: a column a dataflow, a row a claim."""
     vector, schedule = 16, "added"
     figure = new_figure(10.5, 8.4)
@@ -266,7 +295,7 @@ def plot_sensitivity(rows: Sequence[dict[str, Any]], path: Path) -> None:
             held = {
                 (row["size"], row["binary_lanes"]): row["ratio"]
                 for row in rows
-                if (row["claim"], row["dataflow"]) == (claim.name, dataflow)
+                if (row["claim"], row["dataflow"], row["int4"]) == (claim.name, dataflow, int4)
                 and (row["vector_width"], row["vector_schedule"]) == (vector, schedule)
             }
             ratios = np.array([[held[size, lane] for lane in lanes] for size in sizes])
@@ -286,14 +315,14 @@ def plot_sensitivity(rows: Sequence[dict[str, Any]], path: Path) -> None:
     bar = figure.colorbar(image, ax=panels, shrink=0.6)
     bar.set_ticks([-1, 0, 1], labels=["half", "as published", "twice"])
     figure.suptitle(
-        f"Ratios of cycles, bodies of networks; {vector} vector operations a cycle, {schedule}. "
-        "Bold: at least as published",
+        f"Ratios of cycles, bodies of networks; {vector} vector operations a cycle, {schedule}; "
+        f"BiNeal's 4 bits: {int4}. Bold: at least as published",
         fontsize=10,
     )
     finish(figure, path)
 
 
-def plot_vector(rows: Sequence[dict[str, Any]], path: Path) -> None:
+def plot_vector(rows: Sequence[dict[str, Any]], int4: str, path: Path) -> None:
     """Ratio against the width of the vector unit on weight-stationary 16 x 16 arrays."""
     figure = new_figure(10.5, 3.4)
     panels = figure.subplots(1, len(CLAIMS))
@@ -303,7 +332,7 @@ def plot_vector(rows: Sequence[dict[str, Any]], path: Path) -> None:
                 line = [
                     row["ratio"]
                     for row in rows
-                    if row["claim"] == claim.name
+                    if (row["claim"], row["int4"]) == (claim.name, int4)
                     and row["size"] == 16
                     and row["dataflow"] == "weight_stationary"
                     and (row["binary_lanes"], row["vector_schedule"]) == (lane, schedule)
@@ -320,7 +349,8 @@ def plot_vector(rows: Sequence[dict[str, Any]], path: Path) -> None:
     panels[0].set_ylabel("ratio of cycles")
     panels[-1].legend(fontsize=8)
     figure.suptitle(
-        "16 x 16, weight-stationary; dashed: published; dotted: vector unit beside the array",
+        f"16 x 16, weight-stationary; BiNeal's 4 bits: {int4}; dashed: published; "
+        "dotted: vector unit beside the array",
         fontsize=10,
     )
     finish(figure, path)
@@ -343,8 +373,10 @@ def main() -> None:
     grid = sensitivity(networks, replace(base, name="grid"))
     write_csv(options.output / "claims.csv", rows)
     write_csv(options.output / "sensitivity.csv", grid)
-    plot_sensitivity(grid, options.output / "sensitivity.png")
-    plot_vector(grid, options.output / "vector.png")
+    for int4 in INT4:
+        ending = f"{int4.replace(' ', '-')}.png"
+        plot_sensitivity(grid, int4, options.output / f"sensitivity-{ending}")
+        plot_vector(grid, int4, options.output / f"vector-{ending}")
     show(rows, console)
 
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 from signbit.errors import SignbitError
 from signbit.hardware import presets
+from signbit.hardware.photonic import PhotonicAccelerator
 from signbit.hardware.presets import PresetError
+from signbit.hardware.streaming import StreamingFabric
 from signbit.hardware.systolic import SystolicArray
 
 
@@ -37,6 +40,16 @@ def test_the_frozen_presets(name: str, lanes: int) -> None:
         weight_buffer=math.inf, output_buffer=math.inf, accumulator_width=32.0,
         dram_bandwidth=math.inf, clock=None,
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("cls", [SystolicArray, StreamingFabric, PhotonicAccelerator])
+def test_presets_of_every_kind_load(cls: Any) -> None:
+    kinds = {SystolicArray: "systolic", StreamingFabric: "streaming"}
+    names = presets.available(kinds.get(cls, "photonic"))
+    assert names
+    assert [cls.load(name).name for name in names] == names
+    with pytest.raises(PresetError, match="kind is '"):
+        cls.load("oxbnn-50" if cls is not PhotonicAccelerator else "google")
 
 
 def test_scale_sims_presets() -> None:

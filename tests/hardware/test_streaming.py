@@ -26,7 +26,7 @@ BYTES = Product(9, 3, 64, 12544, weight_bits=8, input_bits=8)
 
 @pytest.fixture(scope="module")
 def fabric() -> StreamingFabric:
-    return StreamingFabric.load("finn-zu9eg")
+    return StreamingFabric.load("finn")
 
 
 def walk(product: Product, pe: int, simd: int) -> int:

@@ -144,6 +144,34 @@ def test_square_weight_stationary_folds_are_3r_and_pixels() -> None:
     assert compute(design, product)[0] == (9 * 6 // 16 + 1) * 6 * (3 * 16 + 3136 - 2)
 
 
+def residual_body(width: float, binary: bool) -> Workload:
+    """ResNet-18 or BiNeal between stem and head at 224 x 224, with the reconstruction's operations.
+
+    Two of the vector unit for each output of a residual block in 8 bits, one in BiNeal.
+    """
+    works, inputs = [], int(64 * width)
+    for stage in range(4):
+        outputs, pixels = int(64 * width) << stage, (56 >> stage) ** 2
+        for block in range(2):
+            bits = {"weight_bits": 1, "input_bits": 1} if binary else {}
+            shapes = [(9, inputs), (9, outputs)]
+            if binary or (block == 0 and stage > 0):
+                shapes.append((1, inputs))
+            works += [layer(Product(taps, k, outputs, pixels, **bits)) for taps, k in shapes]
+            operations = outputs * pixels * (1 if binary else 2)
+            works.append(layer(None, elementwise={"add": operations}))
+            inputs = outputs
+    return network(*works)
+
+
+def test_the_reconstruction_from_hand_made_layers() -> None:
+    """Ratios that the reconstruction was published with here: about 6 and 3.6 with 16 lanes."""
+    design = SystolicArray.load("binE-16")
+    int8 = estimate(residual_body(1.0, False), design).cycles
+    assert int8 / estimate(residual_body(1.5, True), design).cycles == pytest.approx(6.05, abs=0.01)
+    assert int8 / estimate(residual_body(2.0, True), design).cycles == pytest.approx(3.61, abs=0.01)
+
+
 def test_lanes_serve_only_pairs_of_bits() -> None:
     design = array(binary_lanes=8)
     binary = Product(9, 64, 64, 100, weight_bits=1, input_bits=1)

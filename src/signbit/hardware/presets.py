@@ -222,9 +222,10 @@ def _find(name: str | Path, kind: str) -> Path:
         if not path.is_file():
             raise PresetError(f"{path}: there is no such file")
         return path
+    own = FOLDER / f"{name}.yaml"
+    if own.is_file():
+        return own
     known = available(kind)
-    if str(name) in known:
-        return FOLDER / f"{name}.yaml"
     lower = {each.lower(): each for each in known}
     close = difflib.get_close_matches(str(name).lower(), lower, 1, 0.4)
     hint = f"; did you mean {lower[close[0]]}?" if close else "."
