@@ -224,7 +224,7 @@ class Contender:
     long: Callable[[np.ndarray], object]
     short: Callable[[np.ndarray], object]
     kernel: str
-    peak: float | None = None  # GMAC/s of signbit's look-ups, as many cores as threads
+    peak: float | None = None  # GMAC/s of signbit's look-ups or tiles, as many cores as threads
 
 
 def signbit_files(shape: Shape, depths: Sequence[int]) -> list[signbit.CompiledModel]:
@@ -243,7 +243,8 @@ def signbit_contender(
 ) -> Contender:
     sessions = [file.session(threads=threads, isa=isa) for file in files]
     step = max(sessions[0].profile(x, rounds=1), key=lambda step: step["macs_b1"])
-    peak = measure_peaks(sessions[0].isa)["look_up_gmacs"] * threads
+    peaks = measure_peaks(sessions[0].isa)
+    peak = max(peaks["look_up_gmacs"], peaks["tile_gmacs"]) * threads
     return Contender(*sessions, f"{step['kernel']} {step['isa']}", peak)
 
 

@@ -86,6 +86,8 @@ int64_t peak_look_ups(int64_t rounds);
 int64_t peak_dots(int64_t rounds);
 int64_t peak_look_up_macs();
 int64_t peak_dot_macs();
+int64_t peak_tiles(int64_t rounds);
+int64_t peak_tile_macs();
 void peak_copy(uint8_t* to, const uint8_t* from, size_t bytes);
 
 }  // namespace SIGNBIT_NS

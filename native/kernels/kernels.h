@@ -395,6 +395,8 @@ struct KernelTable {
   void (*tile_conv)(const TileConv&, const Epilogue&, uint8_t* strip, int64_t begin, int64_t end);
   // Item: a tile of kMaxTile positions, of all channels. `gathered` has room for chunks * 16 * kMaxTile * 4 bytes.
   void (*tile_q8_conv)(const TileQ8Conv&, const Epilogue&, uint8_t* gathered, int64_t begin, int64_t end);
+  int64_t (*peak_tiles)(int64_t rounds);  // as peak_dots
+  int64_t peak_tile_macs;
 };
 constexpr int kPeakBlock = 256;
 constexpr int kPeakExactRounds = 16;

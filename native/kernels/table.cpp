@@ -71,6 +71,8 @@ const KernelTable* SIGNBIT_TABLE() {
       nullptr,
       nullptr,
       nullptr,
+      nullptr,
+      0,
   };
   return &table;
 }

@@ -11,6 +11,8 @@ const KernelTable* amx_kernels() {
     t.tile_spread = SIGNBIT_NS::tile_spread;
     t.tile_conv = SIGNBIT_NS::tile_conv;
     t.tile_q8_conv = SIGNBIT_NS::tile_q8_conv;
+    t.peak_tiles = SIGNBIT_NS::peak_tiles;
+    t.peak_tile_macs = SIGNBIT_NS::peak_tile_macs();
     return t;
   }();
   return &table;

@@ -63,12 +63,18 @@ static inline void tile_add_product(int sum, int rows, int columns) {
 
 // Sixteen positions of a nibble plane to a tile's row: each to its four channels, 1 or -1, or 0 outside the image.
 static inline Bytes spread_nibbles(const uint8_t* nibbles) {
+#if defined(SIGNBIT_EMULATE_AVX512)
+  int8_t bytes[kTileBytes];
+  for (int i = 0; i < kTileBytes; i++) bytes[i] = int8_t(nibbles[i / 4] & kOutside ? 0 : nibbles[i / 4] >> i % 4 & 1 ? 1 : -1);
+  return load_bytes(reinterpret_cast<const uint8_t*>(bytes));
+#else
   const __m512i signs = _mm512_set_epi32(0x01010101, 0x010101FF, 0x0101FF01, 0x0101FFFF, 0x01FF0101, 0x01FF01FF, 0x01FFFF01,
                                          0x01FFFFFF, int(0xFF010101), int(0xFF0101FF), int(0xFF01FF01), int(0xFF01FFFF),
                                          int(0xFFFF0101), int(0xFFFF01FF), int(0xFFFFFF01), -1);
   const __m512i at = _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(nibbles)));
   const __mmask16 inside = _mm512_cmpge_epi32_mask(at, _mm512_setzero_si512());  // kOutside is the sign
   return _mm512_maskz_permutexvar_epi32(inside, at, signs);
+#endif
 }
 static inline Bytes byte_where(uint64_t mask, uint8_t x) { return _mm512_maskz_set1_epi8(mask, char(x)); }
 // A row of weights: 1 or -1 of each bit, 0 where `one` is.
@@ -90,7 +96,7 @@ static inline Bytes quantise4(const IntBlock& dots, const Quant4& q) {
   const __m512i unit = _mm512_set1_epi32(q.unit * 65536), factors = _mm512_set1_epi32(uint16_t(q.multiplier) | q.offset * 65536);
   IntBlock scaled;
   for (int i = 0; i < 4; i++) {
-    const __m512i half = _mm512_srai_epi32(__m512i(dots.v[i]), 1);
+    const __m512i half = __m512i(dots.v[i] >> 1);
     const __m512i pair = _mm512_ternarylogic_epi32(half, unit, _mm512_set1_epi32(0xFFFF), 0xE4);  // the low word of half, unit
     scaled.v[i] = Ints(_mm512_madd_epi16(pair, factors)) >> q.shift;
   }

@@ -70,7 +70,7 @@ Case draw(Random& rng) {
   c.binary = pick(rng, 0, 2) > 0;
   c.zero_point = pick(rng, 0, 255);
   c.ending = Ending(pick(rng, 0, 3));
-  const int kind = pick(rng, 0, 9);
+  const int kind = pick(rng, 0, 10);
   if (kind < 4) {
     v.groups = 1;
     v.channels = pick(rng, 1, 40);
@@ -82,6 +82,10 @@ Case draw(Random& rng) {
   } else if (kind < 9) {  // depthwise, with a multiplier or without
     v.groups = v.channels = pick(rng, 1, 24);
     v.out = v.channels * (pick(rng, 0, 2) ? 1 : pick(rng, 2, 3));
+  } else if (kind < 10) {  // several matrix tiles, of either operand
+    v.groups = 1;
+    v.channels = pick(rng, 30, 200);
+    v.out = pick(rng, 14, 80);
   } else {  // so many channels that counts leave a byte
     v.groups = pick(rng, 1, 2);
     v.channels = v.groups * pick(rng, 60, 150);

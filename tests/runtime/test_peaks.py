@@ -14,7 +14,7 @@ from .networks import compiled_network
 
 PEAKS = {
     "isa": "avx2",
-    "look_up_gmacs": 800.0, "dot_gmacs": 80.0,
+    "look_up_gmacs": 800.0, "dot_gmacs": 80.0, "tile_gmacs": 0.0,
     "copy_l1_gbs": 200.0, "copy_l2_gbs": 100.0, "copy_l3_gbs": 50.0, "copy_memory_gbs": 10.0,
     "l1_bytes": 32_000, "l2_bytes": 512_000, "l3_bytes": 32_000_000,
 }  # fmt: skip
@@ -32,7 +32,8 @@ def test_peaks_are_numbers_and_measured_once(isa: str) -> None:
     assert peaks["isa"] == isa
     numbers = {key: value for key, value in peaks.items() if key != "isa"}
     assert all(math.isfinite(value) for value in numbers.values())
-    assert all(value > 0 for key, value in numbers.items() if "l3" not in key)
+    assert all(value > 0 for key, value in numbers.items() if not {"l3", "tile"} & {*key.split("_")})
+    assert (numbers["tile_gmacs"] > 0) == (isa == "amx")
     assert (numbers["l3_bytes"] > 0) == (numbers["copy_l3_gbs"] > 0)
     peaks["look_up_gmacs"] = 0.0  # the caller's own
     assert measure_peaks(isa) == {**peaks, "look_up_gmacs": numbers["look_up_gmacs"]}
@@ -83,6 +84,14 @@ def test_each_thread_has_its_part() -> None:
     assert (copy["level"], copy["floor_ms"]) == ("L1", pytest.approx(20e3 / 200e6))
 
 
+def test_matrix_tiles_do_both_kinds_of_work_where_they_are_faster() -> None:
+    peaks = {**PEAKS, "tile_gmacs": 400.0}
+    binary = ceiling(step(macs_b1=400_000_000), peaks)
+    assert (binary["bound"], binary["floor_ms"]) == ("look-ups", pytest.approx(0.5))
+    q8 = ceiling(step(macs_q8=400_000_000), peaks)
+    assert (q8["bound"], q8["floor_ms"]) == ("tiles", pytest.approx(1.0))
+
+
 @pytest.mark.parametrize("work", [step(), step(ms=0.0, bytes_=5)], ids=["no work", "no time"])
 def test_nothing_to_compare(work: dict) -> None:
     assert ceiling(work, PEAKS) == dict.fromkeys(KEYS)
@@ -103,4 +112,4 @@ def test_a_profile_compares_with_the_peaks() -> None:
     bounds = {row["op"]: row["bound"] for row in steps}
     assert bounds["repack"] == "memory"
     assert bounds["input"] is bounds["output"] is None
-    assert "look-ups" in {row["bound"] for row in steps if row["macs_b1"]}
+    assert {"look-ups", "tiles"} & {row["bound"] for row in steps if row["macs_b1"]}

@@ -135,7 +135,7 @@ SIGNBIT_API const char* signbit_session_profile(signbit_session* session);
 
 /* Measure what this CPU can do at best, on the calling thread: best of several repeats of some milliseconds. `isa` as
  * in the options. `what` and its unit: "look_up" (paired look-ups of binary convolutions, 10^9 multiply-accumulates a
- * second), "dot" (8-bit dot products, the same), "copy_l1", "copy_l2", "copy_l3", "copy_memory" (10^9 bytes a second,
+ * second), "dot" (8-bit dot products, the same), "tile" (matrix tiles, the same; 0 where `isa` has none), "copy_l1", "copy_l2", "copy_l3", "copy_memory" (10^9 bytes a second,
  * read and written, by a copy that stays in that cache; "copy_l3" is 0 where the system names none), "l1_bytes",
  * "l2_bytes", "l3_bytes" (sizes of these caches, usual ones, 0 for the third, where the system does not say).
  * SIGNBIT_ERROR_ARGUMENT for another `what`, SIGNBIT_ERROR_UNSUPPORTED for an `isa` that cannot be had. */

@@ -18,6 +18,10 @@ _KINDS = {  # counter: peak, its words, what its steps are called, colour
     "macs_b1": ("look_up_gmacs", "paired look-ups", "binary", BLUE),
     "macs_q8": ("dot_gmacs", "8-bit dot products", "8-bit", ORANGE),
 }
+_ROOFS = (
+    *((peak, words, colour) for peak, words, _, colour in _KINDS.values()),
+    ("tile_gmacs", "matrix tiles", GREY),
+)
 _SLOPES = (("copy_l2_gbs", "L2", "--"), ("copy_memory_gbs", "memory", ":"))
 _MARKERS = "os^Dv<>phP"  # a family of layers each; any more share the last one
 _NEAR = 7.0  # points: layers of a family this near to each other share a label
@@ -73,7 +77,7 @@ def plot_roofline(
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.set_xlim(min(p.x for p in points) / 3, max(p.x for p in points) * 4)
-    top = max(peaks[peak] for peak, *_ in _KINDS.values()) * threads
+    top = max(peaks[peak] for peak, *_ in _ROOFS) * threads
     axes.set_ylim(min(p.y for p in points) / 2.5, max(top, *(p.y for p in points)) * 2)
     axes.set_xlabel("MACs a byte of maps and weights")
     axes.set_ylabel("GMAC/s")
@@ -119,8 +123,10 @@ def _draw_roofs(axes: Axes, peaks: Mapping[str, Any], threads: int) -> None:
     left, right = axes.get_xlim()
     bottom, _ = axes.get_ylim()
     top = 0.0
-    for peak, words, _, colour in _KINDS.values():
+    for peak, words, colour in _ROOFS:
         roof = peaks[peak] * threads
+        if not roof:
+            continue
         top = max(top, roof)
         axes.hlines(roof, left, right, color=colour, linewidth=1.6)
         axes.annotate(

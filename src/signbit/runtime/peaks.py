@@ -14,6 +14,7 @@ from signbit.runtime.library import ERROR_SIZE, check, instruction_sets, library
 _SPEEDS = {
     "look_up_gmacs": "look_up",
     "dot_gmacs": "dot",
+    "tile_gmacs": "tile",
     "copy_l1_gbs": "copy_l1",
     "copy_l2_gbs": "copy_l2",
     "copy_l3_gbs": "copy_l3",
@@ -34,7 +35,8 @@ def measure_peaks(isa: str | None = None) -> dict[str, Any]:
 
     Returns:
         isa; look_up_gmacs and dot_gmacs, the 10^9 multiply-accumulates a second of paired look-ups
-        (binary convolutions) and of 8-bit dot products; copy_l1_gbs, copy_l2_gbs, copy_l3_gbs and
+        (binary convolutions) and of 8-bit dot products; tile_gmacs, the same of matrix tiles, 0
+        where the instruction set has none; copy_l1_gbs, copy_l2_gbs, copy_l3_gbs and
         copy_memory_gbs, the 10^9 bytes a second, read and written, of a copy that stays in that
         cache; l1_bytes, l2_bytes, l3_bytes, the sizes of these caches. Both numbers of the third
         level are 0 where the system names none.
@@ -84,13 +86,13 @@ def ceiling(
 
     Returns:
         floor_ms, the largest of the three times; bound, what takes it: "look-ups", "dot products",
-        or "memory"; level, the cache that holds the step's bytes: "L1", "L2", "L3" or "memory";
+        "tiles" in the place of either where the CPU has them, or "memory"; level, the cache that holds the step's bytes: "L1", "L2", "L3" or "memory";
         share_of_peak, floor_ms / ms. Where nothing is counted, or no time was taken, they are None.
     """
     level = _level(step["bytes"] / threads, peaks)
     floors = {
-        "look-ups": step["macs_b1"] / (peaks["look_up_gmacs"] * threads * 1e6),
-        "dot products": step["macs_q8"] / (peaks["dot_gmacs"] * threads * 1e6),
+        **_arithmetic("look-ups", step["macs_b1"], peaks["look_up_gmacs"], peaks, threads),
+        **_arithmetic("dot products", step["macs_q8"], peaks["dot_gmacs"], peaks, threads),
         "memory": step["bytes"] / (peaks[f"copy_{level.lower()}_gbs"] * threads * 1e6),
     }
     bound = max(floors, key=lambda name: floors[name])
@@ -102,6 +104,17 @@ def ceiling(
         "level": level,
         "share_of_peak": floors[bound] / step["ms"],
     }
+
+
+def _arithmetic(
+    name: str, macs: int, peak: float, peaks: Mapping[str, Any], threads: int
+) -> dict[str, float]:
+    """Milliseconds that multiply-accumulates take at the faster peak, by its name."""
+    if not macs:
+        return {}
+    if peaks["tile_gmacs"] > peak:
+        name, peak = "tiles", peaks["tile_gmacs"]
+    return {name: macs / (peak * threads * 1e6)}
 
 
 def _level(count: float, peaks: Mapping[str, Any]) -> str:
