@@ -28,7 +28,8 @@ def add_arguments(parser: ArgumentParser, output: str) -> None:
     """The options of every script that times engines beside each other."""
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument(
-        "--isa", help="cap signbit at an instruction set; with avx2 or avx512, OpenVINO and PyTorch too"
+        "--isa",
+        help="cap signbit at an instruction set; with avx2 or avx512, OpenVINO and PyTorch too",
     )
     parser.add_argument(
         "--clock",

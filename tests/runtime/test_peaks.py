@@ -32,7 +32,8 @@ def test_peaks_are_numbers_and_measured_once(isa: str) -> None:
     assert peaks["isa"] == isa
     numbers = {key: value for key, value in peaks.items() if key != "isa"}
     assert all(math.isfinite(value) for value in numbers.values())
-    assert all(value > 0 for key, value in numbers.items() if not {"l3", "tile"} & {*key.split("_")})
+    may_be_0 = {"tile_gmacs", "copy_l3_gbs", "l3_bytes"}
+    assert all(value > 0 for key, value in numbers.items() if key not in may_be_0)
     assert (numbers["tile_gmacs"] > 0) == (isa == "amx")
     assert (numbers["l3_bytes"] > 0) == (numbers["copy_l3_gbs"] > 0)
     peaks["look_up_gmacs"] = 0.0  # the caller's own

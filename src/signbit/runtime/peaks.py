@@ -86,7 +86,8 @@ def ceiling(
 
     Returns:
         floor_ms, the largest of the three times; bound, what takes it: "look-ups", "dot products",
-        "tiles" in the place of either where the CPU has them, or "memory"; level, the cache that holds the step's bytes: "L1", "L2", "L3" or "memory";
+        "tiles" in the place of either where they are faster, or "memory"; level, the cache that
+        holds the step's bytes: "L1", "L2", "L3" or "memory";
         share_of_peak, floor_ms / ms. Where nothing is counted, or no time was taken, they are None.
     """
     level = _level(step["bytes"] / threads, peaks)
