@@ -20,7 +20,7 @@ def ladder(slopes: np.ndarray, offsets: np.ndarray):
 
 
 SLOPES = np.array([0.031, -0.2, 0.004, -1.7, 0.47, 40.0])
-OFFSETS = np.array([0.3, -2.1, 5.2, 0.01, 0.02, 3.0])
+OFFSETS = np.array([0.3, -2.13, 5.2, 0.01, 0.023, 3.0])
 
 
 def test_cuts_are_the_first_integers_of_their_levels() -> None:

@@ -151,12 +151,12 @@ def test_a_result_that_does_not_wait_is_found(bineal_graph: Graph, tmp_path: Pat
     assert not found.passed
 
 
-@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+@pytest.mark.parametrize("name", CASES)
 def test_linters_have_nothing_to_say(
-    case: tuple[str, str, dict], request: pytest.FixtureRequest, tmp_path: Path
+    name: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     needs("verilator")
-    fixture, layer, options = case
+    fixture, layer, options = CASES[name]
     circuit = build(request.getfixturevalue(fixture), layer, Options(**options))
     circuit.save(tmp_path)
     assert tools.lint(circuit, tmp_path) == ""

@@ -99,10 +99,6 @@ class Circuit:
         """The names of the Verilog files."""
         return [name for name in self.files() if name.endswith(".v")]
 
-    def port(self, name: str) -> Port:
-        """The port of that name; KeyError where there is none."""
-        return {port.name: port for port in self.ports}[name]
-
     def save(self, folder: str | os.PathLike[str]) -> list[Path]:
         """Write the files into a folder, which is made; returns their paths. Raises OSError."""
         return write_files(folder, self.files())
