@@ -215,3 +215,19 @@ def test_layers_that_do_not_fit_are_named(capsys, folder, tmp_path):
     )
     assert status == 0, err
     assert len(json.loads(printed)["sweep"]) == 3
+
+
+def test_pipelines_and_light(capsys, folder, tmp_path):
+    arguments = [folder / "binary.signbit", "--streaming", "finn", "--photonic", "oxbnn-50-cleaned"]
+    status, printed, err = call(capsys, "hardware", *arguments, "--output", tmp_path, "--json")
+    assert status == 0, err
+    (network,) = json.loads(printed)["networks"]
+    pipeline, light = network["streaming"], network["photonic"]
+    assert pipeline["fabric"] == "finn" and pipeline["meets_target"]
+    assert pipeline["frames_per_second"] >= 100
+    assert (light["accelerator"], light["variant"]) == ("oxbnn-50-cleaned", "cleaned")
+    assert "oxbnn-50-cleaned (cleaned): power" in (tmp_path / "hardware.html").read_text()
+
+    status, _, err = call(capsys, "hardware", folder / "binary.signbit", "--streaming", "fin")
+    assert status != 0
+    assert "finn" in err

@@ -86,6 +86,13 @@ def hardware(
     energy: Annotated[
         str, typer.Option(help="Energies: a preset's name, or a YAML file of your own.")
     ] = "energy-45nm",
+    streaming: Annotated[
+        str | None,
+        typer.Option(metavar="PRESET", help="Also a pipeline of a unit a layer (FINN's manner)."),
+    ] = None,
+    photonic: Annotated[
+        str | None, typer.Option(metavar="PRESET", help="Also a photonic accelerator (OXBNN).")
+    ] = None,
     size: Annotated[
         str | None,
         typer.Option("--size", "--input-size", help="Pixels: 224 or 224x320 (height x width)."),
@@ -132,15 +139,26 @@ def hardware(
     grid = _grid(sweep, sizes, lanes, vectors)
     options = _options(size, width, stem, classes, channels, option, arithmetic)
     from signbit.hardware.energy import EnergyTable
+    from signbit.hardware.photonic import PhotonicAccelerator
+    from signbit.hardware.report import evaluate
+    from signbit.hardware.streaming import StreamingFabric
     from signbit.hardware.systolic import SystolicArray
     from signbit.training.output import require_writable
 
     array, table = SystolicArray.load(preset), EnergyTable.load(energy)
+    fabric = None if streaming is None else StreamingFabric.load(streaming)
+    accelerator = None if photonic is None else PhotonicAccelerator.load(photonic)
     require_writable(output)
     given = [model, *(against or [])]
     networks = [_load(text, options, rival=i > 0) for i, text in enumerate(given)]
     networks = _told_apart(networks, given)
-    evaluations = _evaluate(networks, array, table)
+    evaluations = [
+        evaluate(
+            each.workload, array, table, each.graph, each.captured,
+            fabric=fabric, accelerator=accelerator,
+        )
+        for each in networks
+    ]  # fmt: skip
     points = _sweep([each.workload for each in networks], array, grid) if grid else []
     report = _report(evaluations, array, table, points)
     _write(output, evaluations, report, array, table)
@@ -337,14 +355,6 @@ def _told_apart(networks: Sequence[_Network], given: Sequence[str]) -> list[_Net
 
 
 # --- results ---
-
-
-def _evaluate(
-    networks: Sequence[_Network], array: SystolicArray, table: EnergyTable
-) -> list[Evaluation]:
-    from signbit.hardware.report import evaluate
-
-    return [evaluate(each.workload, array, table, each.graph, each.captured) for each in networks]
 
 
 def _sweep(

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from signbit.hardware import photonic, streaming
 from signbit.hardware.counts import Count, Operations, total
 from signbit.hardware.energy import Energy, EnergyTable, layer_energies, total_energy
 from signbit.hardware.systolic import ArrayEstimate, SystolicArray, estimate
@@ -39,6 +40,8 @@ class Evaluation:
         body_cycles: of the layers between stem and head; None if there are none.
         energies: layer by layer.
         captured: path and count of every layer as it is written; None where that is not known.
+        pipeline: the network as a streaming pipeline, if that was asked for.
+        light: the network on a photonic accelerator, if that was asked for.
     """
 
     workload: Workload
@@ -47,6 +50,8 @@ class Evaluation:
     body_cycles: int | None
     energies: tuple[Energy, ...]
     captured: tuple[tuple[str, Count], ...] | None = None
+    pipeline: streaming.StreamingEstimate | None = None
+    light: photonic.PhotonicEstimate | None = None
 
     @property
     def name(self) -> str:
@@ -105,6 +110,8 @@ class Evaluation:
             "totals": self.totals(),
             "layers": self.rows(),
             "captured_layers": captured,
+            "streaming": None if self.pipeline is None else self.pipeline.to_dict(),
+            "photonic": None if self.light is None else self.light.to_dict(),
         }
 
 
@@ -114,6 +121,9 @@ def evaluate(
     table: EnergyTable,
     graph: str,
     captured: Sequence[tuple[str, Count]] | None = None,
+    *,
+    fabric: streaming.StreamingFabric | None = None,
+    accelerator: photonic.PhotonicAccelerator | None = None,
 ) -> Evaluation:
     """Cycles and energy of a network.
 
@@ -123,6 +133,8 @@ def evaluate(
         table: energies of single operations.
         graph: what the workload was counted on, in words.
         captured: counts of its layers as they are written, if they are known.
+        fabric: also fold it into a streaming pipeline.
+        accelerator: also run it on a photonic accelerator.
 
     Raises CapacityError for a layer that does not fit the array's buffers.
     """
@@ -131,7 +143,9 @@ def evaluate(
     body = estimate(workload.body, array).cycles if products > 2 else None
     energies = tuple(layer_energies(workload, table))
     known = None if captured is None else tuple(captured)
-    return Evaluation(workload, graph, cycles, body, energies, known)
+    pipeline = None if fabric is None else streaming.estimate(workload, fabric)
+    light = None if accelerator is None else photonic.estimate(workload, accelerator)
+    return Evaluation(workload, graph, cycles, body, energies, known, pipeline, light)
 
 
 def operations(layers: Iterable[Work]) -> Operations:
@@ -216,7 +230,33 @@ def total_cells(evaluations: Sequence[Evaluation]) -> list[tuple[str, ...]]:
     for part in ("macs", "elementwise", "sram", "dram", "total"):
         label = "energy" if part == "total" else f"energy: {part}"
         lines.append((label, *(_microjoules(each["energy"][part]) for each in totals)))
-    return lines
+    return lines + _pipeline_cells(evaluations) + _light_cells(evaluations)
+
+
+def _pipeline_cells(evaluations: Sequence[Evaluation]) -> list[tuple[str, ...]]:
+    pipelines = [each.pipeline for each in evaluations if each.pipeline is not None]
+    if not pipelines:
+        return []
+    name = pipelines[0].fabric.name
+    return [
+        (f"{name}: images a second", *(f"{each.frames_per_second:,.1f}" for each in pipelines)),
+        (f"{name}: latency at most", *(f"{each.latency * 1e3:.3g} ms" for each in pipelines)),
+        (
+            f"{name}: memories of 18 Kbit for weights",
+            *(f"{each.block_memories:,}{'' if each.fits else ' (too many)'}" for each in pipelines),
+        ),
+    ]
+
+
+def _light_cells(evaluations: Sequence[Evaluation]) -> list[tuple[str, ...]]:
+    lights = [each.light for each in evaluations if each.light is not None]
+    if not lights:
+        return []
+    name = f"{lights[0].accelerator.name} ({lights[0].accelerator.variant})"
+    return [
+        (f"{name}: images a second", *(f"{each.frames_per_second:,.0f}" for each in lights)),
+        (f"{name}: power", *(f"{each.power:.3g} W" for each in lights)),
+    ]
 
 
 def ratios(evaluations: Sequence[Evaluation]) -> list[dict[str, Any]]:
