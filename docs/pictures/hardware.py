@@ -1,7 +1,8 @@
 """Draws the pictures of docs/hardware.md.
 
 hardware_timeline.png: BiNeal-18 of width 1.5 on binE-16, layer by layer. hardware_sensitivity.png
-and hardware_vector.png are pictures of results/hardware, which pages cannot reach from their folder.
+and hardware_vector.png are from results/hardware, which pages cannot reach from their folder.
+
     python docs/pictures/hardware.py
 """
 
