@@ -145,15 +145,6 @@ def _statistics(train: Photographs) -> tuple[tuple[float, ...], tuple[float, ...
     return tuple(map(float, mean)), tuple(map(float, std))
 
 
-def is_matching(path: Path) -> bool:
-    """Whether photographs and pairs lie at ``path``."""
-    return any(
-        any((path / name).exists() for name in learnt)
-        and any((path / name).exists() for name in tested)
-        for learnt, tested in _LAYOUTS
-    )
-
-
 def _parts(path: Path) -> tuple[list[Path], list[Path]]:
     if not path.exists():
         raise DataError(f"{path}: no such folder")
