@@ -162,7 +162,7 @@ signbit_status signbit_session_open(const signbit_model* model, const signbit_se
             "batch, height and width must be at most 1048576");
     require(options->threads >= 1 && options->threads <= 1024, "threads must be 1 to 1024");
     auto opened = std::make_unique<signbit_session>();
-    opened->session = std::make_unique<Session>(
+    opened->session = Session::open(
         model->program, SessionOptions{options->batch, options->height, options->width, options->threads,
                                        options->isa ? options->isa : "", options->memory_limit});
     *session = opened.release();

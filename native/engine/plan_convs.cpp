@@ -603,6 +603,21 @@ bool Planner::uses_tiles(const NodeInfo& n) const {
          !lanes_are_outputs(*s_.kernels_, *geometry(size(n.outputs[0])), w.out_channels, true);
 }
 
+bool Planner::uses_q8_tiles(const NodeInfo& n) const {
+  const Window& w = n.window;
+  return s_.kernels_->tile_q8_conv && n.op == Op::kConvQ8 && w.groups == 1 &&
+         q8_tiles_pay(w.kernel_h * w.kernel_w * ceil_div(w.in_channels, 4), w.out_channels) &&
+         !lanes_are_outputs(*s_.kernels_, *geometry(size(n.outputs[0])), w.out_channels, false);
+}
+
+// All, for many positions: their weights are spread once a block. For a single tile of positions a few at a time, whose weights
+// leave room in the first-level cache.
+int Planner::taps_a_strip(const NodeInfo& n, int chunks) const {
+  const int taps = n.window.kernel_h * n.window.kernel_w;
+  if (geometry(size(n.outputs[0]))->end > size_t(kMaxTile)) return taps;
+  return std::clamp(int(cache_bytes(1) / 2) / (chunks * kTileChannels * 64), 1, taps);
+}
+
 void Planner::add_tile_conv(int index) {
   const NodeInfo& n = node(index);
   const Window& w = n.window;
@@ -622,7 +637,7 @@ void Planner::add_tile_conv(int index) {
   c.taps = w.kernel_h * w.kernel_w;
   c.chunks = ceil_div(c.planes, kTilePlanes);
   c.rows = ceil_div(c.planes, c.chunks);
-  c.taps_at_once = std::max(1, int(cache_bytes(1) / 2) / (c.chunks * kTileChannels * 64));
+  c.taps_a_strip = taps_a_strip(n, c.chunks);
   c.channels = w.out_channels;
   c.end = in.geometry->end;
   const auto lowest = [](int bits) { return bits == 64 ? ~uint64_t(0) : (uint64_t(1) << bits) - 1; };
@@ -645,15 +660,14 @@ void Planner::add_tile_conv(int index) {
   make_cuts(n, &c);
   const Epilogue* e = make_epilogue(n);
   make_quant4(n, *e, &c);
-  const size_t strip = steps * kTileChannels * 64;
-  uint8_t* strips = keep<uint8_t>(strip * size_t(s_.options_.threads));
+  const TileRoom room = tile_room_.at(index);
   PlanStep& step = new_step(n, "conv_b1", "tiles");
   step.macs_b1 = macs(n);
   step.bytes += weights * sizeof(uint64_t) + spread.plane_bytes * size_t(spread.planes);
   s_.weight_bytes_ += weights * sizeof(uint64_t);
   const int64_t tiles = (int64_t(c.end) + kMaxTile - 1) / kMaxTile;
   const auto convolve = parallel(n, blocks * tiles, [=](int64_t begin, int64_t end, int thread) {
-    kernels->tile_conv(c, *e, strips + size_t(thread) * strip, begin, end);
+    kernels->tile_conv(c, *e, room.data + size_t(thread) * room.bytes, begin, end);
   });
   Session* session = &s_;
   const int64_t planes = int64_t(c.planes) * (repack ? repack->slots() : 1);
@@ -691,14 +705,13 @@ void Planner::add_tile_q8_conv(int index) {
   c.weights = packed;
   c.correction = correction;
   const Epilogue* e = make_epilogue(n);
-  const size_t room = size_t(c.chunks) * kTilePlanes * kMaxTile * 4;
-  uint8_t* gathered = keep<uint8_t>(room * size_t(s_.options_.threads));
+  const TileRoom room = tile_room_.at(index);
   PlanStep& step = new_step(n, "conv_q8", "tiles");
   step.macs_q8 = macs(n);
   step.bytes += bytes;
   s_.weight_bytes_ += bytes;
   step.run = parallel(n, (int64_t(c.end) + kMaxTile - 1) / kMaxTile, [=](int64_t begin, int64_t end, int thread) {
-    kernels->tile_q8_conv(c, *e, gathered + size_t(thread) * room, begin, end);
+    kernels->tile_q8_conv(c, *e, room.data + size_t(thread) * room.bytes, begin, end);
   });
 }
 
@@ -707,8 +720,7 @@ void Planner::add_q8_conv(int index) {
   const Window& w = n.window;
   if (w.groups == 1 && lanes_are_outputs(*s_.kernels_, *geometry(size(n.outputs[0])), w.out_channels, false)) return add_q8_outputs(index);
   const KernelTable* kernels = s_.kernels_;
-  if (kernels->tile_q8_conv && w.groups == 1 && q8_tiles_pay(w.kernel_h * w.kernel_w * ceil_div(w.in_channels, 4), w.out_channels))
-    return add_tile_q8_conv(index);
+  if (tile_room_.count(index)) return add_tile_q8_conv(index);
   std::vector<int32_t> first;
   std::vector<ConvSegment> segments = make_segments(index, kQ8Channels, false, &first);
   const int8_t* file = reinterpret_cast<const int8_t*>(program_.tensors[size_t(n.params[0])].data);

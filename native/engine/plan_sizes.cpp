@@ -134,9 +134,11 @@ void Planner::check_memory() {
   total += (program_.nodes.size() + repacks_.size()) * kStepBytes;
   for (const auto& entry : s_.geometries_) total += entry.second->body;
   std::set<std::vector<int64_t>> valid;
-  for (const NodeInfo& n : program_.nodes) {
-    total += table_bytes(n);
-    if (n.op == Op::kConvB1 && valid.insert(valid_key(n)).second) total += valid_bytes(n);
+  for (int i = 0; i < node_count(); i++) {
+    const NodeInfo& n = node(i);
+    const auto room = tile_room_.find(i);
+    total += room == tile_room_.end() ? table_bytes(n) : room->second.weight_bytes;
+    if (n.op == Op::kConvB1 && room == tile_room_.end() && valid.insert(valid_key(n)).second) total += valid_bytes(n);
   }
   require_memory(total);
 }

@@ -48,6 +48,7 @@ void Planner::plan() {
   find_halos();
   build_geometries();
   choose_layouts();
+  choose_tiles();
   place_buffers();
   check_memory();
   allocate();
@@ -197,13 +198,36 @@ void Planner::choose_layouts() {
     r.map = make_map(r.type, info(r.value).channels, r.geometry, r.slots(), r.first, r.last);
     set_halo(&r.map, r.type, info(r.value).channels, r.halo);
   }
-  for (int i = 0; i < end; i++) {
-    if (!uses_tiles(node(i))) continue;
+}
+
+// Convolutions that matrix tiles do, and what they need beside their maps while they run.
+void Planner::choose_tiles() {
+  for (int i = 0; i < node_count(); i++) {
+    const NodeInfo& n = node(i);
+    const Map& in = is_conv(n) ? input_of(i) : map(n.inputs[0]);
+    size_t weights = 0, room = 0;  // of a thread
+    const int blocks = ceil_div(n.window.out_channels, kTileChannels), taps = n.window.kernel_h * n.window.kernel_w;
+    if (uses_tiles(n)) {
+      const Repack* repack = repack_of_[size_t(i)];
+      const int chunks = ceil_div(in.planes, kTilePlanes), planes = chunks * ceil_div(in.planes, chunks);
+      const size_t slots = repack ? size_t(repack->slots()) : 1;
+      if (size_t(planes) * slots > kMaxBuffer / (4 * (in.geometry->plane + 64))) continue;  // look-ups do without
+      spread_[i] = make_map(Type::kU8, 4 * planes, in.geometry, int(slots), i + 1, i + 1);
+      weights = size_t(blocks) * size_t(taps) * size_t(chunks) * kTileChannels * sizeof(uint64_t);
+      room = size_t(taps_a_strip(n, chunks)) * size_t(chunks) * kTileChannels * 64;
+    } else if (uses_q8_tiles(n)) {
+      const size_t chunks = size_t(ceil_div(taps * in.planes, kTilePlanes));
+      weights = size_t(blocks) * chunks * kTileChannels * 64;
+      room = chunks * kTilePlanes * kMaxTile * 4;
+    } else {
+      continue;
+    }
     charge(kMapBytes);
-    const Map& in = input_of(i);
-    const int chunks = ceil_div(in.planes, kTilePlanes), planes = chunks * ceil_div(in.planes, chunks);
-    const Repack* repack = repack_of_[size_t(i)];
-    spread_[i] = make_map(Type::kU8, 4 * planes, in.geometry, repack ? repack->slots() : 1, i + 1, i + 1);
+    tile_room_[i] = {weights, room, int(s_.buffers_.size()), nullptr};
+    Buffer buffer;
+    buffer.bytes = room * size_t(s_.options_.threads);
+    buffer.first = buffer.last = i + 1;
+    s_.buffers_.push_back(buffer);
   }
 }
 
@@ -288,6 +312,7 @@ void Planner::allocate() {
   for (Map& m : s_.maps_) settle(&m);
   for (Repack& r : repacks_) settle(&r.map);
   for (auto& entry : spread_) settle(&entry.second);
+  for (auto& entry : tile_room_) entry.second.data = arena + s_.buffers_[size_t(entry.second.buffer)].offset;
 }
 
 }  // namespace signbit

@@ -70,6 +70,7 @@ class Planner {
   bool reads_in_place(const NodeInfo& n) const;  // a convolution, but for what stands in the halo
   Repack* repack_for(int index, uint8_t halo);   // one that the node can read, or a new one
   void choose_layouts();  // maps, repacks, and how long each buffer lives
+  void choose_tiles();
   void place_buffers();
   void check_memory();  // before anything that grows with the file or the image is allocated
   size_t table_bytes(const NodeInfo& n) const;
@@ -82,6 +83,8 @@ class Planner {
   void add_repack_step(const Repack& repack);
   void add_binary_conv(int index);
   bool uses_tiles(const NodeInfo& n) const;
+  bool uses_q8_tiles(const NodeInfo& n) const;
+  int taps_a_strip(const NodeInfo& n, int chunks) const;  // whose weights are spread together
   void add_tile_conv(int index);
   void add_tile_q8_conv(int index);
   void add_q8_conv(int index);
@@ -165,6 +168,13 @@ class Planner {
   std::map<std::vector<int>, std::vector<Repack*>> repacks_of_;  // by value, resolution and strides
   std::vector<Repack*> repack_of_;  // of each node, or null where it reads its input directly
   std::map<int, Map> spread_;       // of each node that uses tiles: its input as they read it
+  struct TileRoom {
+    size_t weight_bytes;  // packed for tiles
+    size_t bytes;         // a thread's
+    int buffer;
+    uint8_t* data;
+  };
+  std::map<int, TileRoom> tile_room_;  // of each node that uses tiles, binary or 8-bit
   struct Valid {
     const int16_t* base = nullptr;
     const int8_t* odd = nullptr;

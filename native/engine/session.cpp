@@ -22,6 +22,18 @@ Session::Session(std::shared_ptr<const Program> program, const SessionOptions& o
   Planner(this).plan();
 }
 
+std::unique_ptr<Session> Session::open(std::shared_ptr<const Program> program, const SessionOptions& options) {
+  try {
+    return std::make_unique<Session>(program, options);
+  } catch (const ArgumentError&) {
+    // Matrix tiles need more memory than look-ups, which are slower and give the same.
+    if (!options.memory_limit || select_kernels(options.isa) != amx_kernels()) throw;
+    SessionOptions smaller = options;
+    smaller.isa = avx512_kernels()->isa;
+    return std::make_unique<Session>(program, smaller);
+  }
+}
+
 std::vector<int64_t> Session::output_shape(int index) const {
   const OutputInfo& o = program_->outputs[size_t(index)];
   const Geometry& g = *maps_[size_t(o.value)].geometry;

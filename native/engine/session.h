@@ -58,6 +58,8 @@ struct PlanStep {
 class Session {
  public:
   Session(std::shared_ptr<const Program> program, const SessionOptions& options);
+  // The same, with the next best kernels where a memory limit leaves no room for the best ones.
+  static std::unique_ptr<Session> open(std::shared_ptr<const Program> program, const SessionOptions& options);
 
   void run(const void* input, InputKind kind, float* const* outputs);
 

@@ -185,7 +185,7 @@ struct TileConv : BinaryCuts {
   const uint64_t* weights;
   uint64_t whole, last;      // bits that are weights: of a chunk, and of the last one
   int32_t taps, chunks, rows;
-  int32_t taps_at_once;      // whose weights, spread, leave room in the first-level cache
+  int32_t taps_a_strip;      // whose weights are spread together
   int32_t channels;
   size_t end;                // positions: one behind the last pixel
 };
@@ -390,7 +390,7 @@ struct KernelTable {
   int64_t peak_look_up_macs, peak_dot_macs;
   void (*peak_copy)(uint8_t* to, const uint8_t* from, size_t bytes);
   // Null where the instruction set has no matrix tiles. Items: a plane of a slot; (block of kTileChannels) * tiles + tile of
-  // kMaxTile positions. `strip` has a thread's room for a block's weights, a byte each: taps * chunks * kTileChannels * 64.
+  // kMaxTile positions. `strip` is a thread's room: taps_a_strip * chunks * kTileChannels * 64 bytes.
   void (*tile_spread)(const TileConv&, int64_t begin, int64_t end);
   void (*tile_conv)(const TileConv&, const Epilogue&, uint8_t* strip, int64_t begin, int64_t end);
   // Item: a tile of kMaxTile positions, of all channels. `gathered` has room for chunks * 16 * kMaxTile * 4 bytes.

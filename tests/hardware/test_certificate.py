@@ -276,6 +276,7 @@ def functions() -> dict[int, Function]:
 
 def reachable(functions: dict[int, Function], kernel: str, isa: str) -> list[Function]:
     """A kernel and all that it calls."""
+    isa = {"amx": "avx512"}.get(isa, isa)  # whose kernels those are, but for matrix tiles
     name = re.compile(rf"signbit::{isa}::{kernel}\(.*")
     pending = [at for at, function in functions.items() if name.fullmatch(function.name)]
     assert pending, f"{kernel} of {isa} is not in the library"

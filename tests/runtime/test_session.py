@@ -89,6 +89,36 @@ def test_debug_mode_names_the_layer_that_gives_infinity(file: Path) -> None:
         affine.params["scale"] = kept
 
 
+@pytest.mark.skipif("amx" not in instruction_sets(), reason="this CPU has no matrix tiles")
+def test_matrix_tiles_where_they_pay_and_memory_allows_them() -> None:
+    file = emit(compiled_network("bineal18", "cifar").graph)
+    x = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
+
+    def kernels(session: Session) -> set[str]:
+        steps = session.profile(x, rounds=1, peak=False)
+        return {step["kernel"] for step in steps if step["macs_b1"]}
+
+    tiles = Session(file, isa="amx")
+    assert "tiles" in kernels(tiles)
+    looked_up = Session(file, isa="avx512")
+    assert "tiles" not in kernels(looked_up)
+    assert np.array_equal(tiles(x), looked_up(x))
+    # What look-ups need is enough: tiles are left away.
+    low, high = 10_000, 2 * sum(looked_up.memory.values())
+    while high - low > 1000:
+        middle = (low + high) // 2
+        try:
+            Session(file, isa="avx512", memory_limit=middle)(x)
+        except SessionError:
+            low = middle
+        else:
+            high = middle
+    tight = Session(file, isa="amx", memory_limit=high + 4096)
+    assert tight.isa == "avx512"
+    assert "tiles" not in kernels(tight)
+    assert np.array_equal(tight(x), looked_up(x))
+
+
 def test_a_memory_limit(file: Path) -> None:
     with pytest.raises(SessionError, match=r"at least \d+ bytes .* the memory limit of 100000"):
         signbit.load(file, memory_limit=100_000)

@@ -108,7 +108,7 @@ void tile_conv(const TileConv& c, const Epilogue& e, uint8_t* strip, int64_t beg
     shapes.bytes[n] = n == 4 || n == 5 ? uint16_t(4 * c.rows) : uint16_t(kTileBytes);
   }
   SIGNBIT_TILE_SHAPES(shapes);
-  alignas(64) int32_t sums[kTileChannels][kMaxTile];
+  alignas(64) int32_t sums[kTileChannels][kMaxTile] = {};  // vectors of epilogues read a little past the last position
   const int64_t tiles = int64_t((c.end + kMaxTile - 1) / kMaxTile);
   const auto add = [&](int tap, int taps, size_t position, size_t count) __attribute__((always_inline)) {
     for (size_t p = 0; p < count; p += 2 * kTileSums) {
@@ -123,13 +123,12 @@ void tile_conv(const TileConv& c, const Epilogue& e, uint8_t* strip, int64_t beg
     const int64_t block = item / tiles;
     const size_t position = size_t(item % tiles) * kMaxTile;
     const size_t count = c.end - position < kMaxTile ? c.end - position : kMaxTile;
-    if (tiles > 1) {
+    if (c.taps_a_strip == c.taps) {
       if (item == begin || position == 0) spread_weights(c, block, 0, c.taps, strip);
       add(0, c.taps, position, count);
     } else {
-      // Weights that serve one tile alone are spread a few taps at a time, and stay in the nearest cache.
       for (int tap = 0, taps; tap < c.taps; tap += taps) {
-        taps = c.taps - tap < c.taps_at_once ? c.taps - tap : c.taps_at_once;
+        taps = c.taps - tap < c.taps_a_strip ? c.taps - tap : c.taps_a_strip;
         spread_weights(c, block, tap, taps, strip);
         add(tap, taps, position, count);
       }

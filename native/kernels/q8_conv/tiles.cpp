@@ -42,7 +42,7 @@ void tile_q8_conv(const TileQ8Conv& c, const Epilogue& e, uint8_t* gathered, int
     shapes.bytes[n] = uint16_t(kTileBytes);
   }
   SIGNBIT_TILE_SHAPES(shapes);
-  alignas(64) int32_t sums[kTileChannels][kMaxTile];
+  alignas(64) int32_t sums[kTileChannels][kMaxTile] = {};  // vectors of epilogues read a little past the last position
   for (int64_t item = begin; item < end; item++) {
     const size_t position = size_t(item) * kMaxTile;
     const size_t count = c.end - position < kMaxTile ? c.end - position : kMaxTile;

@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 
     from signbit.compiler.ir import Graph
     from signbit.hardware.counts import Count
-    from signbit.hardware.energy import EnergyTable
     from signbit.hardware.report import Evaluation
     from signbit.hardware.sweep import SweepPoint
     from signbit.hardware.systolic import SystolicArray
@@ -160,13 +159,16 @@ def hardware(
         for each in networks
     ]  # fmt: skip
     points = _sweep([each.workload for each in networks], array, grid) if grid else []
-    report = _report(evaluations, array, table, points)
-    _write(output, evaluations, report, array, table)
+    designs = [array, table, *(each for each in (fabric, accelerator) if each is not None)]
+    report = _report(evaluations, designs, points)
+    _write(output, evaluations, report, array, _assumptions(evaluations, designs))
     if json:
         print_json(report)
         return
     _print(evaluations, report, array)
-    stderr().print(f"report: {output / 'hardware.html'}", style="bold", highlight=False)
+    stderr().print(
+        f"report: {output / 'hardware.html'}", style="bold", highlight=False, soft_wrap=True
+    )
 
 
 # --- what is asked ---
@@ -408,24 +410,27 @@ def _point(points: Sequence[SweepPoint], names: Sequence[str]) -> dict[str, Any]
 
 
 def _report(
-    evaluations: Sequence[Evaluation],
-    array: SystolicArray,
-    table: EnergyTable,
-    points: Sequence[dict[str, Any]],
+    evaluations: Sequence[Evaluation], designs: Sequence[Any], points: Sequence[dict[str, Any]]
 ) -> dict[str, Any]:
-    from dataclasses import asdict
-
     from signbit.hardware.report import ratios
 
-    fields = {
-        key: "unlimited" if value == math.inf else value for key, value in asdict(array).items()
-    }
+    array, table, *others = map(_fields, designs)
     return {
-        "array": fields,
-        "energy": {"name": table.name, "node": table.node},
+        "array": array,
+        "energy": table,
+        "other_designs": others,
         "networks": [each.to_dict() for each in evaluations],
         "ratios": ratios(evaluations),
         "sweep": list(points),
+    }
+
+
+def _fields(design: Any) -> dict[str, Any]:
+    """All parameters of a preset, in base units, as JSON can hold them."""
+    from dataclasses import asdict
+
+    return {
+        key: "unlimited" if value == math.inf else value for key, value in asdict(design).items()
     }
 
 
@@ -434,7 +439,7 @@ def _write(
     evaluations: Sequence[Evaluation],
     report: dict[str, Any],
     array: SystolicArray,
-    table: EnergyTable,
+    assumptions: Sequence[str],
 ) -> None:
     from signbit.hardware.report import render_page
     from signbit.plots.hardware import plot_accuracy_cycles, plot_sweep, plot_timeline
@@ -468,20 +473,33 @@ def _write(
                 caption += f" {left_out} designs left out, which a layer does not fit."
             pictures["Many designs"] = png, caption
     title = f"{evaluations[0].name} on {array.name}"
-    page = render_page(title, _assumptions(array, table), evaluations, pictures)
+    page = render_page(title, assumptions, evaluations, pictures)
     write_text(output / "hardware.html", page)
 
 
-def _assumptions(array: SystolicArray, table: EnergyTable) -> list[str]:
+def _assumptions(evaluations: Sequence[Evaluation], designs: Sequence[Any]) -> list[str]:
     """What the figures rest on, a sentence each."""
     from signbit.hardware import presets
+    from signbit.hardware.energy import ON_CHIP_BITS
 
+    array, table, *others = designs
+    real = [
+        each.name
+        for each in evaluations
+        if any(w.product and max(w.product.weight_bits, w.product.input_bits) > 8
+               for w in each.workload.layers)
+    ]  # fmt: skip
+    flattered = [
+        f"{', '.join(real)}: has MACs of more than 8 bits, and a PE is taken to do one a cycle "
+        "all the same; compare with the 8-bit file (signbit compare writes one)."
+    ]
     free = ", ".join(array.output_stage) or "nothing"
     return [
         f"{array.name}: {array.rows} x {array.columns} PEs, {array.dataflow.replace('_', ' ')}, "
         f"{array.binary_lanes} one-bit lanes a PE packed by {array.packing}, "
-        f"{array.vector_width} vector elements a cycle ({array.vector_schedule}); free where sums "
-        f"leave the array: {free}. Buffers (input, weights, output): "
+        f"{array.vector_width} vector elements a cycle ({array.vector_schedule}); folds "
+        f"{array.folds}, streams {array.streaming}; free where sums leave the array: {free}. "
+        "Buffers (input, weights, output): "
         + ", ".join(
             _memory(each, presets.UNLIMITED)
             for each in (array.input_buffer, array.weight_buffer, array.output_buffer)
@@ -490,8 +508,24 @@ def _assumptions(array: SystolicArray, table: EnergyTable) -> list[str]:
         "One image. Every activation counts as read and written once; MACs with both operands of "
         "one bit are binary.",
         f"Energy: {table.name} ({table.node}), from low to high; the XNOR, shift and select "
-        "figures are our estimates. Clocks, control and leakage are not in it.",
+        "figures are our estimates. Clocks, control and leakage are not in it. Memory on the chip "
+        f"is {_memory(ON_CHIP_BITS, presets.UNLIMITED)} here, whatever buffers the array has.",
+        *(flattered if real else []),
+        *map(_words, others),
     ]
+
+
+def _words(design: Any) -> str:
+    """The parameters of a pipeline or photonic preset, in base units (s, W, J, bit)."""
+    name, *fields = _fields(design).items()
+    words = [f"{key} {value:g}" for key, value in fields if isinstance(value, (int, float))]
+    text = f"{name[1]}, in base units: {', '.join(words)}."
+    if getattr(design, "variant", "") == "simulator-parity":
+        text += (
+            " Constants as they were noted of the authors' simulator, doubtful ones too: an "
+            "adc_energy a million times the converter's power over a symbol makes its watts."
+        )
+    return text
 
 
 def _memory(bits: float, unlimited: str) -> str:

@@ -239,7 +239,13 @@ def _pipeline_cells(evaluations: Sequence[Evaluation]) -> list[tuple[str, ...]]:
         return []
     name = pipelines[0].fabric.name
     return [
-        (f"{name}: images a second", *(f"{each.frames_per_second:,.1f}" for each in pipelines)),
+        (
+            f"{name}: images a second",
+            *(
+                f"{each.frames_per_second:,.1f}{'' if each.meets_target else ' (below the target)'}"
+                for each in pipelines
+            ),
+        ),
         (f"{name}: latency at most", *(f"{each.latency * 1e3:.3g} ms" for each in pipelines)),
         (
             f"{name}: memories of 18 Kbit for weights",

@@ -6,10 +6,11 @@ Each product has a matrix-vector unit of its own with PE rows (outputs at once) 
     pixels * (outputs / PE) * (inputs * taps / SIMD) cycles
 
 (FINN, Umuroglu et al., FPGA 2017; `get_exp_cycles` of its MVAU), so PE must divide the outputs and
-SIMD the inputs. Units work on different images or lines at the same time: throughput is the clock
-over the cycles of the slowest, and the time of one image that enters an empty pipeline is at most
-the sum of all (what FINN's analysis calls its critical path). Queues and width converters between
-units take memory that is not counted here. Groups are parts of one unit that take turns.
+SIMD the inputs times taps. Units work on different images or lines at the same time: throughput
+is the clock over the cycles of the slowest, and the time of one image that enters an empty pipeline
+is at most the sum of all (what FINN's analysis calls its critical path). Queues and width
+converters between units take memory that is not counted here. Groups are parts of one unit that
+take turns.
 
 *Folding* chooses PE and SIMD. :func:`fold` meets a number of cycles as FINN's SetFolding does:
 first SIMD grows, while a PE's weights of one cycle are no wider than `weight_stream_width`, then

@@ -50,13 +50,13 @@ def harness(circuit: Circuit) -> Graph:
     for port in (pixels, *added):
         index = np.arange(first, first + port.shape[0], dtype=np.int32)
         first += port.shape[0]
-        nodes += _feed(source, port, index)
+        nodes += _feed(circuit.block.path, source, port, index)
     nodes += circuit.block.nodes
     outputs = [port.value for port in circuit.ports if not port.incoming]
     return Graph(nodes, source, outputs, [False] * len(outputs))
 
 
-def _feed(source: Value, port: Port, index: np.ndarray) -> list[Node]:
+def _feed(path: str, source: Value, port: Port, index: np.ndarray) -> list[Node]:
     """The nodes that make one input."""
     value = port.value
     chosen = Value(f"harness:{port.name}", Type.F32, (len(index), *source.shape[1:]))
@@ -78,8 +78,8 @@ def _feed(source: Value, port: Port, index: np.ndarray) -> list[Node]:
     }.get(value.type)
     if step is None:
         raise CircuitError(
-            f"{value.name}: a map of 4-bit integers cannot be given from outside: make the circuit "
-            "of the whole block"
+            f"{path}: adds 4-bit integers, which cannot be given from outside: make the circuit of "
+            f"the whole block, {path.rpartition('.')[0]}"
         )
     nodes.append(Node("pointwise", "harness", [chosen], [value], {}, {}, [step]))
     return nodes
