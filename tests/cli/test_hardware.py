@@ -69,6 +69,10 @@ def test_a_network_beside_its_rival(capsys, folder, tmp_path):
     page = (out / "hardware.html").read_text()
     assert page.count("data:image/png;base64,") == 3
     assert "int8, layer by layer" in page
+    assert "<th>CPU64</th>" in page
+    # every parameter of what was used
+    assert report["energy"]["dram_access"] == {"low": 1.3e-9, "high": 2.6e-9}
+    assert "1.0 MiB here, whatever buffers the array has" in page
     assert "16 x 16 PEs, weight stationary" in page
 
 
@@ -227,6 +231,8 @@ def test_pipelines_and_light(capsys, folder, tmp_path):
     assert pipeline["meets_target"]
     assert pipeline["frames_per_second"] >= 100
     assert (light["accelerator"], light["variant"]) == ("oxbnn-50-cleaned", "cleaned")
+    fabric, accelerator = json.loads(printed)["other_designs"]
+    assert (fabric["clock"], accelerator["units"]) == (200e6, 224)
     assert "oxbnn-50-cleaned (cleaned): power" in (tmp_path / "hardware.html").read_text()
 
     status, _, err = call(capsys, "hardware", folder / "binary.signbit", "--streaming", "fin")

@@ -202,6 +202,24 @@ def layer_cells(evaluation: Evaluation) -> list[tuple[str, ...]]:
     return lines
 
 
+def count_cells(evaluation: Evaluation) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """What every layer counts: columns, and a line of words a layer."""
+    rows = evaluation.rows()
+    kinds = [kind for kind in KINDS if any(row["elementwise"].get(kind) for row in rows)]
+    sums = ("bops", "flops", "ops", "cpu64", "ace")
+    columns = ("layer", "BOPs", "FLOPs", "OPs", "CPU64", "ACE", *kinds, "multiplications left")
+    lines = [
+        (
+            row["layer"],
+            *(number(row[key]) for key in sums),
+            *(number(row["elementwise"].get(kind, 0)) for kind in kinds),
+            number(row["multiplications"]),
+        )
+        for row in rows
+    ]
+    return columns, lines
+
+
 def total_cells(evaluations: Sequence[Evaluation]) -> list[tuple[str, ...]]:
     """Lines of words: a figure, and what it is of every network."""
     totals = [each.totals() for each in evaluations]
@@ -349,6 +367,8 @@ def render_page(
     for each in evaluations:
         sections.append(f"<h2>{html.escape(each.name)}, layer by layer</h2>")
         sections.append(_table(LAYER_COLUMNS, layer_cells(each)))
+        sections.append(f"<h2>{html.escape(each.name)}, counts layer by layer</h2>")
+        sections.append(_table(*count_cells(each)))
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head><meta charset="utf-8">'
         f"<title>{html.escape(title)}</title><style>{_STYLE}</style></head>\n<body>\n"
