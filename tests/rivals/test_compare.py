@@ -55,7 +55,7 @@ def test_compare_digits(arguments, folder, capsys):
         row["accuracy_low"] <= row["accuracy"] <= row["accuracy_high"] for row in rows.values()
     )
     assert all(row["examples"] == 359 and row["ms_1_median"] > 0 for row in rows.values())
-    # 1 is the speed of the fastest 8-bit row, which need not be the form that was fastest in trials.
+    # 1 is the fastest 8-bit row, which need not be the form that was fastest in trials.
     eight = [row["speed_1_median"] for row in report["rows"] if row["network"] == "8-bit"]
     assert 1.0 in eight
     best = max(row["accuracy"] for row in report["rows"] if row["network"] == "8-bit")
