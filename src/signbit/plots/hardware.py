@@ -10,7 +10,7 @@ from typing import Any
 from matplotlib.ticker import FuncFormatter
 
 from signbit.plots.figure import BLUE, GREEN, GREY, ORANGE, finish, new_figure
-from signbit.plots.pareto import front_of
+from signbit.plots.pareto import finish_front
 
 _PARTS = (("compute", BLUE), ("vector", ORANGE), ("memory", GREEN))
 _LABELS = 40  # layers whose names fit beside the axis
@@ -94,19 +94,8 @@ def plot_accuracy_cycles(
             point["cycles"], point["accuracy"], marker, markersize=8, alpha=0.9,
             label=point["label"],
         )  # fmt: skip
-    front = front_of([{"ms": each["cycles"], "value": each["accuracy"]} for each in points])
-    axes.plot(
-        [each["ms"] for each in front], [each["value"] for each in front],
-        color=GREY, linestyle=":", linewidth=1, zorder=0,
-    )  # fmt: skip
-    axes.set_xscale("log")
-    axes.set_xlabel("cycles an image")
-    axes.set_ylabel("accuracy (%)")
-    axes.grid(alpha=0.25, which="both")
-    axes.margins(x=0.15, y=0.15)
-    axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1.01, 1))
-    if title:
-        axes.set_title(title, fontsize=10)
+    costs = [{"ms": each["cycles"], "value": each["accuracy"]} for each in points]
+    finish_front(axes, costs, "cycles an image", "accuracy (%)", title)
     return finish(figure, path)
 
 

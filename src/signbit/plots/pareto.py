@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from signbit.plots.figure import BLUE, GREY, ORANGE, finish, new_figure
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 def plot_pareto(
@@ -47,13 +50,22 @@ def plot_pareto(
             point["ms"], value, bounds, fmt=marker, color=colours.get(point["kind"], GREY),
             capsize=3, elinewidth=1, alpha=0.9, label=point["label"],
         )  # fmt: skip
+    times = f"ms an image, {threads} thread{'s' if threads > 1 else ''}"
+    finish_front(axes, points, times, metric, title)
+    return finish(figure, path)
+
+
+def finish_front(
+    axes: Axes, points: Sequence[Mapping[str, Any]], cost: str, metric: str, title: str
+) -> None:
+    """The front of points of ``ms`` (any cost) and ``value``, and what stands around them."""
     front = front_of(points)
     axes.plot(
         [point["ms"] for point in front], [point["value"] for point in front],
         color=GREY, linestyle=":", linewidth=1, zorder=0,
     )  # fmt: skip
     axes.set_xscale("log")
-    axes.set_xlabel(f"ms an image, {threads} thread{'s' if threads > 1 else ''}")
+    axes.set_xlabel(cost)
     axes.set_ylabel(metric)
     axes.grid(alpha=0.25, which="both")
     axes.margins(x=0.15, y=0.15)
@@ -61,7 +73,6 @@ def plot_pareto(
     axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1.01, 1))
     if title:
         axes.set_title(title, fontsize=10)
-    return finish(figure, path)
 
 
 def front_of(points: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
