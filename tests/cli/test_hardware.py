@@ -54,8 +54,9 @@ def test_a_network_beside_its_rival(capsys, folder, tmp_path):
     totals, others = binary["totals"], eight["totals"]
     assert totals["macs"]["1x1"] == totals["bops"] > 0
     assert list(others["macs"]) == ["8x8"]
-    # a compiled file has no layers as they were written any more
+    # a compiled file has no layers as they were written any more, but what was to multiply in all
     assert totals["captured"] is None
+    assert totals["written"]["strict_mo"] >= totals["written"]["mo"] > 0
     assert others["captured"]["macs"]["8-bit"] == others["macs"]["8x8"]
     assert len(eight["captured_layers"]) >= len(eight["layers"])
     (ratio,) = report["ratios"]

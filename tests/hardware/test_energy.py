@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import pytest
 
@@ -94,11 +95,11 @@ def test_layers_by_hand(table) -> None:
 
 def test_what_does_not_fit_comes_from_dram(table) -> None:
     # parameters beside the activations, which fit alone
-    conv, pool = layer_energies(workload(), table, on_chip=1000)
+    conv, pool = layer_energies(workload(), replace(table, on_chip=1000.0))
     assert conv.dram.low == pytest.approx(640 / 64 * 1300 * PJ)
     assert pool.dram == Joules()
     # and the activations of the layer that is too large
-    conv, pool = layer_energies(workload(peak=2000), table, on_chip=1000)
+    conv, pool = layer_energies(workload(peak=2000), replace(table, on_chip=1000.0))
     assert conv.dram.high == pytest.approx((640 + 640) / 64 * 2600 * PJ)
     assert pool.dram == Joules()
 

@@ -97,7 +97,7 @@ def test_a_file_of_ones_own(tmp_path: Path) -> None:
         ("rows", None, "rows is missing"),
         ("source", None, "source is missing"),
         ("kind", None, "kind is missing"),
-        ("kind", "streaming", "kind is 'streaming', and 'systolic' is needed here"),
+        ("kind", "streaming", "kind is 'streaming', and 'systolic' is needed here: one of binE-16"),
         ("row", "4", "row is not a field of a systolic preset; did you mean rows?"),
         ("dataflow", "weights", "dataflow must be one of output_stationary, .* got 'weights'"),
         ("output_stage", "compare", "output_stage must be a list of words of add"),

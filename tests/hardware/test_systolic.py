@@ -219,6 +219,10 @@ def test_operands_that_do_not_fit_are_moved_again() -> None:
     assert estimate(network(work), array()).dram_bits == 768 + 640 + 960
     small = array(input_buffer=2 * 639)
     assert estimate(network(work), small).dram_bits == 768 + 3 * 640 + 960
+    # what is added to the sums is no operand: it is read once
+    residual = replace(work, input_bits=640 + 320, added_bits=320)
+    assert estimate(network(residual), small).dram_bits == 768 + 3 * 640 + 320 + 960
+    assert estimate(network(residual), array(input_buffer=2 * 640)).dram_bits == 768 + 960 + 960
     # OS: 3 row folds, 3 column folds; weights come back for each row fold
     small = array(dataflow=OS, weight_buffer=2 * 767)
     assert estimate(network(work), small).dram_bits == 3 * 768 + 640 + 960

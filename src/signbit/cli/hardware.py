@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from signbit.compiler.ir import Graph
     from signbit.hardware.counts import Count
-    from signbit.hardware.report import Evaluation
+    from signbit.hardware.report import Evaluation, Written
     from signbit.hardware.sweep import SweepPoint
     from signbit.hardware.systolic import SystolicArray
     from signbit.hardware.workload import Workload
@@ -55,7 +55,8 @@ class _Network:
 
     workload: Workload
     graph: str
-    captured: list[tuple[str, Count]] | None
+    captured: list[tuple[str, Count]] | None = None
+    written: Written | None = None
 
 
 @dataclass(frozen=True)
@@ -154,7 +155,7 @@ def hardware(
     evaluations = [
         evaluate(
             each.workload, array, table, each.graph, each.captured,
-            fabric=fabric, accelerator=accelerator,
+            written=each.written, fabric=fabric, accelerator=accelerator,
         )
         for each in networks
     ]  # fmt: skip
@@ -262,11 +263,13 @@ def _from_path(path: Path, accuracy: float | None, options: _Options) -> _Networ
         from signbit.compiler.emit import read_graph
         from signbit.hardware.workload import workload_of
 
+        graph = read_graph(path)
         if accuracy is None:
-            accuracy = _known_accuracy(path, read_graph(path).metadata, "engine_accuracy")
+            accuracy = _known_accuracy(path, graph.metadata, "engine_accuracy")
         name = path.absolute().parent.name if path.stem == "model" else path.stem
         workload = workload_of(path, name, size=options.size, accuracy=accuracy)
-        return _Network(workload, _COMPILED, None)
+        as_compiled = options.size in (None, graph.input.shape[1:])
+        return _Network(workload, _COMPILED, written=_written(graph) if as_compiled else None)
     trained = load_network(path)
     if options.size is not None:
         trained.input_shape = (trained.input_shape[0], *options.size)
@@ -288,6 +291,17 @@ def _known_accuracy(path: Path, metadata: dict[str, Any], key: str) -> float | N
             raise SignbitError(f"{beside}: no JSON: {error}") from error
         found = facts.get(key) if isinstance(facts, dict) else None
     return None if found is None else 100 * float(found)
+
+
+def _written(graph: Graph) -> Written | None:
+    """What a file says of the multiplications of its network as it was written."""
+    from signbit.hardware.report import Written
+
+    known = graph.metadata.get("multiplications")
+    try:
+        return Written(int(known["mo"]), {str(k): int(n) for k, n in known["kinds"].items()})
+    except (TypeError, KeyError, ValueError, AttributeError):
+        return None  # of an older version, or somebody else's metadata of that name
 
 
 def _from_model(
@@ -480,7 +494,6 @@ def _write(
 def _assumptions(evaluations: Sequence[Evaluation], designs: Sequence[Any]) -> list[str]:
     """What the figures rest on, a sentence each."""
     from signbit.hardware import presets
-    from signbit.hardware.energy import ON_CHIP_BITS
 
     array, table, *others = designs
     real = [
@@ -509,7 +522,7 @@ def _assumptions(evaluations: Sequence[Evaluation], designs: Sequence[Any]) -> l
         "one bit are binary.",
         f"Energy: {table.name} ({table.node}), from low to high; the XNOR, shift and select "
         "figures are our estimates. Clocks, control and leakage are not in it. Memory on the chip "
-        f"is {_memory(ON_CHIP_BITS, presets.UNLIMITED)} here, whatever buffers the array has.",
+        f"is {_memory(table.on_chip, presets.UNLIMITED)} here, whatever buffers the array has.",
         *(flattered if real else []),
         *map(_words, others),
     ]

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from signbit.cli.console import JsonOption, plain_table, print_json, print_pairs, stdout
+from signbit.cli.console import JsonOption, plain_table, print_json, print_pairs, stderr, stdout
 from signbit.errors import SignbitError
+
+if TYPE_CHECKING:
+    from signbit.compiler.ir import Graph
+    from signbit.hardware.rtl import Options
 
 
 def rtl(
     file: Annotated[Path, typer.Argument(help="A .signbit file.")],
     layer: Annotated[
         str | None,
-        typer.Option(help="Path of a layer or block. Without it, those that have a circuit."),
+        typer.Option(help="Path of a layer or block. Without it, those that have a circuit with the options."),
     ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="The folder to write.")
@@ -54,8 +58,9 @@ def rtl(
     from signbit.hardware.rtl import tools
 
     graph = read_graph(file)
+    options = circuits.Options(lanes, parallel, _size(size), four_bits, fraction_bits, name)
     if layer is None:
-        _list(file, circuits.supported(graph), json)
+        _list(file, graph, options, json)
         return
     if output is None:
         raise SignbitError("--output: the folder to write is missing")
@@ -72,7 +77,6 @@ def rtl(
         tools.require(simulate)
     if synthesize:
         tools.require("yosys")
-    options = circuits.Options(lanes, parallel, _size(size), four_bits, fraction_bits, name)
     circuit = circuits.build(graph, layer, options)
     report = _write(circuit, output, images, seed)
     if simulate is not None:
@@ -105,14 +109,27 @@ def _size(text: str | None) -> tuple[int, int] | None:
     return int(found[1]), int(found[2])
 
 
-def _list(file: Path, names: list[str], json: bool) -> None:
+def _list(file: Path, graph: Graph, options: Options, json: bool) -> None:
+    """Layers and blocks that have a circuit with these options, and why others have none."""
+    from signbit.hardware import rtl as circuits
+
+    layers, refused = [], {}
+    for name in circuits.supported(graph):
+        try:
+            circuits.build(graph, name, options)
+        except circuits.CircuitError as error:
+            refused[name] = str(error)
+        else:
+            layers.append(name)
     if json:
-        print_json({"file": str(file), "layers": names})
+        print_json({"file": str(file), "layers": layers, "refused": refused})
         return
-    if not names:
+    if not layers and not refused:
         raise SignbitError(f"{file}: no layer that has a circuit: these are convolutions")
-    for name in names:
+    for name in layers:
         stdout().print(name, highlight=False)
+    for name, reason in refused.items():
+        stderr().print(f"not {name}: {reason}", highlight=False, soft_wrap=True)
 
 
 def _write(circuit, output: Path, images: int, seed: int) -> dict[str, object]:

@@ -21,6 +21,7 @@ from signbit.compiler.passes.integer import IntegerOptions, lower_integers
 from signbit.compiler.verify import Report
 from signbit.compiler.verify import verify as verify_graph
 from signbit.errors import CompileError
+from signbit.hardware.counts import count
 
 if TYPE_CHECKING:
     from signbit.runtime import Session
@@ -88,7 +89,9 @@ def compile(
         example_input: float32 [N, C, H, W], on which shapes are found and the result is verified.
         preprocessing: `mean` and `std`, one number a channel: with it the program also takes uint8
             pixels [N, H, W, C], as ((pixel / 255) - mean) / std.
-        metadata: goes into the file for people: task, class names, recipe, accuracy.
+        metadata: goes into the file for people: task, class names, recipe, accuracy. Compiling adds
+            `multiplications`, those of the model as it is written
+            (`signbit.hardware.multiplications`).
         verify: check the engine against the graph and the graph against the model.
         arithmetic: `"float"` or `"integer"`.
         integer: with `"integer"`, how numbers are brought to integers.
@@ -115,7 +118,10 @@ def compile(
     captured = capture(model, example_input, real_layers=in_integers)
     graph = captured.graph
     graph.mean, graph.std = _preprocessing(preprocessing, graph.input.channels)
-    graph.metadata = dict(metadata or {})
+    written = count(graph)
+    # conventions of the network as it is written: the lowered graph does not have them any more
+    multiplications = {"mo": written.mo, "kinds": written.multiplications}
+    graph.metadata = {"multiplications": multiplications, **(metadata or {})}
     emit.check_metadata(graph)
     if in_integers:
         images = [example_input] if calibration is None else calibration

@@ -164,14 +164,17 @@ def _work(group: _Group, widths: Mapping[Value, int]) -> Work:
     parameters = Counter()
     for count in counts:
         parameters.update(count.params)
+    product = _product(head) if head.op in _PRODUCTS else None
+    operand, *added = (map_bits(value, widths) for value in group.inputs)
     return Work(
         name=head.path,
         op=head.op,
-        product=_product(head) if head.op in _PRODUCTS else None,
+        product=product,
         elementwise=dict(_elementwise(group)),
         weight_bits=sum(bits * number for bits, number in parameters.items()),
-        input_bits=sum(map_bits(value, widths) for value in group.inputs),
+        input_bits=operand + sum(added),
         output_bits=sum(map_bits(value, widths) for value in group.outputs),
+        added_bits=0 if product is None else sum(added),
     )
 
 

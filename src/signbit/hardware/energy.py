@@ -12,8 +12,8 @@ technology. From these:
   bits from on-chip memory.
 * Every activation and parameter is written to and read from on-chip memory once: what arrays read
   again from their buffers is not known here, so that this is the least.
-* `on_chip` bits of memory are on the chip. A layer's activations go through DRAM as well where
-  all that is alive while it runs does not fit; all parameters come from DRAM for each image where
+* `on_chip` is the memory on the chip. A layer's activations go through DRAM as well where all
+  that is alive while it runs does not fit; all parameters come from DRAM for each image where
   they do not fit together with the network's activations.
 * Layers of multiplication-free programs that shift and add (`conv_shift`) count as the products
   that an array makes of them.
@@ -39,7 +39,6 @@ from signbit.hardware.workload import Product, Work, Workload
 
 KIND = "energy"
 DEFAULT = "energy-45nm"
-ON_CHIP_BITS = 8 * 2**20  # 1 MiB, the largest memory that the table's on-chip figures are for
 _REAL_BITS = 32
 _NUMBER = r"([\d.]+(?:[eE][-+]?\d+)?)"
 _RANGE = re.compile(rf"\s*{_NUMBER}(?:\s*to\s*{_NUMBER})?\s*(\S*)\s*\Z")
@@ -105,6 +104,7 @@ class EnergyTable:
         float_add_32, float_multiply_32: of float32.
         access_width: bits that a memory access brings.
         sram_access, dram_access: one access, on the chip and off it.
+        on_chip: bits of memory on the chip.
         xnor_popcount: a binary multiply-accumulate.
         shift, select: element-wise operations of that kind.
 
@@ -122,6 +122,7 @@ class EnergyTable:
     access_width: float = quantity("memory")
     sram_access: Joules = field(metadata=_ENERGY)
     dram_access: Joules = field(metadata=_ENERGY)
+    on_chip: float = quantity("memory")
     xnor_popcount: Joules = field(metadata=_ENERGY)
     shift: Joules = field(metadata=_ENERGY)
     select: Joules = field(metadata=_ENERGY)
@@ -202,25 +203,17 @@ class Energy:
         return parts | {"total": self.total.to_dict()}
 
 
-def layer_energies(
-    workload: Workload, table: EnergyTable, on_chip: float = ON_CHIP_BITS
-) -> list[Energy]:
-    """The energy of every layer of a network, for one image.
-
-    Args:
-        workload: the network.
-        table: energies of single operations.
-        on_chip: bits of memory on the chip.
-    """
+def layer_energies(workload: Workload, table: EnergyTable) -> list[Energy]:
+    """The energy of every layer of a network, for one image."""
     parameters = sum(layer.weight_bits for layer in workload.layers)
-    kept = parameters + workload.peak_activation_bits <= on_chip
-    return [_layer(layer, table, on_chip, kept) for layer in workload.layers]
+    kept = parameters + workload.peak_activation_bits <= table.on_chip
+    return [_layer(layer, table, kept) for layer in workload.layers]
 
 
-def _layer(layer: Work, table: EnergyTable, on_chip: float, kept: bool) -> Energy:
+def _layer(layer: Work, table: EnergyTable, kept: bool) -> Energy:
     activations = layer.input_bits + layer.output_bits
     off_chip = 0 if kept else layer.weight_bits
-    if max(layer.live_bits, activations) > on_chip:
+    if max(layer.live_bits, activations) > table.on_chip:
         off_chip += activations
     product = layer.product
     return Energy(

@@ -212,7 +212,11 @@ def load(name: str | Path, cls: type[T], kind: str) -> T:
     path = _find(name, kind)
     found, fields = _read(path)
     if found != kind:
-        raise PresetError(f"{path.name}: kind is {found!r}, and {kind!r} is needed here")
+        known = ", ".join(available(kind))
+        raise PresetError(
+            f"{path.name}: kind is {found!r}, and {kind!r} is needed here: one of {known}, or the "
+            "path of a file of your own"
+        )
     return _build(path, fields, cls)
 
 

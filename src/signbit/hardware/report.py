@@ -3,7 +3,7 @@
 Counts name their graph. MACs by widths, element-wise work, bits and cycles come from the workload
 (for compiled networks the lowered graph). MO and the strict count of multiplications are
 conventions of networks as they are written (`signbit.hardware.multiplications`): they come from the
-captured graph, and a compiled file does not have them any more. Multiplications of the workload are
+captured graph, and a compiled file has their totals as metadata. Multiplications of the workload are
 what is left to multiply: element-wise ones and MACs whose operands both have more than one bit, but
 for those that a program does by shifting and adding (`conv_shift`).
 
@@ -30,6 +30,32 @@ _SHIFTING = "conv_shift"
 
 
 @dataclass(frozen=True)
+class Written:
+    """Multiplications of a network as it is written, for one image.
+
+    Attributes:
+        mo: by A&B BNN's convention.
+        kinds: all of them, kind to number.
+    """
+
+    mo: int
+    kinds: Mapping[str, int]
+
+    @classmethod
+    def of(cls, count: Count) -> Written:
+        """Those of a captured graph."""
+        return cls(count.mo, count.multiplications)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON can hold them; `strict_mo` is the sum of all kinds."""
+        return {
+            "mo": self.mo,
+            "strict_mo": sum(self.kinds.values()),
+            "multiplications": dict(self.kinds),
+        }
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """A network on a design.
 
@@ -40,6 +66,7 @@ class Evaluation:
         body_cycles: of the layers between stem and head; None if there are none.
         energies: layer by layer.
         captured: path and count of every layer as it is written; None where that is not known.
+        written: count of the network as it is written; None where that is not known.
         pipeline: the network as a streaming pipeline, if that was asked for.
         light: the network on a photonic accelerator, if that was asked for.
     """
@@ -50,6 +77,7 @@ class Evaluation:
     body_cycles: int | None
     energies: tuple[Energy, ...]
     captured: tuple[tuple[str, Count], ...] | None = None
+    written: Written | None = None
     pipeline: streaming.StreamingEstimate | None = None
     light: photonic.PhotonicEstimate | None = None
 
@@ -63,11 +91,6 @@ class Evaluation:
         """Of the whole network."""
         return total_energy(self.energies)
 
-    @cached_property
-    def counted(self) -> Count | None:
-        """Counts of the network as it is written."""
-        return None if self.captured is None else total(count for _, count in self.captured)
-
     def totals(self) -> dict[str, Any]:
         """All figures of the network, as JSON can hold them."""
         layers = self.workload.layers
@@ -80,8 +103,9 @@ class Evaluation:
             "dram_bits": self.estimate.dram_bits,
             "energy": self.energy.to_dict(),
         }
-        count = self.counted
+        count = None if self.captured is None else total(count for _, count in self.captured)
         found["captured"] = None if count is None else count.to_dict()
+        found["written"] = None if self.written is None else self.written.to_dict()
         return found
 
     def rows(self) -> list[dict[str, Any]]:
@@ -122,6 +146,7 @@ def evaluate(
     graph: str,
     captured: Sequence[tuple[str, Count]] | None = None,
     *,
+    written: Written | None = None,
     fabric: streaming.StreamingFabric | None = None,
     accelerator: photonic.PhotonicAccelerator | None = None,
 ) -> Evaluation:
@@ -133,6 +158,7 @@ def evaluate(
         table: energies of single operations.
         graph: what the workload was counted on, in words.
         captured: counts of its layers as they are written, if they are known.
+        written: multiplications as they are written, if only these are known.
         fabric: also fold it into a streaming pipeline.
         accelerator: also run it on a photonic accelerator.
 
@@ -143,9 +169,11 @@ def evaluate(
     body = estimate(workload.body, array).cycles if products > 2 else None
     energies = tuple(layer_energies(workload, table))
     known = None if captured is None else tuple(captured)
+    if known is not None:
+        written = Written.of(total(count for _, count in known))
     pipeline = None if fabric is None else streaming.estimate(workload, fabric)
     light = None if accelerator is None else photonic.estimate(workload, accelerator)
-    return Evaluation(workload, graph, cycles, body, energies, known, pipeline, light)
+    return Evaluation(workload, graph, cycles, body, energies, known, written, pipeline, light)
 
 
 def operations(layers: Iterable[Work]) -> Operations:
@@ -223,7 +251,7 @@ def count_cells(evaluation: Evaluation) -> tuple[tuple[str, ...], list[tuple[str
 def total_cells(evaluations: Sequence[Evaluation]) -> list[tuple[str, ...]]:
     """Lines of words: a figure, and what it is of every network."""
     totals = [each.totals() for each in evaluations]
-    counts = [each["captured"] for each in totals]
+    counts = [each["written"] for each in totals]
     lines: list[tuple[str, ...]] = [("counted on", *(each.graph for each in evaluations))]
     lines.append(("MACs, weight x input bits", *(_macs(each["macs"]) for each in totals)))
     for key, label in (

@@ -43,11 +43,12 @@ formats too; after the product (`vector_schedule: added`) or beside it (``overla
 `output_stage` are done to a product's sums as they leave their column, and cost nothing there.
 
 **Memory.** Three double-buffered memories: one half serves the array while the DRAM fills the
-other. A layer takes the longer of computing and of moving its bits at `dram_bandwidth`. Every
-operand is moved once where the loops use it once, or half its buffer holds it whole; else once for
-each time that the loops come back to it: over column folds, within these over parts of the stream,
-within these over row folds (OS: over row folds, then column folds). What a fold works on must fit
-half its buffers: stationary operand, streamed operand, sums. With `streaming: tiled` a stream (WS,
+other. A layer takes the longer of computing and of moving its bits at `dram_bandwidth`. An
+operand of a product is moved once where the loops use it once, or half its buffer holds it whole;
+else once for each time that the loops come back to it: over column folds, within these over parts
+of the stream, within these over row folds (OS: over row folds, then column folds). Other maps that
+a layer reads, as those added to its sums, and its results are moved once. What a fold works on must
+fit half its buffers: stationary operand, streamed operand, sums. With `streaming: tiled` a stream (WS,
 IS) is cut into parts that fit, each with the fill and drain of a fold of its own; with ``whole``
 such a layer is refused. Inputs are moved as maps, not as the matrices of their windows.
 
@@ -308,10 +309,11 @@ class Layers:
             [[[layer.elementwise.get(kind, 0) for kind in KINDS] for layer in workload.layers]],
             np.int64,
         ).reshape(1, len(products), len(KINDS))
-        self.parameters, self.read, self.written = (
+        self.parameters, read, self.added, self.written = (
             np.array([[getattr(layer, name) for layer in workload.layers]], np.int64)
-            for name in ("weight_bits", "input_bits", "output_bits")
+            for name in ("weight_bits", "input_bits", "added_bits", "output_bits")
         )
+        self.operand = read - self.added
         _check_kinds(workload.layers)
 
 
@@ -463,13 +465,13 @@ def _dram_bits(
     half_in, half_weights = (_column(designs, name) / 2 for name in _BUFFERS[:2])
     # an output-stationary row fold uses its inputs for all column folds at once
     fold_in = m.used_rows * m.steps * m.lanes * la.input_width
-    held_in = np.where(m.dataflow == _OS, fold_in, la.read) <= half_in
+    held_in = np.where(m.dataflow == _OS, fold_in, la.operand) <= half_in
     held_weights = la.parameters <= half_weights
     again_in = np.choose(m.dataflow, [m.column_folds, m.column_folds, tiles])
     again_weights = np.choose(m.dataflow, [m.row_folds, tiles, m.column_folds])
-    inputs = la.read * np.where(held_in | ~la.has_product, 1, again_in)
+    inputs = la.operand * np.where(held_in | ~la.has_product, 1, again_in)
     weights = la.parameters * np.where(held_weights | ~la.has_product, 1, again_weights)
-    return inputs + weights + la.written
+    return inputs + la.added + weights + la.written
 
 
 def evaluate(layers: Layers, designs: Sequence[SystolicArray]) -> Grid:

@@ -87,6 +87,7 @@ class Work:
         output_bits: of the activations that it writes.
         live_bits: of all activations that are alive while it runs, its own included; 0 if nobody
             counted them.
+        added_bits: of `input_bits`, those of maps that are not the product's operand.
     """
 
     name: str
@@ -97,6 +98,7 @@ class Work:
     input_bits: int
     output_bits: int
     live_bits: int = 0
+    added_bits: int = 0
 
     @property
     def elementwise_total(self) -> int:
@@ -275,14 +277,16 @@ def _work(node: Node, widths: Mapping[Value, int]) -> Work:
     if node.op in _CONVOLUTIONS:
         product = _product(node, widths[node.inputs[0]])
         bits += node.params["weight"].size * product.weight_bits
+    operand, *added = (map_bits(value, widths) for value in dict.fromkeys(read_values(node)))
     return Work(
         name=node.path,
         op=node.op,
         product=product,
         elementwise=dict(node_work(node)),
         weight_bits=bits,
-        input_bits=sum(map_bits(value, widths) for value in dict.fromkeys(read_values(node))),
+        input_bits=operand + sum(added),
         output_bits=sum(map_bits(value, widths) for value in node.outputs),
+        added_bits=0 if product is None else sum(added),
     )
 
 

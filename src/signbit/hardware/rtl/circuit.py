@@ -84,7 +84,7 @@ class Circuit:
 
     @property
     def interval(self) -> int:
-        """Cycles between two output pixels, where neither side waits."""
+        """Cycles between two output pixels of an image, where neither side waits."""
         return max(conv.interval for conv in self.convolutions)
 
     def files(self) -> dict[str, str]:
