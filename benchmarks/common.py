@@ -29,7 +29,8 @@ def add_arguments(parser: ArgumentParser, output: str) -> None:
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument(
         "--isa",
-        help="cap signbit at an instruction set; with avx2 or avx512, OpenVINO and PyTorch too",
+        help="cap signbit at an instruction set; avx2, avx512 and avx512_popcnt cap OpenVINO and "
+        "PyTorch too",
     )
     parser.add_argument(
         "--clock",

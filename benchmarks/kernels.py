@@ -224,7 +224,9 @@ class Contender:
     long: Callable[[np.ndarray], object]
     short: Callable[[np.ndarray], object]
     kernel: str
-    peak: float | None = None  # GMAC/s of signbit's look-ups or tiles, as many cores as threads
+    # GMAC/s of signbit's fastest way and of its look-ups, as many cores as threads
+    peak: float | None = None
+    look_up_peak: float | None = None
 
 
 def signbit_files(shape: Shape, depths: Sequence[int]) -> list[signbit.CompiledModel]:
@@ -244,8 +246,9 @@ def signbit_contender(
     sessions = [file.session(threads=threads, isa=isa) for file in files]
     step = max(sessions[0].profile(x, rounds=1), key=lambda step: step["macs_b1"])
     peaks = measure_peaks(sessions[0].isa)
-    peak = max(peaks["look_up_gmacs"], peaks["tile_gmacs"]) * threads
-    return Contender(*sessions, f"{step['kernel']} {step['isa']}", peak)
+    look_ups = peaks["look_up_gmacs"] * threads
+    peak = max(look_ups, threads * max(peaks["word_gmacs"], peaks["tile_gmacs"]))
+    return Contender(*sessions, f"{step['kernel']} {step['isa']}", peak, look_ups)
 
 
 def rivals(
@@ -313,7 +316,8 @@ def measure_shape(
             "contender": name,
             "kernel": contenders[name].kernel,
             "gmacs": round(gmacs := shape.macs / float(np.median(times)) / 1e3, 2),
-            "share_of_peak": round(gmacs / peak, 4) if (peak := contenders[name].peak) else "",
+            "share_of_peak": _share(gmacs, contenders[name].peak),
+            "share_of_look_up_peak": _share(gmacs, contenders[name].look_up_peak),
             **Quartiles.of(times).columns("us"),
             **Quartiles.of(times / first).columns("ratio"),
             "threads": max(threads),
@@ -324,6 +328,10 @@ def measure_shape(
         }
         for name, times in us.items()
     ]
+
+
+def _share(gmacs: float, peak: float | None) -> float | str:
+    return "" if peak is None else round(gmacs / peak, 4)
 
 
 def peak_scaling(threads: int, isa: str, rounds: int) -> tuple[Quartiles, Quartiles]:
@@ -352,7 +360,7 @@ def peak_scaling(threads: int, isa: str, rounds: int) -> tuple[Quartiles, Quarti
 
 def mean_rows(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """A row a contender: geometric means over the shapes."""
-    columns = ("gmacs", "share_of_peak", "ratio_median")
+    columns = ("gmacs", "share_of_peak", "share_of_look_up_peak", "ratio_median")
     means = []
     for name in dict.fromkeys(row["contender"] for row in rows):
         mine = [row for row in rows if row["contender"] == name]
@@ -370,7 +378,7 @@ def show(rows: Sequence[dict[str, Any]], console: Console, title: str) -> None:
     names = list(dict.fromkeys(row["contender"] for row in rows))
     table = Table(title=title)
     table.add_column("layer", no_wrap=True)
-    for column in ("us", "GMAC/s", "of the peak", *names[1:]):
+    for column in ("us", "GMAC/s", "of the peak", "of look-ups'", *names[1:]):
         table.add_column(column, justify="right")
     for shape in dict.fromkeys(row["shape"] for row in rows):
         first, *others = (row for row in rows if row["shape"] == shape)
@@ -379,6 +387,7 @@ def show(rows: Sequence[dict[str, Any]], console: Console, title: str) -> None:
             f"{first['us_median']:.1f}",
             f"{first['gmacs']:.0f}",
             f"{first['share_of_peak']:.0%}",
+            f"{first['share_of_look_up_peak']:.0%}",
             *(
                 str(Quartiles(*(row[f"ratio_{key}"] for key in ("q1", "median", "q3"))))
                 for row in others
@@ -391,6 +400,7 @@ def show(rows: Sequence[dict[str, Any]], console: Console, title: str) -> None:
         "",
         f"{first['gmacs']:.0f}",
         f"{first['share_of_peak']:.0%}",
+        f"{first['share_of_look_up_peak']:.0%}",
         *(f"{row['ratio_median']:.2f}" for row in others),
     )
     console.print(table)

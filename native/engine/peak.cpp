@@ -70,6 +70,7 @@ size_t middle_of(int level) {
 double measure_peak(const KernelTable& kernels, const std::string& what) {
   if (what == "look_up") return 1e-9 * double(kernels.peak_look_up_macs) / best_seconds(kernels.peak_look_ups);
   if (what == "dot") return 1e-9 * double(kernels.peak_dot_macs) / best_seconds(kernels.peak_dots);
+  if (what == "word") return kernels.peak_words ? 1e-9 * double(kernels.peak_word_macs) / best_seconds(kernels.peak_words) : 0;
   if (what == "tile") return kernels.peak_tiles ? 1e-9 * double(kernels.peak_tile_macs) / best_seconds(kernels.peak_tiles) : 0;
   if (what == "copy_l1") return copy_speed(kernels, middle_of(1));
   if (what == "copy_l2") return copy_speed(kernels, middle_of(2));
@@ -79,7 +80,7 @@ double measure_peak(const KernelTable& kernels, const std::string& what) {
   if (what == "l1_bytes") return double(cache_bytes(1));
   if (what == "l2_bytes") return double(cache_bytes(2));
   if (what == "l3_bytes") return double(cache_bytes(3));
-  throw ArgumentError("peak \"" + what + "\" is not known; there are: look_up, dot, tile, copy_l1, copy_l2, copy_l3, "
+  throw ArgumentError("peak \"" + what + "\" is not known; there are: look_up, dot, word, tile, copy_l1, copy_l2, copy_l3, "
                       "copy_memory, l1_bytes, l2_bytes, l3_bytes");
 }
 

@@ -27,6 +27,34 @@ void copy_bytes(const Map& from, const Map& to, size_t plane, int byte, size_t t
     }
 }
 
+// Every second element, by vectors of 16 bytes: compilers do not make them of the last loop.
+typedef uint8_t Bytes16 __attribute__((vector_size(16), aligned(1), may_alias));
+typedef uint16_t Words8 __attribute__((vector_size(16), aligned(2), may_alias));
+typedef uint32_t Quads4 __attribute__((vector_size(16), aligned(4), may_alias));
+Bytes16 vector_at(const uint8_t* p) { return *reinterpret_cast<const Bytes16*>(p); }
+Words8 vector_at(const uint16_t* p) { return *reinterpret_cast<const Words8*>(p); }
+Quads4 vector_at(const uint32_t* p) { return *reinterpret_cast<const Quads4*>(p); }
+Bytes16 evens(Bytes16 x, Bytes16 y) {
+  return __builtin_shufflevector(x, y, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+}
+Words8 evens(Words8 x, Words8 y) { return __builtin_shufflevector(x, y, 0, 2, 4, 6, 8, 10, 12, 14); }
+Quads4 evens(Quads4 x, Quads4 y) { return __builtin_shufflevector(x, y, 0, 2, 4, 6); }
+
+template <typename T>
+void copy_evens(const T* from, T* to, int count) {
+  constexpr int kAtOnce = 16 / sizeof(T);
+  const auto copy = [&](int x) {
+    const auto even = evens(vector_at(from + 2 * x), vector_at(from + 2 * x + kAtOnce));
+    std::memcpy(to + x, &even, sizeof even);
+  };
+  if (count < kAtOnce) {
+    for (int x = 0; x < count; x++) to[x] = from[2 * x];
+    return;
+  }
+  for (int x = 0; x < count - kAtOnce; x += kAtOnce) copy(x);
+  copy(count - kAtOnce);  // reads one element more than it needs, behind which the arena goes on
+}
+
 template <typename T>
 void copy_phase(const Map& from, const Map& to, size_t plane, size_t to_plane, int phase_y, int phase_x,
                 int stride_h, int stride_w, int rows, int columns) {
@@ -43,7 +71,7 @@ void copy_phase(const Map& from, const Map& to, size_t plane, size_t to_plane, i
       if (stride_w == 1) {
         std::memcpy(d, s, size_t(std::max(columns, 0)) * sizeof(T));
       } else if (stride_w == 2) {
-        for (int x = 0; x < columns; x++) d[x] = s[2 * x];
+        copy_evens(s, d, columns);
       } else {
         for (int x = 0; x < columns; x++) d[x] = s[size_t(x) * size_t(stride_w)];
       }
@@ -313,14 +341,15 @@ const int32_t* Planner::tap_offsets(int index, const Map& in, int planes) {
   int32_t* offset = keep<int32_t>(size_t(w.kernel_h) * size_t(w.kernel_w) * size_t(planes));
   int32_t* next = offset;
   const int64_t element = int64_t(in.element), slot_bytes = in.planes * int64_t(in.plane_bytes);
+  const int stride_h = repack ? w.stride_h : 1, stride_w = repack ? w.stride_w : 1;
   for (int ky = 0; ky < w.kernel_h; ky++) {
-    const int dy = ky * w.dilation_h - w.pad_h, oy = floor_div(dy, w.stride_h);
+    const int dy = ky * w.dilation_h - w.pad_h, oy = floor_div(dy, stride_h);
     int64_t row = oy * int64_t(g.row_stride) * element;
-    if (repack) row += position(repack->rows, dy - oy * w.stride_h) * int64_t(repack->columns.size()) * slot_bytes;
+    if (repack) row += position(repack->rows, dy - oy * stride_h) * int64_t(repack->columns.size()) * slot_bytes;
     for (int kx = 0; kx < w.kernel_w; kx++) {
-      const int dx = kx * w.dilation_w - w.pad_w, ox = floor_div(dx, w.stride_w);
+      const int dx = kx * w.dilation_w - w.pad_w, ox = floor_div(dx, stride_w);
       int64_t at = row + ox * element;
-      if (repack) at += position(repack->columns, dx - ox * w.stride_w) * slot_bytes;
+      if (repack) at += position(repack->columns, dx - ox * stride_w) * slot_bytes;
       for (int q = 0; q < planes; q++) *next++ = int32_t(at + q * int64_t(in.plane_bytes));
     }
   }
@@ -450,6 +479,9 @@ class FileBits {
   int quads_, taps_;
 };
 
+// Which bits of a nibble plane are channels.
+unsigned channels_of_plane(int channels, int plane) { return (1u << std::min(4, channels - 4 * plane)) - 1; }
+
 }  // namespace
 
 // A convolution whose lanes are output channels, but for its weights.
@@ -543,7 +575,7 @@ void Planner::add_binary_conv(int index) {
   const NodeInfo& n = node(index);
   const Window& w = n.window;
   if (w.groups == 1 && is_narrow(n) && lanes_are_outputs(*s_.kernels_, *geometry(size(n.outputs[0])), w.out_channels, true)) return add_binary_outputs(index);
-  if (spread_.count(index)) return add_tile_conv(index);
+  if (spread_.count(index)) return spread_.at(index).element == sizeof(uint64_t) ? add_words_conv(index) : add_tile_conv(index);
   std::vector<int32_t> first;
   std::vector<ConvSegment> segments = make_segments(index, kBinaryChannels, true, &first);
   size_t bytes = 0;
@@ -591,6 +623,190 @@ void Planner::add_binary_conv(int index) {
   const auto kernel = integer ? kernels->binary_conv_integer : kernels->binary_conv;
   step.run = parallel(n, c.blocks * ((int64_t(c.end) + kMaxTile - 1) / kMaxTile),
                       [=](int64_t begin, int64_t end, int) { kernel(c, *e, begin, end); });
+}
+
+// Halves of the sums are what words give, of an even number of channels.
+bool Planner::uses_words(const NodeInfo& n) const {
+  const Window& w = n.window;
+  if (!s_.kernels_->words_conv || n.op != Op::kConvB1 || w.groups != 1 || !has_half_sums(n)) return false;
+  const Geometry& g = *geometry(size(n.outputs[0]));
+  if (lanes_are_outputs(*s_.kernels_, g, w.out_channels, true)) return false;
+  const int taps = w.kernel_h * w.kernel_w;
+  const size_t planes = size_t(std::min(taps, w.stride_h * w.stride_w)) * size_t(ceil_div(w.in_channels, 64));
+  const size_t positions = std::max(g.plane, geometry(size(n.inputs[0]))->plane) + kTile;
+  return planes <= kMaxBuffer / (sizeof(uint64_t) * positions) && words_pay(g, taps, w.in_channels, w.out_channels);
+}
+
+// All taps of all pixels lie in the image or the halo around it. Pixels are gathered one by one: no two need to be neighbours.
+bool Planner::reads_words_in_place(const NodeInfo& n) const {
+  if (is_direct(n) || !uses_words(n)) return false;
+  const Window& w = n.window;
+  const Size in = size(n.inputs[0]), out = size(n.outputs[0]);
+  const int halo = geometry(in)->halo;
+  const auto within = [halo](int limit, int results, int kernel, int stride, int pad, int dilation) {
+    const int64_t last = int64_t(results - 1) * stride + int64_t(kernel - 1) * dilation - pad;
+    return pad <= halo && last < int64_t(limit) + halo;
+  };
+  return within(in.height, out.height, w.kernel_h, w.stride_h, w.pad_h, w.dilation_h) &&
+         within(in.width, out.width, w.kernel_w, w.stride_w, w.pad_w, w.dilation_w);
+}
+
+// As many as leave the gathered words of a tile in the first-level cache, or nearly.
+int Planner::words_tile(const NodeInfo& n, int steps) const {
+  const bool large = size_t(kMaxTile) * size_t(steps) * sizeof(uint64_t) > cache_bytes(1);
+  return large || geometry(size(n.outputs[0]))->end <= size_t(kTile) ? kTile : kMaxTile;
+}
+
+namespace {
+
+// Which taps along one axis lie outside the image, for each row or column of the result: kinds, and one result's.
+struct Kinds {
+  std::vector<std::vector<bool>> outside;
+  std::vector<int> of;
+};
+
+Kinds kinds_of(int results, int kernel, int stride, int pad, int dilation, int limit, bool padded_with_bits) {
+  Kinds kinds;
+  std::map<std::vector<bool>, int> known;
+  for (int at = 0; at < results; at++) {
+    std::vector<bool> outside(size_t(kernel), false);
+    for (int k = 0; k < kernel && !padded_with_bits; k++) {
+      const int64_t from = int64_t(at) * stride - pad + int64_t(k) * dilation;
+      outside[size_t(k)] = from < 0 || from >= limit;
+    }
+    const auto found = known.emplace(outside, int(kinds.outside.size()));
+    if (found.second) kinds.outside.push_back(outside);
+    kinds.of.push_back(found.first->second);
+  }
+  return kinds;
+}
+
+}  // namespace
+
+// A tap outside the image is a word of zeros: its mismatches are the ones of its weights, which are added here as the valid taps'
+// matches are.
+void Planner::make_words_pixels(const NodeInfo& n, const Map& input, WordsConv* c) {
+  const Window& w = n.window;
+  const Size in = size(n.inputs[0]);
+  const Geometry &g = *geometry(size(n.outputs[0])), &from = *input.geometry;
+  const bool in_place = &g != &from;
+  const int stride_h = in_place ? w.stride_h : 1, stride_w = in_place ? w.stride_w : 1;
+  const Kinds rows = kinds_of(g.height, w.kernel_h, w.stride_h, w.pad_h, w.dilation_h, in.height, w.pad_value != 0);
+  const Kinds columns = kinds_of(g.width, w.kernel_w, w.stride_w, w.pad_w, w.dilation_w, in.width, w.pad_value != 0);
+  const int kinds_a_row = int(columns.outside.size()), kinds = int(rows.outside.size()) * kinds_a_row;
+  const size_t pixels = size_t(g.batch) * size_t(g.height) * size_t(g.width), channels = size_t(c->blocks) * kBinaryChannels;
+  int32_t* pixel = keep<int32_t>(pixels);
+  uint8_t* row = keep<uint8_t>(pixels);
+  int32_t* start_at = keep<int32_t>(pixels);
+  const int tiles = ceil_div(int(g.end), c->tile);
+  int32_t* first = keep<int32_t>(size_t(tiles) + 1);
+  const int vector = s_.kernels_->binary_vector;
+  int32_t count = 0;
+  int tile = 0;
+  for (int image = 0; image < g.batch; image++)
+    for (int y = 0; y < g.height; y++)
+      for (int x = 0; x < g.width; x++) {
+        const int at = (image * g.image_rows + y) * g.row_stride + x;
+        for (; tile <= at / c->tile; tile++) first[tile] = count;
+        const int within = at % c->tile % vector, place = within / 2;
+        row[count] = uint8_t(at % c->tile - within + within % 2 * (vector / 2) + place % 8 * 4 + place / 8);
+        start_at[count] = (rows.of[size_t(y)] * kinds_a_row + columns.of[size_t(x)]) * int32_t(channels);
+        pixel[count++] = (image * from.image_rows + y * stride_h) * from.row_stride + x * stride_w;
+      }
+  for (; tile <= tiles; tile++) first[tile] = count;
+  // The ones of each channel's weights for each tap.
+  const FileBits file(w, program_.tensors[size_t(n.params[0])].data);
+  const int planes = ceil_div(w.in_channels, 4), taps = w.kernel_h * w.kernel_w;
+  int16_t* start = keep<int16_t>(size_t(kinds) * channels);
+  std::vector<int> ones(size_t(taps), 0);
+  for (int channel = 0; channel < w.out_channels; channel++) {
+    const uint8_t* pair = file.pair(channel);
+    for (int tap = 0; tap < taps; tap++) {
+      ones[size_t(tap)] = 0;
+      for (int plane = 0; plane < planes; plane++)
+        ones[size_t(tap)] += __builtin_popcount(unsigned(*pair++ >> 4 * (channel % 2)) & channels_of_plane(w.in_channels, plane));
+    }
+    for (int k = 0; k < kinds; k++) {
+      int valid = 0, outside = 0;
+      for (int tap = 0; tap < taps; tap++) {
+        const bool is_outside = rows.outside[size_t(k / kinds_a_row)][size_t(tap / w.kernel_w)] ||
+                                columns.outside[size_t(k % kinds_a_row)][size_t(tap % w.kernel_w)];
+        (is_outside ? outside : valid) += is_outside ? ones[size_t(tap)] : w.in_channels;
+      }
+      start[size_t(k) * channels + size_t(channel)] = int16_t(valid / 2 + outside);
+    }
+  }
+  c->pixel = pixel;
+  c->row = row;
+  c->start_at = start_at;
+  c->first = first;
+  c->start = start;
+}
+
+void Planner::add_words_conv(int index) {
+  const NodeInfo& n = node(index);
+  const Window& w = n.window;
+  const KernelTable* kernels = s_.kernels_;
+  const Map &in = input_of(index), &spread = spread_.at(index);
+  const Repack* repack = repack_of_[size_t(index)];
+  const int taps = w.kernel_h * w.kernel_w, words = spread.planes;
+  WordsConv c = {};
+  c.nibbles = in.body;
+  c.nibble_plane = in.plane_bytes;
+  c.planes = in.planes;
+  c.words = reinterpret_cast<uint64_t*>(spread.body);
+  c.word_plane = spread.plane_bytes / sizeof(uint64_t);
+  c.slot_words = words;
+  c.margin = in.geometry->margin;
+  c.positions = in.geometry->plane;
+  c.steps = taps * words;
+  c.channels = w.out_channels;
+  c.blocks = ceil_div(w.out_channels, kBinaryChannels);
+  c.tile = words_tile(n, c.steps);
+  c.end = geometry(size(n.outputs[0]))->end;
+  const int32_t* bytes = tap_offsets(index, spread, words);
+  int32_t* offset = keep<int32_t>(size_t(c.steps));
+  for (int k = 0; k < c.steps; k++) offset[k] = bytes[k] / int32_t(sizeof(uint64_t));
+  c.offset = offset;
+  const size_t block_words = size_t(c.steps) * kBinaryChannels, weights = size_t(c.blocks) * block_words;
+  uint64_t* packed = keep<uint64_t>(weights);
+  c.weights = packed;
+  const FileBits file(w, program_.tensors[size_t(n.params[0])].data);
+  for (int channel = 0; channel < w.out_channels; channel++) {
+    const uint8_t* pair = file.pair(channel);
+    uint64_t* to = packed + size_t(channel / kBinaryChannels) * block_words + channel % kBinaryChannels;
+    for (int tap = 0; tap < taps; tap++)
+      for (int plane = 0; plane < c.planes; plane++) {
+        const uint64_t nibble = unsigned(*pair++ >> 4 * (channel % 2)) & channels_of_plane(w.in_channels, plane);
+        to[size_t(tap * words + plane / 16) * kBinaryChannels] |= nibble << 4 * (plane % 16);
+      }
+    uint64_t sum = 0;
+    for (int k = 0; k < c.steps; k++, to += kBinaryChannels) {
+      sum ^= *to;
+      if ((c.steps - k) % 2) *to = sum;
+    }
+  }
+  make_words_pixels(n, in, &c);
+  make_cuts(n, &c);
+  const Epilogue* e = make_epilogue(n);
+  make_quant4(n, *e, &c);
+  const bool integer = all_shifting(*e);
+  const Room room = room_.at(index);
+  PlanStep& step = new_step(n, "conv_b1", integer ? "words_int" : "words");
+  step.macs_b1 = macs(n);
+  step.bytes += weights * sizeof(uint64_t) + spread.plane_bytes * size_t(spread.planes);
+  s_.weight_bytes_ += weights * sizeof(uint64_t);
+  const auto kernel = integer ? kernels->words_conv_integer : kernels->words_conv;
+  const int64_t tiles = ceil_div(int(c.end), c.tile);
+  const auto convolve = parallel(n, tiles * c.blocks, [=](int64_t begin, int64_t end, int thread) {
+    kernel(c, *e, reinterpret_cast<uint64_t*>(room.data + size_t(thread) * room.bytes), begin, end);
+  });
+  Session* session = &s_;
+  const int64_t planes = int64_t(words) * (repack ? repack->slots() : 1);
+  step.run = [=] {
+    session->pool_.run(planes, [=](int64_t begin, int64_t end, int) { kernels->words_spread(c, begin, end); });
+    convolve();
+  };
 }
 
 // Matrix tiles multiply, which programs in integers are made to do without.
@@ -660,7 +876,7 @@ void Planner::add_tile_conv(int index) {
   make_cuts(n, &c);
   const Epilogue* e = make_epilogue(n);
   make_quant4(n, *e, &c);
-  const TileRoom room = tile_room_.at(index);
+  const Room room = room_.at(index);
   PlanStep& step = new_step(n, "conv_b1", "tiles");
   step.macs_b1 = macs(n);
   step.bytes += weights * sizeof(uint64_t) + spread.plane_bytes * size_t(spread.planes);
@@ -705,7 +921,7 @@ void Planner::add_tile_q8_conv(int index) {
   c.weights = packed;
   c.correction = correction;
   const Epilogue* e = make_epilogue(n);
-  const TileRoom room = tile_room_.at(index);
+  const Room room = room_.at(index);
   PlanStep& step = new_step(n, "conv_q8", "tiles");
   step.macs_q8 = macs(n);
   step.bytes += bytes;
@@ -720,7 +936,7 @@ void Planner::add_q8_conv(int index) {
   const Window& w = n.window;
   if (w.groups == 1 && lanes_are_outputs(*s_.kernels_, *geometry(size(n.outputs[0])), w.out_channels, false)) return add_q8_outputs(index);
   const KernelTable* kernels = s_.kernels_;
-  if (tile_room_.count(index)) return add_tile_q8_conv(index);
+  if (room_.count(index)) return add_tile_q8_conv(index);
   std::vector<int32_t> first;
   std::vector<ConvSegment> segments = make_segments(index, kQ8Channels, false, &first);
   const int8_t* file = reinterpret_cast<const int8_t*>(program_.tensors[size_t(n.params[0])].data);

@@ -136,9 +136,9 @@ void Planner::check_memory() {
   std::set<std::vector<int64_t>> valid;
   for (int i = 0; i < node_count(); i++) {
     const NodeInfo& n = node(i);
-    const auto room = tile_room_.find(i);
-    total += room == tile_room_.end() ? table_bytes(n) : room->second.weight_bytes;
-    if (n.op == Op::kConvB1 && room == tile_room_.end() && valid.insert(valid_key(n)).second) total += valid_bytes(n);
+    const auto room = room_.find(i);
+    total += room == room_.end() ? table_bytes(n) : room->second.weight_bytes;
+    if (n.op == Op::kConvB1 && room == room_.end() && valid.insert(valid_key(n)).second) total += valid_bytes(n);
   }
   require_memory(total);
 }

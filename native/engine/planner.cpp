@@ -48,7 +48,7 @@ void Planner::plan() {
   find_halos();
   build_geometries();
   choose_layouts();
-  choose_tiles();
+  choose_kernels();
   place_buffers();
   check_memory();
   allocate();
@@ -116,10 +116,16 @@ const Geometry* Planner::geometry(const Size& size) const {
 }
 
 Map Planner::make_map(Type type, int channels, const Geometry* g, int phases, int first, int last) {
+  Map m = make_planes(in_quads(type) ? (channels + 3) / 4 : channels, element_size(type), g, phases, first, last);
+  set_halo(&m, type, channels, type == Type::kB1 ? kOutside : uint8_t(0));
+  return m;
+}
+
+Map Planner::make_planes(int planes, size_t element, const Geometry* g, int phases, int first, int last) {
   Map m;
   m.geometry = g;
-  m.planes = in_quads(type) ? (channels + 3) / 4 : channels;
-  m.element = element_size(type);
+  m.planes = planes;
+  m.element = element;
   m.plane_bytes = g->plane * m.element;
   // An odd number of cache lines: planes that lie a power of two apart would evict one another.
   if (m.plane_bytes % 128 == 0) m.plane_bytes += 64;
@@ -128,12 +134,11 @@ Map Planner::make_map(Type type, int channels, const Geometry* g, int phases, in
   Buffer buffer;
   buffer.bytes = m.plane_bytes * size_t(m.planes) * size_t(phases);
   if (size_t(m.planes) * size_t(phases) > kMaxBuffer / m.plane_bytes)
-    throw ArgumentError("a map of " + dimensions(channels, g->height, g->width) + " for " +
+    throw ArgumentError("a map of " + dimensions(planes, g->height, g->width) + " for " +
                         std::to_string(g->batch) + " images is too large");
   buffer.first = first;
   buffer.last = last;
   s_.buffers_.push_back(buffer);
-  set_halo(&m, type, channels, type == Type::kB1 ? kOutside : uint8_t(0));
   return m;
 }
 
@@ -178,6 +183,7 @@ void Planner::choose_layouts() {
       }
       if (map(v).halo == halo) continue;
     }
+    if (reads_words_in_place(n) && (map(v).halo == halo || !reads_halo(n))) continue;
     Repack* repack = repack_for(i, halo);
     repack_of_[size_t(i)] = repack;
     if (reads_halo(n)) {
@@ -200,14 +206,21 @@ void Planner::choose_layouts() {
   }
 }
 
-// Convolutions that matrix tiles do, and what they need beside their maps while they run.
-void Planner::choose_tiles() {
+// Convolutions by words and by matrix tiles, and what they need beside their maps while they run.
+void Planner::choose_kernels() {
   for (int i = 0; i < node_count(); i++) {
     const NodeInfo& n = node(i);
     const Map& in = is_conv(n) ? input_of(i) : map(n.inputs[0]);
     size_t weights = 0, room = 0;  // of a thread
     const int blocks = ceil_div(n.window.out_channels, kTileChannels), taps = n.window.kernel_h * n.window.kernel_w;
-    if (uses_tiles(n)) {
+    if (uses_words(n)) {
+      const Repack* repack = repack_of_[size_t(i)];
+      const int words = ceil_div(in.planes, 16), steps = taps * words;
+      const size_t slots = repack ? size_t(repack->slots()) : 1;
+      spread_[i] = make_planes(words, sizeof(uint64_t), in.geometry, int(slots), i + 1, i + 1);
+      weights = round_up(size_t(n.window.out_channels), kBinaryChannels) * size_t(steps) * sizeof(uint64_t);
+      room = size_t(words_tile(n, steps)) * size_t(steps) * sizeof(uint64_t);
+    } else if (uses_tiles(n)) {
       const Repack* repack = repack_of_[size_t(i)];
       const int chunks = ceil_div(in.planes, kTilePlanes), planes = chunks * ceil_div(in.planes, chunks);
       const size_t slots = repack ? size_t(repack->slots()) : 1;
@@ -223,7 +236,7 @@ void Planner::choose_tiles() {
       continue;
     }
     charge(kMapBytes);
-    tile_room_[i] = {weights, room, int(s_.buffers_.size()), nullptr};
+    room_[i] = {weights, room, int(s_.buffers_.size()), nullptr};
     Buffer buffer;
     buffer.bytes = room * size_t(s_.options_.threads);
     buffer.first = buffer.last = i + 1;
@@ -312,7 +325,7 @@ void Planner::allocate() {
   for (Map& m : s_.maps_) settle(&m);
   for (Repack& r : repacks_) settle(&r.map);
   for (auto& entry : spread_) settle(&entry.second);
-  for (auto& entry : tile_room_) entry.second.data = arena + s_.buffers_[size_t(entry.second.buffer)].offset;
+  for (auto& entry : room_) entry.second.data = arena + s_.buffers_[size_t(entry.second.buffer)].offset;
 }
 
 }  // namespace signbit

@@ -70,7 +70,7 @@ class Planner {
   bool reads_in_place(const NodeInfo& n) const;  // a convolution, but for what stands in the halo
   Repack* repack_for(int index, uint8_t halo);   // one that the node can read, or a new one
   void choose_layouts();  // maps, repacks, and how long each buffer lives
-  void choose_tiles();
+  void choose_kernels();  // words and tiles, which need room
   void place_buffers();
   void check_memory();  // before anything that grows with the file or the image is allocated
   size_t table_bytes(const NodeInfo& n) const;
@@ -86,6 +86,11 @@ class Planner {
   bool uses_q8_tiles(const NodeInfo& n) const;
   int taps_a_strip(const NodeInfo& n, int chunks) const;  // whose weights are spread together
   void add_tile_conv(int index);
+  bool uses_words(const NodeInfo& n) const;
+  bool reads_words_in_place(const NodeInfo& n) const;  // strided, and needs no repacked copy for it
+  int words_tile(const NodeInfo& n, int steps) const;  // positions
+  void add_words_conv(int index);
+  void make_words_pixels(const NodeInfo& n, const Map& input, WordsConv* conv);
   void add_tile_q8_conv(int index);
   void add_q8_conv(int index);
   OutputsConv make_outputs_conv(int index);
@@ -115,6 +120,7 @@ class Planner {
   bool is_direct(const NodeInfo& n) const;
   Reach reach_of(const NodeInfo& n) const;
   Map make_map(Type type, int channels, const Geometry* geometry, int phases, int first, int last);
+  Map make_planes(int planes, size_t element, const Geometry* geometry, int phases, int first, int last);
   void set_halo(Map* map, Type type, int channels, uint8_t halo);
   const Epilogue* make_epilogue(const NodeInfo& n);
   PlanStep& new_step(const NodeInfo& n, const char* op, const char* kernel);
@@ -167,14 +173,14 @@ class Planner {
   std::deque<Repack> repacks_;
   std::map<std::vector<int>, std::vector<Repack*>> repacks_of_;  // by value, resolution and strides
   std::vector<Repack*> repack_of_;  // of each node, or null where it reads its input directly
-  std::map<int, Map> spread_;       // of each node that uses tiles: its input as they read it
-  struct TileRoom {
-    size_t weight_bytes;  // packed for tiles
+  std::map<int, Map> spread_;       // of each node that uses words or tiles: its input as they read it
+  struct Room {
+    size_t weight_bytes;  // packed for these
     size_t bytes;         // a thread's
     int buffer;
     uint8_t* data;
   };
-  std::map<int, TileRoom> tile_room_;  // of each node that uses tiles, binary or 8-bit
+  std::map<int, Room> room_;  // of each node that uses words or tiles
   struct Valid {
     const int16_t* base = nullptr;
     const int8_t* odd = nullptr;

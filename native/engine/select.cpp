@@ -18,6 +18,7 @@ namespace signbit {
 #if !defined(SIGNBIT_HAS_X86_KERNELS)
 const KernelTable* avx2_kernels() { return nullptr; }
 const KernelTable* avx512_kernels() { return nullptr; }
+const KernelTable* avx512_popcnt_kernels() { return nullptr; }
 #endif
 #if !defined(SIGNBIT_HAS_AMX_KERNELS)
 const KernelTable* amx_kernels() { return nullptr; }
@@ -49,16 +50,26 @@ bool cpu_has_avx512() {
 #endif
 }
 
+bool cpu_has_avx512_popcnt() {
+#if defined(SIGNBIT_EMULATE_AVX512)
+  return cpu_has_avx512();
+#elif defined(__x86_64__)
+  return cpu_has_avx512() && __builtin_cpu_supports("avx512vpopcntdq");
+#else
+  return false;
+#endif
+}
+
 // Whether the CPU has 8-bit matrix tiles and the system lets this process use them: Linux wants to be asked, once.
 bool cpu_has_amx() {
 #if defined(SIGNBIT_EMULATE_AVX512)
-  return cpu_has_avx512();
+  return cpu_has_avx512_popcnt();
 #elif defined(SIGNBIT_HAS_AMX_KERNELS)
   constexpr int kTiles = 1 << 24, kInt8 = 1 << 25;           // of leaf 7's edx
   constexpr int kRequestPermission = 0x1023, kTileData = 18;  // arch_prctl's, of <asm/prctl.h>
   static const bool found = [] {
     unsigned a, b, c, d;
-    if (!cpu_has_avx512() || !__get_cpuid_count(7, 0, &a, &b, &c, &d) || (d & (kTiles | kInt8)) != (kTiles | kInt8)) return false;
+    if (!cpu_has_avx512_popcnt() || !__get_cpuid_count(7, 0, &a, &b, &c, &d) || (d & (kTiles | kInt8)) != (kTiles | kInt8)) return false;
     return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
   }();
   return found;
@@ -86,6 +97,7 @@ std::string names(const std::vector<const KernelTable*>& tables) {
 std::vector<const KernelTable*> available_kernels() {
   std::vector<const KernelTable*> tables;
   if (cpu_has_amx() && amx_kernels()) tables.push_back(amx_kernels());
+  if (cpu_has_avx512_popcnt() && avx512_popcnt_kernels()) tables.push_back(avx512_popcnt_kernels());
   if (cpu_has_avx512() && avx512_kernels()) tables.push_back(avx512_kernels());
   if (cpu_has_avx2() && avx2_kernels()) tables.push_back(avx2_kernels());
   if (cpu_has_neon_dot() && neon_dot_kernels()) tables.push_back(neon_dot_kernels());
@@ -113,6 +125,18 @@ bool lanes_are_outputs(const KernelTable& kernels, const Geometry& g, int output
   return double(pixels * parts(outputs, kernels.q8_outputs)) * 28.0 < double(channels * vectors) * 2.5;
 }
 
+// In instructions. Look-ups: of four channels for a pair, two thirds of an addition and a split, for each vector of positions, few of which
+// may be pixels; and a fifth more, for they are less even than words. Words: two and a half for each, and ten around them, of
+// eight output channels; gathering a pixel's words once.
+bool words_pay(const Geometry& g, int taps, int inputs, int outputs) {
+  const auto parts = [](int64_t count, int64_t size) { return (count + size - 1) / size; };
+  if (taps > 49) return false;  // each kind of pixel at the image's edges has sums of its own
+  const int64_t pixels = int64_t(g.batch) * g.height * g.width, steps = taps * parts(inputs, 64);
+  const double look_ups = double(parts(int64_t(g.end), 64)) * double(parts(outputs, 2) * taps * parts(inputs, 4)) * 3.2;
+  const double words = double(pixels) * (double(parts(outputs, 8)) * (2.5 * double(steps) + 10.0) + 3.0 * double(steps));
+  return words < look_ups;
+}
+
 // A tile is as costly with few rows: look-ups are not.
 bool tiles_pay(int inputs, int outputs) { return inputs >= 32 && outputs >= 16; }
 
@@ -135,7 +159,7 @@ const KernelTable* select_kernels(const std::string& cap) {
   if (cap.empty()) return tables.front();
   for (const KernelTable* table : tables)
     if (cap == table->isa) return table;
-  const bool known = cap == "amx" || cap == "avx512" || cap == "avx2" || cap == "neon_dot" || cap == "neon";
+  const bool known = cap == "amx" || cap == "avx512_popcnt" || cap == "avx512" || cap == "avx2" || cap == "neon_dot" || cap == "neon";
   throw UnsupportedError("instruction set \"" + cap + "\" " +
                          (known ? "is not available on this CPU or in this build" : "is not known") +
                          "; available: " + names(tables));

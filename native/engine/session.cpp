@@ -26,8 +26,8 @@ std::unique_ptr<Session> Session::open(std::shared_ptr<const Program> program, c
   try {
     return std::make_unique<Session>(program, options);
   } catch (const ArgumentError&) {
-    // Matrix tiles need more memory than look-ups, which are slower and give the same.
-    if (!options.memory_limit || select_kernels(options.isa) != amx_kernels()) throw;
+    // Words and matrix tiles need more memory than look-ups, which are slower and give the same.
+    if (!options.memory_limit || !select_kernels(options.isa)->words_conv) throw;
     SessionOptions smaller = options;
     smaller.isa = avx512_kernels()->isa;
     return std::make_unique<Session>(program, smaller);

@@ -41,6 +41,9 @@ static inline void advance(const ConvItems& c, ConvWalk* w) {
 void binary_conv(const BinaryConv&, const Epilogue&, int64_t begin, int64_t end);
 void binary_conv_integer(const BinaryConv&, const Epilogue&, int64_t begin, int64_t end);
 int binary_conv_vector();
+void words_spread(const WordsConv&, int64_t begin, int64_t end);
+void words_conv(const WordsConv&, const Epilogue&, uint64_t* gathered, int64_t begin, int64_t end);
+void words_conv_integer(const WordsConv&, const Epilogue&, uint64_t* gathered, int64_t begin, int64_t end);
 void tile_spread(const TileConv&, int64_t begin, int64_t end);
 void tile_conv(const TileConv&, const Epilogue&, uint8_t* strip, int64_t begin, int64_t end);
 void tile_q8_conv(const TileQ8Conv&, const Epilogue&, uint8_t* gathered, int64_t begin, int64_t end);
@@ -86,6 +89,8 @@ int64_t peak_look_ups(int64_t rounds);
 int64_t peak_dots(int64_t rounds);
 int64_t peak_look_up_macs();
 int64_t peak_dot_macs();
+int64_t peak_words(int64_t rounds);
+int64_t peak_word_macs();
 int64_t peak_tiles(int64_t rounds);
 int64_t peak_tile_macs();
 void peak_copy(uint8_t* to, const uint8_t* from, size_t bytes);

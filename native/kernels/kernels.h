@@ -164,10 +164,37 @@ struct BinaryCuts {
 // `valid`, of a position, is the number of its taps inside the image, times the channels of a sum: what twice the matches
 // lose to become a dot product. Positions of `base` are ordered by vectors of `binary_vector`: of each the even
 // positions, then the odd ones.
-struct BinaryConv : Conv, BinaryCuts {
-  const int16_t* base;       // [body, rounded up to a vector]: -floor(valid / 2); zeros when sums need 32 bits
+struct BinarySums : BinaryCuts {
   const int8_t* odd;         // [body]: valid % 2; null where valid is even everywhere
   const int32_t* valid32;    // [body]; null when sums fit 16 bits
+};
+struct BinaryConv : Conv, BinarySums {
+  const int16_t* base;       // [body, rounded up to a vector]: -floor(valid / 2); zeros when sums need 32 bits
+};
+
+// The same by counting bits of words of 64 input channels, in one group: lanes are kBinaryChannels output channels, and only
+// pixels are computed. A step is a word of a tap. Steps are taken in pairs, the last two being one: of each pair the second
+// word is the exclusive or of itself and all before it, of weights and of inputs alike. The sums are even numbers' halves.
+struct WordsConv : BinarySums {
+  const uint8_t* nibbles;    // body of the input's first plane, planes and bytes of a plane; a set of planes a slot
+  size_t nibble_plane;
+  int32_t planes;
+  uint64_t* words;           // the input as words: body, positions of a plane, planes of a slot
+  size_t word_plane;
+  int32_t slot_words;
+  size_t margin, positions;  // of a plane: before the body, and all
+  const int32_t* offset;     // [steps], in words
+  const uint64_t* weights;   // [blocks of kBinaryChannels][steps][kBinaryChannels]
+  const int32_t* pixel;      // positions that are pixels, in their order
+  // [pixels]: where a tile's sums stand among the rows that are transposed. The rows of 32 even positions stand before those of
+  // the odd ones between them, the first of four eighths of either together, then the second ones.
+  const uint8_t* row;
+  const int32_t* start_at;   // [pixels]: what a pixel's mismatches are subtracted from, of the first channel
+  const int16_t* start;      // [kinds of pixels][channels, rounded up to kBinaryChannels]
+  const int32_t* first;      // [tiles + 1]: each tile's first pixel
+  int32_t steps, channels, blocks;
+  int32_t tile;              // positions: kTile or kMaxTile
+  size_t end;                // positions: one behind the last pixel
 };
 
 // The same by matrix tiles, in one group. A step is a tap and up to 16 planes of the input, which a tile's rows are; `chunks` steps
@@ -397,6 +424,13 @@ struct KernelTable {
   void (*tile_q8_conv)(const TileQ8Conv&, const Epilogue&, uint8_t* gathered, int64_t begin, int64_t end);
   int64_t (*peak_tiles)(int64_t rounds);  // as peak_dots
   int64_t peak_tile_macs;
+  // Null where the instruction set counts no bits. Items: a plane of words; tile * blocks + block of kBinaryChannels. `gathered`
+  // is a thread's room: tile * steps words.
+  void (*words_spread)(const WordsConv&, int64_t begin, int64_t end);
+  void (*words_conv)(const WordsConv&, const Epilogue&, uint64_t* gathered, int64_t begin, int64_t end);
+  void (*words_conv_integer)(const WordsConv&, const Epilogue&, uint64_t* gathered, int64_t begin, int64_t end);
+  int64_t (*peak_words)(int64_t rounds);  // as peak_dots
+  int64_t peak_word_macs;
 };
 constexpr int kPeakBlock = 256;
 constexpr int kPeakExactRounds = 16;
@@ -422,7 +456,8 @@ extern const MaskTable kMaskTable;
 const KernelTable* scalar_kernels();
 const KernelTable* avx2_kernels();    // null where the build has none, as are the next ones
 const KernelTable* avx512_kernels();
-const KernelTable* amx_kernels();     // avx512's, and matrix tiles
+const KernelTable* avx512_popcnt_kernels();  // avx512's, and words of bits
+const KernelTable* amx_kernels();     // these, and matrix tiles
 const KernelTable* neon_kernels();
 const KernelTable* neon_dot_kernels();
 

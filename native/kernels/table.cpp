@@ -73,6 +73,11 @@ const KernelTable* SIGNBIT_TABLE() {
       nullptr,
       nullptr,
       0,
+      nullptr,
+      nullptr,
+      nullptr,
+      nullptr,
+      0,
   };
   return &table;
 }

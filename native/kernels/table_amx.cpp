@@ -1,4 +1,4 @@
-// The kernel table of CPUs with matrix tiles: that of AVX-512, and what tiles do.
+// The kernel table of CPUs with matrix tiles: that of AVX-512 with counts of bits, and what tiles do.
 #include "../simd/simd.h"
 #include "declare.h"
 
@@ -6,7 +6,7 @@ namespace signbit {
 
 const KernelTable* amx_kernels() {
   static const KernelTable table = [] {
-    KernelTable t = *avx512_kernels();
+    KernelTable t = *avx512_popcnt_kernels();
     t.isa = "amx";
     t.tile_spread = SIGNBIT_NS::tile_spread;
     t.tile_conv = SIGNBIT_NS::tile_conv;

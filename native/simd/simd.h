@@ -4,6 +4,9 @@
 #if defined(SIGNBIT_BUILD_AMX)
 #define SIGNBIT_NS amx
 #include "amx.h"
+#elif defined(SIGNBIT_BUILD_AVX512_POPCNT)
+#define SIGNBIT_NS avx512_popcnt
+#include "avx512_popcnt.h"
 #elif defined(SIGNBIT_BUILD_AVX512)
 #define SIGNBIT_NS avx512
 #include "avx512.h"

@@ -22,6 +22,9 @@ void test_work(const KernelTable& kernels) {
     check::that(kernels.peak_look_ups(rounds) == rounds * kernels.peak_look_up_macs, isa + ": look-ups, " + std::to_string(rounds));
   for (int64_t rounds : {0, 1, 2, 1000})
     check::that(kernels.peak_dots(rounds) == rounds * kernels.peak_dot_macs, isa + ": dot products, " + std::to_string(rounds));
+  if (kernels.peak_words)
+    for (int64_t rounds : {0, 1, 2, 1000})
+      check::that(kernels.peak_words(rounds) == rounds * kernels.peak_word_macs, isa + ": words, " + std::to_string(rounds));
   if (kernels.peak_tiles)
     for (int64_t rounds : {0, 1, 2, 1000})
       check::that(kernels.peak_tiles(rounds) == rounds * kernels.peak_tile_macs, isa + ": tiles, " + std::to_string(rounds));
@@ -38,12 +41,13 @@ void test_work(const KernelTable& kernels) {
 
 void test_values(const KernelTable& kernels) {
   const char* isa = kernels.isa;
-  for (const char* what : {"look_up", "dot", "tile", "copy_l1", "copy_l2", "copy_l3", "copy_memory", "l1_bytes", "l2_bytes", "l3_bytes"}) {
+  for (const char* what : {"look_up", "dot", "word", "tile", "copy_l1", "copy_l2", "copy_l3", "copy_memory", "l1_bytes", "l2_bytes", "l3_bytes"}) {
     double value = -1;
     char error[256];
     const signbit_status status = signbit_measure_peak(isa, what, &value, error, sizeof error);
-    const bool may_be_0 = std::string(what) == "tile" ? !kernels.peak_tiles
-                                                      : std::string(what).find("l3") != std::string::npos && !signbit::cache_bytes(3);
+    const bool may_be_0 = std::string(what) == "tile"   ? !kernels.peak_tiles
+                          : std::string(what) == "word" ? !kernels.peak_words
+                                                        : std::string(what).find("l3") != std::string::npos && !signbit::cache_bytes(3);
     check::that(status == SIGNBIT_OK && std::isfinite(value) && (value > 0 || (may_be_0 && value == 0)),
                 std::string(isa) + ": " + what + ": " + error + std::to_string(value));
   }

@@ -17,7 +17,7 @@ int main(int argc, char** argv) {
   for (const auto* table : tables) check::that(select_kernels(table->isa) == table, table->isa);
 
   check::throws<UnsupportedError>([] { select_kernels("sse9"); }, "\"sse9\" is not known; available: ");
-  for (const char* known : {"amx", "avx512", "avx2", "neon_dot", "neon"})
+  for (const char* known : {"amx", "avx512_popcnt", "avx512", "avx2", "neon_dot", "neon"})
     if (("," + found + ",").find("," + std::string(known) + ",") == std::string::npos)
       check::throws<UnsupportedError>([&] { select_kernels(known); }, "is not available on this CPU or in this build");
 

@@ -101,7 +101,8 @@ def test_profile_prints_repacks_and_totals(capsys, file, monkeypatch):
     assert status == 0
     for text in ("layout", "GMAC/s", "repacks (", "working memory", "conv_b1", "look_up"):
         assert text in out
-    bound = "tiles" if instruction_sets()[0] == "amx" else "look-ups"
+    bounds = {"amx": "tiles", "avx512_popcnt": "words"}
+    bound = bounds.get(instruction_sets()[0], "look-ups")
     for text in ("of peak", "bound by", bound, "copy"):
         assert text in out
 

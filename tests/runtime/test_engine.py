@@ -23,7 +23,9 @@ def pixels(*shape: int) -> np.ndarray:
     return np.random.default_rng(3).integers(0, 256, shape, dtype=np.uint8)
 
 
-@pytest.mark.parametrize("isa", ["scalar", "avx2", "avx512", "amx", "neon", "neon_dot"])
+@pytest.mark.parametrize(
+    "isa", ["scalar", "avx2", "avx512", "avx512_popcnt", "amx", "neon", "neon_dot"]
+)
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize(("name", "stem"), NETWORKS)
 def test_equals_the_reference(name: str, stem: str, threads: int, isa: str) -> None:
@@ -60,7 +62,9 @@ def test_a_batch_equals_its_images(name: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("isa", ["scalar", "avx2", "avx512", "amx", "neon", "neon_dot"])
+@pytest.mark.parametrize(
+    "isa", ["scalar", "avx2", "avx512", "avx512_popcnt", "amx", "neon", "neon_dot"]
+)
 @pytest.mark.parametrize("name", ["bineal18", "reactnet18"])
 def test_full_size_equals_the_reference(name: str, isa: str) -> None:
     if isa not in instruction_sets():

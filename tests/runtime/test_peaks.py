@@ -14,7 +14,8 @@ from .networks import compiled_network
 
 PEAKS = {
     "isa": "avx2",
-    "look_up_gmacs": 800.0, "dot_gmacs": 80.0, "tile_gmacs": 0.0,
+    "look_up_gmacs": 800.0, "dot_gmacs": 80.0, "word_gmacs": 0.0,
+    "tile_gmacs": 0.0,
     "copy_l1_gbs": 200.0, "copy_l2_gbs": 100.0, "copy_l3_gbs": 50.0, "copy_memory_gbs": 10.0,
     "l1_bytes": 32_000, "l2_bytes": 512_000, "l3_bytes": 32_000_000,
 }  # fmt: skip
@@ -32,8 +33,9 @@ def test_peaks_are_numbers_and_measured_once(isa: str) -> None:
     assert peaks["isa"] == isa
     numbers = {key: value for key, value in peaks.items() if key != "isa"}
     assert all(math.isfinite(value) for value in numbers.values())
-    may_be_0 = {"tile_gmacs", "copy_l3_gbs", "l3_bytes"}
+    may_be_0 = {"word_gmacs", "tile_gmacs", "copy_l3_gbs", "l3_bytes"}
     assert all(value > 0 for key, value in numbers.items() if key not in may_be_0)
+    assert (numbers["word_gmacs"] > 0) == (isa in ("avx512_popcnt", "amx"))
     assert (numbers["tile_gmacs"] > 0) == (isa == "amx")
     assert (numbers["l3_bytes"] > 0) == (numbers["copy_l3_gbs"] > 0)
     peaks["look_up_gmacs"] = 0.0  # the caller's own
@@ -83,6 +85,14 @@ def test_each_thread_has_its_part() -> None:
     assert ceiling(work, PEAKS, threads=4)["floor_ms"] == pytest.approx(0.5 / 4)
     copy = ceiling(step(bytes_=40_000), PEAKS, threads=2)  # 20,000 each fit the first level
     assert (copy["level"], copy["floor_ms"]) == ("L1", pytest.approx(20e3 / 200e6))
+
+
+def test_words_do_binary_work_where_they_are_faster() -> None:
+    peaks = {**PEAKS, "word_gmacs": 1000.0, "tile_gmacs": 900.0}
+    binary = ceiling(step(macs_b1=400_000_000), peaks)
+    assert (binary["bound"], binary["floor_ms"]) == ("words", pytest.approx(0.4))
+    q8 = ceiling(step(macs_q8=400_000_000), peaks)
+    assert q8["bound"] == "tiles"
 
 
 def test_matrix_tiles_do_both_kinds_of_work_where_they_are_faster() -> None:

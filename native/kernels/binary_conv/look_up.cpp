@@ -13,24 +13,13 @@
 // as widening leaves them, a vector's even positions before its odd ones: comparing them puts the bits back in order.
 #include "../../simd/simd.h"
 #include "../declare.h"
-#include "../epilogue/integer.h"
-#include "quantised.h"
+#include "sums.h"
 
 namespace signbit {
 namespace SIGNBIT_NS {
 
 constexpr int kPairs = kBinaryChannels / 2;
 constexpr int kBinaryTile = kMaxTile;
-
-// The 16-bit sums of a channel over a tile: of each vector the even positions, then the odd ones.
-typedef int16_t Sums[kMaxTile];
-
-static inline Pairs load_pairs(const int16_t* p) { return {load_words(p), load_words(p + kBytes / 2)}; }
-static inline Pairs add_pairs(Pairs x, Pairs y) { return {add_words(x.even, y.even), add_words(x.odd, y.odd)}; }
-static inline void store_pairs(int16_t* p, Pairs x) {
-  store_words(p, x.even);
-  store_words(p + kBytes / 2, x.odd);
-}
 
 // `base` plus the matches of V vectors of positions with NP of the S pairs of channels that a step has weights for, into
 // out[2 * NP]. Needs V * NP * 3 vectors for sums, and a few more.
@@ -147,43 +136,6 @@ static inline void count(const ConvSegment& s, const uint8_t* in, const int16_t*
   }
 }
 
-// The whole epilogue is a threshold of one cut: sums to bits, a nibble plane at a time.
-static inline void write_nibbles(const BinaryConv& c, const Epilogue& e, const ConvSegment& s, size_t position,
-                                 const Sums* sums, int vectors) {
-  const EpilogueStep& step = e.steps[0];
-  for (int j = 0; j < s.channels; j += 4) {
-    const int channel = s.channel + j, plane = channel / 4, channels = s.channels - j < 4 ? s.channels - j : 4;
-    uint8_t* dst = step.data + size_t(plane) * step.plane + position;
-    const Bytes flip = all_bytes(c.flip[plane]);
-    const Bytes halo = all_bytes(plane == (e.channels - 1) / 4 ? step.last_halo : step.halo);
-    for (int i = 0; i < vectors; i++) {
-      Bytes bits = flip;
-      for (int k = 0; k < channels; k++) {
-        const Bytes above = greater(load_pairs(sums[j + k] + i * kBytes), all_words(c.above[channel + k]));
-        bits = xor_bytes(bits, and_bytes(above, all_bytes(uint8_t(1 << k))));
-      }
-      store_bytes(dst + i * kBytes, select_bytes(load_bytes(e.outside + position + size_t(i) * kBytes), halo, bits));
-    }
-  }
-}
-
-// Dot products of a vector of positions.
-static inline IntBlock dots(const BinaryConv& c, size_t p, const int16_t* sums) {
-  const Pairs half = load_pairs(sums);
-  IntBlock v = in_order(half);
-  if (c.valid32) {  // matches of up to 16 bits, counted from 0
-    const IntBlock valid = load_ints(c.valid32 + p);
-    for (int j = 0; j < 4; j++) v.v[j] = 2 * (v.v[j] & 0xFFFF) - valid.v[j];
-  } else {
-    for (int j = 0; j < 4; j++) v.v[j] *= 2;
-    if (c.odd) {
-      const IntBlock odd = load_int8(c.odd + p);
-      for (int j = 0; j < 4; j++) v.v[j] -= odd.v[j];
-    }
-  }
-  return v;
-}
-
 static inline int count_vectors(const BinaryConv& c, size_t position) {
   const size_t left = c.end - position;
   return left < kMaxTile ? int((left + kBytes - 1) / kBytes) : kMaxTile / kBytes;
@@ -201,47 +153,14 @@ static void run_tile(const BinaryConv& c, const Epilogue& e, const ConvSegment& 
   alignas(64) int16_t out[kBinaryChannels][kMaxTile];
   const int vectors = count_vectors(c, position);
   count_tile(c, s, position, out, vectors);
-  if (c.above) return write_nibbles(c, e, s, position, out, vectors);
-  if (c.quant4)
-    return write_quantised(c, e, s.channel, s.channels, position, vectors, [&](int j, int i, const Quant4& q)
-                           __attribute__((always_inline)) { return quantise4(load_pairs(out[j] + i * kBytes), q); });
-  for (int j = 0; j < s.channels; j++)
-    run_epilogue(e, s.channel + j, position, vectors, [&](int i) __attribute__((always_inline)) {
-      return dots(c, position + size_t(i) * kBytes, out[j] + i * kBytes);
-    });
-}
-
-// Dot products of a vector of positions, where they fit 16 bits.
-static inline ShortBlock short_dots(const BinaryConv& c, size_t p, const int16_t* sums) {
-  ShortBlock v = shorts_in_order(load_pairs(sums));
-  for (int j = 0; j < 2; j++) v.v[j] += v.v[j];
-  if (c.odd) {
-    const ShortBlock odd = load_bytes_as_shorts(c.odd + p);
-    for (int j = 0; j < 2; j++) v.v[j] -= odd.v[j];
-  }
-  return v;
+  finish_sums(c, e, s.channel, s.channels, position, out, vectors);
 }
 
 static void run_tile_integer(const BinaryConv& c, const Epilogue& e, const ConvSegment& s, size_t position) {
   alignas(64) int16_t out[kBinaryChannels][kMaxTile];
   const int vectors = count_vectors(c, position);
   count_tile(c, s, position, out, vectors);
-  if (c.above) return write_nibbles(c, e, s, position, out, vectors);
-  for (int j = 0; j < s.channels; j++) {
-    if (e.narrow == 0 && !c.valid32) {
-      const auto load = [&](int i) __attribute__((always_inline)) {
-        return short_dots(c, position + size_t(i) * kBytes, out[j] + i * kBytes);
-      };
-      if (run_residual(e, s.channel + j, position, vectors, load)) continue;
-      ShortBlock tile[kTileBlocks];
-      for (int i = 0; i < vectors; i++) tile[i] = load(i);
-      integer_steps_16(e, 0, s.channel + j, position, vectors, tile);
-    } else {
-      IntBlock tile[kTileBlocks];
-      for (int i = 0; i < vectors; i++) tile[i] = dots(c, position + size_t(i) * kBytes, out[j] + i * kBytes);
-      integer_steps(e, s.channel + j, position, vectors, tile);
-    }
-  }
+  finish_sums_integer(c, e, s.channel, s.channels, position, out, vectors);
 }
 
 void binary_conv(const BinaryConv& c, const Epilogue& e, int64_t begin, int64_t end) {

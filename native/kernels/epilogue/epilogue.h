@@ -34,23 +34,25 @@ static inline void write_bits(const Epilogue& e, const EpilogueStep& s, int chan
   store_bytes(dst, bits);
 }
 
+static inline Ints quantised8(const EpilogueStep& s, Floats x) {
+  x = x * s.inv_scale;
+  x = below_becomes(x, all_floats(-1000.0f));  // not NaN, which the next line but one turns into 0
+  x = above_becomes(x, all_floats(1000.0f));
+  x = x == x ? x : all_floats(0.0f);
+  x = round_half_even(x) + float(s.zero_point);
+  x = below_becomes(x, all_floats(0.0f));
+  return truncated(above_becomes(x, all_floats(float(s.levels))));
+}
+
 // Four channels share a dword, and are written in turn like bits.
 static inline void write_quads(const Epilogue& e, const EpilogueStep& s, int channel, size_t p, const FloatBlock& f) {
   int32_t* dst = reinterpret_cast<int32_t*>(s.data + size_t(channel / 4) * s.plane) + p;
   const int k = channel % 4;
-  const float zero = float(s.zero_point), most = float(s.levels);
   const IntBlock outside = load_int8(reinterpret_cast<const int8_t*>(e.outside + p));
   IntBlock quads;
   if (k) quads = load_ints(dst);
   for (int i = 0; i < 4; i++) {
-    Floats x = f.v[i] * s.inv_scale;
-    x = below_becomes(x, all_floats(-1000.0f));  // not NaN, which the next line but one turns into 0
-    x = above_becomes(x, all_floats(1000.0f));
-    x = x == x ? x : all_floats(0.0f);
-    x = round_half_even(x) + zero;
-    x = below_becomes(x, all_floats(0.0f));
-    x = above_becomes(x, all_floats(most));
-    const Ints q = ((truncated(x) & ~outside.v[i]) | (int32_t(s.halo) & outside.v[i])) << (8 * k);
+    const Ints q = ((quantised8(s, f.v[i]) & ~outside.v[i]) | (int32_t(s.halo) & outside.v[i])) << (8 * k);
     quads.v[i] = k ? quads.v[i] | q : q;
   }
   store_ints(dst, quads);

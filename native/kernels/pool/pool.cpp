@@ -76,9 +76,25 @@ static inline bool join_pairs(const float* scratch, float* dst, int width, int k
   if (kernel == 3) join_windows_f32<3>(scratch, dst, width);
   return kernel == 2 || kernel == 3;
 }
+// Nor for bytes, two of which are a number here, at the first byte of a window or at its second. The last vector computes again
+// what the one before has done of it.
+template <int kKernel>
+static inline void join_windows_bits(const uint8_t* __restrict scratch, uint8_t* __restrict dst, int width) {
+  constexpr int kAtOnce = kBytes / 2;
+  typedef uint8_t Half __attribute__((vector_size(kAtOnce), aligned(1), may_alias));
+  if (width < kAtOnce) return join_windows<OrBits, kKernel, 2>(scratch, dst, width);
+  for (int x = 0; x < width; x += kAtOnce) {
+    if (x + kAtOnce > width) x = width - kAtOnce;
+    const BytePairs last = byte_pairs_at(scratch + 2 * x + kKernel - 2);
+    BytePairs joined = last | (last >> 8);
+    if (kKernel == 3) joined |= byte_pairs_at(scratch + 2 * x);
+    *reinterpret_cast<Half*>(dst + x) = __builtin_convertvector(joined & 0xFF, Half);
+  }
+}
+
 static inline bool join_pairs(const uint8_t* scratch, uint8_t* dst, int width, int kernel) {
-  if (kernel == 2) join_windows<OrBits, 2, 2>(scratch, dst, width);
-  if (kernel == 3) join_windows<OrBits, 3, 2>(scratch, dst, width);
+  if (kernel == 2) join_windows_bits<2>(scratch, dst, width);
+  if (kernel == 3) join_windows_bits<3>(scratch, dst, width);
   return kernel == 2 || kernel == 3;
 }
 

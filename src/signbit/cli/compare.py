@@ -59,7 +59,9 @@ def compare(
     rounds: Annotated[int, typer.Option(min=5, help="Timed runs of each network.")] = 30,
     isa: Annotated[
         str | None,
-        typer.Option(help="Hold signbit to an instruction set; avx2 and avx512 hold OpenVINO too."),
+        typer.Option(
+            help="Hold signbit to an instruction set; avx2 and avx512* hold OpenVINO too."
+        ),
     ] = None,
     overrides: Annotated[
         list[str] | None,

@@ -20,7 +20,9 @@ def rtl(
     file: Annotated[Path, typer.Argument(help="A .signbit file.")],
     layer: Annotated[
         str | None,
-        typer.Option(help="Path of a layer or block. Without it, those that have a circuit with the options."),
+        typer.Option(
+            help="Path of a layer or block. Without it, those that have a circuit with the options."
+        ),
     ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="The folder to write.")

@@ -26,6 +26,7 @@ MULTIPLICATION_FREE_KERNELS: dict[str, str] = {
     "look_up_int": "binary_conv_integer",
     "look_up_masked_int": "binary_conv_integer",
     "look_up_outputs_int": "binary_outputs_conv_integer",
+    "words_int": "words_conv_integer",
     "shift_bytes": "conv_shift",
     "shift_words": "conv_shift",
     "shift_outputs": "conv_shift_outputs",

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from signbit.plots.figure import BLUE, GREY, ORANGE, finish, new_figure
+from signbit.plots.figure import BLUE, GREEN, GREY, ORANGE, finish, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,6 +20,7 @@ _KINDS = {  # counter: peak, its words, what its steps are called, colour
 }
 _ROOFS = (
     *((peak, words, colour) for peak, words, _, colour in _KINDS.values()),
+    ("word_gmacs", "words of bits", GREEN),
     ("tile_gmacs", "matrix tiles", GREY),
 )
 _SLOPES = (("copy_l2_gbs", "L2", "--"), ("copy_memory_gbs", "memory", ":"))

@@ -30,9 +30,13 @@ INT8_VARIANTS: dict[str, dict[str, Any]] = {
 }
 
 
-# signbit's instruction set -> what oneDNN and PyTorch call it. AVX-512 is that of CPUs with VNNI:
-# oneDNN's matrix tiles (AMX) are left out, which no binary kernel uses.
-_RIVAL_SETS = {"avx2": ("AVX2", "avx2"), "avx512": ("AVX512_CORE_VNNI", "avx512")}
+# signbit's instruction set -> what oneDNN and PyTorch call it. AVX-512 is that of CPUs with VNNI,
+# which have counts of bits too, but for the oldest; matrix tiles (AMX) are left out.
+_RIVAL_SETS = {
+    "avx2": ("AVX2", "avx2"),
+    "avx512": ("AVX512_CORE_VNNI", "avx512"),
+    "avx512_popcnt": ("AVX512_CORE_VNNI", "avx512"),
+}
 
 
 def prepare_rivals(isa: str | None) -> None:

@@ -14,6 +14,7 @@ from signbit.runtime.library import ERROR_SIZE, check, instruction_sets, library
 _SPEEDS = {
     "look_up_gmacs": "look_up",
     "dot_gmacs": "dot",
+    "word_gmacs": "word",
     "tile_gmacs": "tile",
     "copy_l1_gbs": "copy_l1",
     "copy_l2_gbs": "copy_l2",
@@ -35,8 +36,8 @@ def measure_peaks(isa: str | None = None) -> dict[str, Any]:
 
     Returns:
         isa; look_up_gmacs and dot_gmacs, the 10^9 multiply-accumulates a second of paired look-ups
-        (binary convolutions) and of 8-bit dot products; tile_gmacs, the same of matrix tiles, 0
-        where the instruction set has none; copy_l1_gbs, copy_l2_gbs, copy_l3_gbs and
+        (binary convolutions) and of 8-bit dot products; word_gmacs and tile_gmacs, the same of
+        words whose bits are counted and of matrix tiles, 0 where the instruction set has none; copy_l1_gbs, copy_l2_gbs, copy_l3_gbs and
         copy_memory_gbs, the 10^9 bytes a second, read and written, of a copy that stays in that
         cache; l1_bytes, l2_bytes, l3_bytes, the sizes of these caches. Both numbers of the third
         level are 0 where the system names none.
@@ -86,14 +87,14 @@ def ceiling(
 
     Returns:
         floor_ms, the largest of the three times; bound, what takes it: "look-ups", "dot products",
-        "tiles" in the place of either where they are faster, or "memory"; level, the cache that
+        "words" or "tiles" in their place where they are faster, or "memory"; level, the cache that
         holds the step's bytes: "L1", "L2", "L3" or "memory";
         share_of_peak, floor_ms / ms. Where nothing is counted, or no time was taken, they are None.
     """
     level = _level(step["bytes"] / threads, peaks)
     floors = {
-        **_arithmetic("look-ups", step["macs_b1"], peaks["look_up_gmacs"], peaks, threads),
-        **_arithmetic("dot products", step["macs_q8"], peaks["dot_gmacs"], peaks, threads),
+        **_arithmetic(_BINARY, step["macs_b1"], peaks, threads),
+        **_arithmetic(_8_BIT, step["macs_q8"], peaks, threads),
         "memory": step["bytes"] / (peaks[f"copy_{level.lower()}_gbs"] * threads * 1e6),
     }
     bound = max(floors, key=lambda name: floors[name])
@@ -107,15 +108,19 @@ def ceiling(
     }
 
 
+# what a peak is called -> its key
+_BINARY = {"look-ups": "look_up_gmacs", "words": "word_gmacs", "tiles": "tile_gmacs"}
+_8_BIT = {"dot products": "dot_gmacs", "tiles": "tile_gmacs"}
+
+
 def _arithmetic(
-    name: str, macs: int, peak: float, peaks: Mapping[str, Any], threads: int
+    ways: Mapping[str, str], macs: int, peaks: Mapping[str, Any], threads: int
 ) -> dict[str, float]:
-    """Milliseconds that multiply-accumulates take at the faster peak, by its name."""
+    """Milliseconds that multiply-accumulates take the fastest way, by its name."""
     if not macs:
         return {}
-    if peaks["tile_gmacs"] > peak:
-        name, peak = "tiles", peaks["tile_gmacs"]
-    return {name: macs / (peak * threads * 1e6)}
+    name = max(ways, key=lambda way: peaks[ways[way]])
+    return {name: macs / (peaks[ways[name]] * threads * 1e6)}
 
 
 def _level(count: float, peaks: Mapping[str, Any]) -> str:

@@ -153,8 +153,8 @@ class Session:
         source: path of a `.signbit` file, or its bytes.
         threads: threads that one run uses; by default all CPUs that this process may use. At most
             256, or the number of those CPUs where it is larger.
-        isa: best instruction set allowed ("amx", "avx512", "avx2", "neon_dot", "neon",
-            "scalar"); by default the environment variable `SIGNBIT_ISA`, else the best that the
+        isa: best instruction set allowed ("amx", "avx512_popcnt", "avx512", "avx2",
+            "neon_dot", "neon", "scalar"); by default the environment variable `SIGNBIT_ISA`, else the best that the
             CPU has.
         debug: in every run, look for NaN and infinity in real-valued inputs and maps; an error
             names the first layer that reads or gives one, and where. Slower.

@@ -1,0 +1,183 @@
+// Binary convolution by counting bits: lanes are output channels, and a word of 64 input channels of a pixel is compared with
+// eight channels' weights at once.
+//
+// Mismatches are the ones of `input ^ weights`, summed over the steps of a pixel. Full adders on bits come first, counts last:
+// of every four words one vector is counted. What makes that cheap is that the sum bit of all words so far is the exclusive or of
+// all inputs and all weights so far, both known beforehand: of two words the first is compared as it is (`word`), the second
+// together with all before it (`sum`), and the carry of the adder follows from the two and the sum before them. So a vector of
+// 512 matches costs two and a half instructions, of which a fourth are counts.
+//
+// A tile's pixels are first gathered, four at a time, as the steps want them. Sums leave a pixel a row; rows stand so
+// (WordsConv::row) that transposing them gives what `sums.h` wants: of a vector of positions the even ones first.
+#include "../../simd/simd.h"
+#include "../declare.h"
+#include "sums.h"
+
+namespace signbit {
+namespace SIGNBIT_NS {
+
+constexpr int kPixels = 4;  // that share the weights in registers
+
+void words_spread(const WordsConv& c, int64_t begin, int64_t end) {
+  for (int64_t item = begin; item < end; item++) {
+    const int64_t slot = item / c.slot_words;
+    const int32_t word = int32_t(item % c.slot_words), first = 16 * word;
+    const int count = c.planes - first < 16 ? c.planes - first : 16;
+    const uint8_t* from = c.nibbles + size_t(slot * c.planes + first) * c.nibble_plane - c.margin;
+    uint64_t* to = c.words + size_t(item) * c.word_plane - c.margin;
+    for (size_t i = 0; i < c.positions; i += kBytes) spread_words(from + i, c.nibble_plane, count, to + i);
+  }
+}
+
+// A word of each of some pixels: of kPixels neighbours, of as many anywhere, of one.
+typedef uint64_t Four __attribute__((vector_size(8 * kPixels), aligned(8), may_alias));
+struct Neighbours {
+  typedef Four Words;
+  const uint64_t* from;
+  Words load(int32_t offset) const { return *reinterpret_cast<const Four*>(from + offset); }
+};
+struct Strangers {
+  typedef Four Words;
+  const uint64_t* from[kPixels];
+  Words load(int32_t offset) const {
+    Words x = {};
+    for (int i = 0; i < kPixels; i++) x[i] = from[i][offset];
+    return x;
+  }
+};
+struct Single {
+  typedef uint64_t Words;
+  const uint64_t* from;
+  Words load(int32_t offset) const { return from[offset]; }
+};
+
+// The words of some pixels as the steps want them: see WordsConv.
+template <typename Pixels>
+static inline void gather(const WordsConv& c, const Pixels& pixels, uint64_t* to) {
+  typedef typename Pixels::Words Words;
+  Words sum = {}, *next = reinterpret_cast<Words*>(to);
+  int k = 0;
+  if (c.steps % 2) *next++ = sum = pixels.load(c.offset[k++]);
+  for (; k < c.steps; k += 2) {
+    const Words word = pixels.load(c.offset[k]);
+    sum ^= word ^ pixels.load(c.offset[k + 1]);
+    *next++ = word;
+    *next++ = sum;
+  }
+}
+
+static void gather_tile(const WordsConv& c, int32_t first, int32_t end, uint64_t* to) {
+  for (; end - first >= kPixels; first += kPixels, to += kPixels * c.steps) {
+    const int32_t* pixel = c.pixel + first;
+    if (pixel[kPixels - 1] == pixel[0] + kPixels - 1) {
+      gather(c, Neighbours{c.words + pixel[0]}, to);
+    } else {
+      Strangers pixels;
+      for (int i = 0; i < kPixels; i++) pixels.from[i] = c.words + pixel[i];
+      gather(c, pixels, to);
+    }
+  }
+  for (; first < end; first++, to += c.steps) gather(c, Single{c.words + c.pixel[first]}, to);
+}
+
+template <int N, bool kOne, bool kTwo>
+static inline __attribute__((always_inline)) void count_mismatches(const uint64_t* x, const uint64_t* w, int groups,
+                                                                   Bytes* counts) {
+  Bytes ones[N], twos[N], fours[N];
+  for (int i = 0; i < N; i++) ones[i] = twos[i] = fours[i] = zero_bytes();
+  if (kOne) {
+    const Bytes sum = load_words64(w);
+    for (int i = 0; i < N; i++) ones[i] = xor_splat(sum, x + i);
+    x += N;
+    w += kBinaryChannels;
+  }
+  if (kTwo) {
+    const Bytes word = load_words64(w), sum = load_words64(w + kBinaryChannels);
+    for (int i = 0; i < N; i++) {
+      const Bytes s = xor_splat(sum, x + N + i);
+      twos[i] = carry_with_sum(ones[i], xor_splat(word, x + i), s);
+      ones[i] = s;
+    }
+    x += 2 * N;
+    w += 2 * kBinaryChannels;
+  }
+  for (int group = 0; group < groups; group++, x += 4 * N, w += 4 * kBinaryChannels) {
+    Bytes weights[4];
+    for (int k = 0; k < 4; k++) weights[k] = load_words64(w + k * kBinaryChannels);
+    for (int i = 0; i < N; i++) {
+      const Bytes s2 = xor_splat(weights[1], x + N + i), s4 = xor_splat(weights[3], x + 3 * N + i);
+      const Bytes c2 = carry_with_sum(ones[i], xor_splat(weights[0], x + i), s2);
+      const Bytes c4 = carry_with_sum(s2, xor_splat(weights[2], x + 2 * N + i), s4);
+      fours[i] = add_counts(fours[i], count_bits(carry(twos[i], c2, c4)));
+      twos[i] = sum_bits(twos[i], c2, c4);
+      ones[i] = s4;
+    }
+  }
+  for (int i = 0; i < N; i++) counts[i] = weigh_counts(fours[i], count_bits(twos[i]), count_bits(ones[i]));
+}
+
+typedef int16_t Rows[kMaxTile][kBinaryChannels];
+
+// The half sums of a block of channels, a row a pixel.
+template <bool kOne, bool kTwo>
+static __attribute__((noinline)) void count_pixels(const WordsConv& c, int32_t pixel, int32_t end, int64_t block, const uint64_t* x,
+                                                   Rows& rows) {
+  const uint64_t* w = c.weights + size_t(block) * size_t(c.steps) * kBinaryChannels;
+  const int16_t* start = c.start + block * kBinaryChannels;
+  const int groups = c.steps / 4;
+  const auto subtract = [&](int32_t p, Bytes counts) __attribute__((always_inline)) {
+    subtract_counts(rows[c.row[p]], start + c.start_at[p], counts);
+  };
+  for (; end - pixel >= kPixels; pixel += kPixels, x += kPixels * c.steps) {
+    Bytes counts[kPixels];
+    count_mismatches<kPixels, kOne, kTwo>(x, w, groups, counts);
+    for (int i = 0; i < kPixels; i++) subtract(pixel + i, counts[i]);
+  }
+  for (; pixel < end; pixel++, x += c.steps) {
+    Bytes counts[1];
+    count_mismatches<1, kOne, kTwo>(x, w, groups, counts);
+    subtract(pixel, counts[0]);
+  }
+}
+
+// `finish(first channel, channels, position, sums, vectors)` for each item.
+template <typename Finish>
+static inline void for_items(const WordsConv& c, uint64_t* gathered, int64_t begin, int64_t end, Finish finish) {
+  alignas(64) Rows rows = {};  // those of no pixel are computed with, whatever they hold
+  alignas(64) int16_t out[kBinaryChannels][kMaxTile];
+  for (int64_t item = begin; item < end; item++) {
+    const int64_t tile = item / c.blocks, block = item % c.blocks;
+    const int32_t pixel = c.first[tile], last = c.first[tile + 1];
+    if (item == begin || block == 0) gather_tile(c, pixel, last, gathered);
+    switch (c.steps % 4) {
+      case 0: count_pixels<false, false>(c, pixel, last, block, gathered, rows); break;
+      case 1: count_pixels<true, false>(c, pixel, last, block, gathered, rows); break;
+      case 2: count_pixels<false, true>(c, pixel, last, block, gathered, rows); break;
+      default: count_pixels<true, true>(c, pixel, last, block, gathered, rows);
+    }
+    for (int half = 0; half < c.tile / (kBytes / 2); half++) {
+      int16_t* columns[kBinaryChannels];
+      for (int j = 0; j < kBinaryChannels; j++) columns[j] = out[j] + half * (kBytes / 2);
+      transpose_rows(rows[half * (kBytes / 2)], columns);
+    }
+    const size_t position = size_t(tile) * size_t(c.tile), left = c.end - position;
+    const int first = int(block) * kBinaryChannels, channels = c.channels - first;
+    finish(first, channels < kBinaryChannels ? channels : kBinaryChannels, position, out,
+           int(((left < size_t(c.tile) ? left : size_t(c.tile)) + kBytes - 1) / kBytes));
+  }
+}
+
+void words_conv(const WordsConv& c, const Epilogue& e, uint64_t* gathered, int64_t begin, int64_t end) {
+  for_items(c, gathered, begin, end, [&](int first, int channels, size_t position, const Sums* sums, int vectors) {
+    finish_sums(c, e, first, channels, position, sums, vectors);
+  });
+}
+
+void words_conv_integer(const WordsConv& c, const Epilogue& e, uint64_t* gathered, int64_t begin, int64_t end) {
+  for_items(c, gathered, begin, end, [&](int first, int channels, size_t position, const Sums* sums, int vectors) {
+    finish_sums_integer(c, e, first, channels, position, sums, vectors);
+  });
+}
+
+}  // namespace SIGNBIT_NS
+}  // namespace signbit
