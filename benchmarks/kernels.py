@@ -15,9 +15,9 @@ make bits again.
   the layer before it.)
 
 The 8-bit networks' ranges are those of the input that is timed: their time does not depend on them.
-Every round runs each network once; ratios are taken within the round. BinaryConvolution keeps bits
-between layers only where its thresholds give 0 and 1 ("bits"); giving -1 and +1 means the same and
-goes by float32 maps ("+-1").
+Every round runs each network once, and the loops of `signbit bench --peak`; ratios and shares of
+the peaks are taken within the round. BinaryConvolution keeps bits between layers only where its
+thresholds give 0 and 1 ("bits"); giving -1 and +1 means the same and goes by float32 maps ("+-1").
 
     python -m benchmarks.kernels                    # one thread, pinned
     python -m benchmarks.kernels --isa avx2         # both sides held to AVX2
@@ -63,7 +63,7 @@ from signbit.rivals.engines import (
     quantize,
 )
 from signbit.rivals.timing import Quartiles, interleave
-from signbit.runtime import measure_peak, measure_peaks
+from signbit.runtime import measure_peak
 from signbit.runtime.benchmark import cpu_name
 
 SIGNBIT, INT8 = "signbit", "OpenVINO int8"
@@ -224,9 +224,8 @@ class Contender:
     long: Callable[[np.ndarray], object]
     short: Callable[[np.ndarray], object]
     kernel: str
-    # GMAC/s of signbit's fastest way and of its look-ups, as many cores as threads
-    peak: float | None = None
-    look_up_peak: float | None = None
+    isa: str | None = None  # of signbit
+    threads: int = 1
 
 
 def signbit_files(shape: Shape, depths: Sequence[int]) -> list[signbit.CompiledModel]:
@@ -245,10 +244,7 @@ def signbit_contender(
 ) -> Contender:
     sessions = [file.session(threads=threads, isa=isa) for file in files]
     step = max(sessions[0].profile(x, rounds=1), key=lambda step: step["macs_b1"])
-    peaks = measure_peaks(sessions[0].isa)
-    look_ups = peaks["look_up_gmacs"] * threads
-    peak = max(look_ups, threads * max(peaks["word_gmacs"], peaks["tile_gmacs"]))
-    return Contender(*sessions, f"{step['kernel']} {step['isa']}", peak, look_ups)
+    return Contender(*sessions, f"{step['kernel']} {step['isa']}", sessions[0].isa, threads)
 
 
 def rivals(
@@ -284,15 +280,31 @@ def marginal(
     depths: Sequence[int],
     options: argparse.Namespace,
     threads: int,
-) -> dict[str, np.ndarray]:
-    """Microseconds of a layer, (rounds,) for each contender."""
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Microseconds of a layer, (rounds,) for each contender; and signbit's peaks, (rounds, 2).
+
+    The peaks of as many cores as threads, in MACs a microsecond: of look-ups, and of the fastest
+    way. They are measured in every round: a clock that changes changes both.
+    """
     runs: dict[str, Callable[[], object]] = {}
+    peaks: dict[str, list[tuple[float, float]]] = {}
     for name, contender in contenders.items():
+        if contender.isa is not None:
+            seen = peaks.setdefault(name, [])
+            runs[f"{name} peak"] = lambda c=contender, seen=seen: seen.append(_peaks(c))
         runs[f"{name} long"] = lambda c=contender: c.long(x)
         runs[f"{name} short"] = lambda c=contender: c.short(x)
     ms = interleave(runs, options.rounds, threads, options.clock, rivals=not options.scaling)
     layers = depths[0] - depths[1]
-    return {name: (ms[f"{name} long"] - ms[f"{name} short"]) * 1e3 / layers for name in contenders}
+    us = {name: (ms[f"{name} long"] - ms[f"{name} short"]) * 1e3 / layers for name in contenders}
+    # runs before the rounds have added theirs
+    return us, {name: np.array(seen[-options.rounds :]) for name, seen in peaks.items()}
+
+
+def _peaks(contender: Contender) -> tuple[float, float]:
+    assert contender.isa is not None
+    look_up, *others = (measure_peak(contender.isa, n) for n in ("look_up", "word", "tile"))
+    return 1e3 * contender.threads * look_up, 1e3 * contender.threads * max(look_up, *others)
 
 
 def measure_shape(
@@ -308,16 +320,16 @@ def measure_shape(
             contenders[name] = signbit_contender(files, x, count, options.isa)
         if not options.scaling:
             contenders |= rivals(shape, options.depths, x, threads[0], Path(folder))
-        us = marginal(contenders, x, options.depths, options, max(threads))
+        us, peaks = marginal(contenders, x, options.depths, options, max(threads))
     first = next(iter(us.values()))
     return [
         {
             "shape": str(shape),
             "contender": name,
             "kernel": contenders[name].kernel,
-            "gmacs": round(gmacs := shape.macs / float(np.median(times)) / 1e3, 2),
-            "share_of_peak": _share(gmacs, contenders[name].peak),
-            "share_of_look_up_peak": _share(gmacs, contenders[name].look_up_peak),
+            "gmacs": round(shape.macs / float(np.median(times)) / 1e3, 2),
+            "share_of_peak": _share(shape.macs, times, peaks.get(name), 1),
+            "share_of_look_up_peak": _share(shape.macs, times, peaks.get(name), 0),
             **Quartiles.of(times).columns("us"),
             **Quartiles.of(times / first).columns("ratio"),
             "threads": max(threads),
@@ -330,8 +342,9 @@ def measure_shape(
     ]
 
 
-def _share(gmacs: float, peak: float | None) -> float | str:
-    return "" if peak is None else round(gmacs / peak, 4)
+def _share(macs: int, us: np.ndarray, peaks: np.ndarray | None, which: int) -> float | str:
+    """The median over the rounds of the speed over the peak."""
+    return "" if peaks is None else round(float(np.median(macs / us / peaks[:, which])), 4)
 
 
 def peak_scaling(threads: int, isa: str, rounds: int) -> tuple[Quartiles, Quartiles]:

@@ -176,8 +176,39 @@ static inline void add_tap(float* __restrict row, const float* __restrict from, 
   for (int x = 0; x < count; x++) row[x] += from[x * stride];
 }
 
-// Windows of 2x2 at stride 2, none of which reaches over the image: one pass.
+// Vectors of the instruction set, and of four numbers.
+struct Widest {
+  static constexpr int kAtOnce = kInts;
+  static inline Floats at(const float* p) { return floats_at(p); }
+  static inline void put(float* p, Floats x) { *reinterpret_cast<FloatsAnywhere*>(p) = x; }
+  static inline Floats first(Floats x, Floats y) { return evens(x, y); }
+  static inline Floats second(Floats x, Floats y) { return odds(x, y); }
+};
+struct Fours {
+  typedef float Four __attribute__((vector_size(16), aligned(4), may_alias));
+  static constexpr int kAtOnce = 4;
+  static inline Four at(const float* p) { return *reinterpret_cast<const Four*>(p); }
+  static inline void put(float* p, Four x) { *reinterpret_cast<Four*>(p) = x; }
+  static inline Four first(Four x, Four y) { return __builtin_shufflevector(x, y, 0, 2, 4, 6); }
+  static inline Four second(Four x, Four y) { return __builtin_shufflevector(x, y, 1, 3, 5, 7); }
+};
+
+// Windows of 2x2 at stride 2, of which a row has as many as a vector numbers, at least: the last vector computes again what the one
+// before has done of it.
+template <typename V>
+static inline void halve_some(const float* __restrict upper, const float* __restrict lower, float* __restrict row, int width) {
+  for (int x = 0; x < width; x += V::kAtOnce) {
+    if (x + V::kAtOnce > width) x = width - V::kAtOnce;
+    const auto a = V::at(upper + 2 * x), b = V::at(upper + 2 * x + V::kAtOnce);
+    const auto c = V::at(lower + 2 * x), d = V::at(lower + 2 * x + V::kAtOnce);
+    V::put(row + x, (0.0f + V::first(a, b) + V::second(a, b) + V::first(c, d) + V::second(c, d)) * 0.25f);
+  }
+}
+
+// None of the windows reaches over the image: one pass.
 static void halve_row(const float* __restrict upper, const float* __restrict lower, float* __restrict row, int width) {
+  if (width >= Widest::kAtOnce) return halve_some<Widest>(upper, lower, row, width);
+  if (width >= Fours::kAtOnce) return halve_some<Fours>(upper, lower, row, width);
   for (int x = 0; x < width; x++)
     row[x] = (0.0f + upper[2 * x] + upper[2 * x + 1] + lower[2 * x] + lower[2 * x + 1]) * 0.25f;
 }
@@ -298,6 +329,9 @@ void adaptive_pool_f32(const Pool& pool, int64_t begin, int64_t end) {
   });
 }
 
+// From element 16 - n on: n times all bits, then none.
+alignas(64) static const int32_t kInside[32] = {-1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1};
+
 void global_pool_f32(const Pool& pool, int64_t begin, int64_t end) {
   const Geometry& in = *pool.in;
   const Geometry& out = *pool.out;
@@ -306,15 +340,22 @@ void global_pool_f32(const Pool& pool, int64_t begin, int64_t end) {
     const float* src = reinterpret_cast<const float*>(pool.src + size_t(c) * pool.src_plane);
     float* dst = reinterpret_cast<float*>(pool.dst + size_t(c) * pool.dst_plane);
     for (int n = 0; n < in.batch; n++) {
-      float s[16];
-      for (int j = 0; j < 16; j++) s[j] = 0.0f;
+      constexpr int kVectors = 16 / kInts;
+      Floats sums[kVectors] = {};
       for (int y = 0; y < in.height; y++) {
         const float* row = src + row_start(in, n, y);
         int x = 0;
         for (; x + 16 <= in.width; x += 16)
-          for (int j = 0; j < 16; j++) s[j] += row[x + j];
-        for (int j = 0; x + j < in.width; j++) s[j] += row[x + j];
+          for (int i = 0; i < kVectors; i++) sums[i] += floats_at(row + x + i * kInts);
+        // What stands behind the row becomes +0, which no sum feels: none is -0.
+        for (int i = 0; x + i * kInts < in.width; i++) {
+          const int left = in.width - x - i * kInts;
+          const Ints inside = ints_at(kInside + 16 - (left < kInts ? left : kInts));
+          sums[i] += Floats(Ints(floats_at(row + x + i * kInts)) & inside);
+        }
       }
+      float s[16];
+      memcpy(s, sums, sizeof s);
       for (int half = 8; half >= 1; half /= 2)
         for (int j = 0; j < half; j++) s[j] += s[j + half];
       dst[row_start(out, n, 0)] = s[0] / count;

@@ -3,9 +3,9 @@
 Counts name their graph. MACs by widths, element-wise work, bits and cycles come from the workload
 (for compiled networks the lowered graph). MO and the strict count of multiplications are
 conventions of networks as they are written (`signbit.hardware.multiplications`): they come from the
-captured graph, and a compiled file has their totals as metadata. Multiplications of the workload are
-what is left to multiply: element-wise ones and MACs whose operands both have more than one bit, but
-for those that a program does by shifting and adding (`conv_shift`).
+captured graph, and a compiled file has their totals as metadata. Multiplications of the workload
+are what is left to multiply: element-wise ones and MACs whose operands both have more than one bit,
+but for those that a program does by shifting and adding (`conv_shift`).
 
 Imports NumPy only.
 """

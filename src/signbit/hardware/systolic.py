@@ -48,9 +48,9 @@ operand of a product is moved once where the loops use it once, or half its buff
 else once for each time that the loops come back to it: over column folds, within these over parts
 of the stream, within these over row folds (OS: over row folds, then column folds). Other maps that
 a layer reads, as those added to its sums, and its results are moved once. What a fold works on must
-fit half its buffers: stationary operand, streamed operand, sums. With `streaming: tiled` a stream (WS,
-IS) is cut into parts that fit, each with the fill and drain of a fold of its own; with ``whole``
-such a layer is refused. Inputs are moved as maps, not as the matrices of their windows.
+fit half its buffers: stationary operand, streamed operand, sums. With `streaming: tiled` a stream
+(WS, IS) is cut into parts that fit, each with the fill and drain of a fold of its own; with
+``whole`` such a layer is refused. Inputs are moved as maps, not as the matrices of their windows.
 
 Imports NumPy only.
 """

@@ -37,10 +37,10 @@ def measure_peaks(isa: str | None = None) -> dict[str, Any]:
     Returns:
         isa; look_up_gmacs and dot_gmacs, the 10^9 multiply-accumulates a second of paired look-ups
         (binary convolutions) and of 8-bit dot products; word_gmacs and tile_gmacs, the same of
-        words whose bits are counted and of matrix tiles, 0 where the instruction set has none; copy_l1_gbs, copy_l2_gbs, copy_l3_gbs and
-        copy_memory_gbs, the 10^9 bytes a second, read and written, of a copy that stays in that
-        cache; l1_bytes, l2_bytes, l3_bytes, the sizes of these caches. Both numbers of the third
-        level are 0 where the system names none.
+        words whose bits are counted and of matrix tiles, 0 where the instruction set has none;
+        copy_l1_gbs, copy_l2_gbs, copy_l3_gbs and copy_memory_gbs, the 10^9 bytes a second, read and
+        written, of a copy that stays in that cache; l1_bytes, l2_bytes, l3_bytes, the sizes of
+        these caches. Both numbers of the third level are 0 where the system names none.
 
     Raises:
         SessionError: the instruction set is unknown, or cannot be had here.

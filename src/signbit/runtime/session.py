@@ -154,8 +154,8 @@ class Session:
         threads: threads that one run uses; by default all CPUs that this process may use. At most
             256, or the number of those CPUs where it is larger.
         isa: best instruction set allowed ("amx", "avx512_popcnt", "avx512", "avx2",
-            "neon_dot", "neon", "scalar"); by default the environment variable `SIGNBIT_ISA`, else the best that the
-            CPU has.
+            "neon_dot", "neon", "scalar"); by default the environment variable `SIGNBIT_ISA`, else
+            the best that the CPU has.
         debug: in every run, look for NaN and infinity in real-valued inputs and maps; an error
             names the first layer that reads or gives one, and where. Slower.
         memory_limit: most bytes that the maps, tables, packed weights and plan of one input shape
