@@ -70,9 +70,9 @@ configure = $(BIN)/cmake -S native -B build/$(1) -G Ninja -DCMAKE_MAKE_PROGRAM=$
 # (native/simd/avx512_emulated.h). That tests the kernels' logic, not what a CPU makes of the instructions.
 test-avx512-emulated: $(LIBRARY)
 	$(call configure,avx512-emulated,-DSIGNBIT_EMULATE_AVX512=ON \
-	  -DSIGNBIT_TEST_SETS=amx$(comma)avx512$(comma)avx2$(comma)scalar -DSIGNBIT_TEST_CASES=100)
+	  -DSIGNBIT_TEST_SETS=amx$(comma)avx512_popcnt$(comma)avx512$(comma)avx2$(comma)scalar -DSIGNBIT_TEST_CASES=100)
 	$(BIN)/ctest --test-dir build/avx512-emulated --output-on-failure
-	$(call run_emulated,avx512-emulated,,amx$(comma)avx512)
+	$(call run_emulated,avx512-emulated,,amx$(comma)avx512_popcnt$(comma)avx512)
 
 # AddressSanitizer, LeakSanitizer and UBSan over all native tests.
 test-asan: $(STAMP)

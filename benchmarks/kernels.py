@@ -297,8 +297,10 @@ def marginal(
     ms = interleave(runs, options.rounds, threads, options.clock, rivals=not options.scaling)
     layers = depths[0] - depths[1]
     us = {name: (ms[f"{name} long"] - ms[f"{name} short"]) * 1e3 / layers for name in contenders}
-    # runs before the rounds have added theirs
-    return us, {name: np.array(seen[-options.rounds :]) for name, seen in peaks.items()}
+    # `interleave` runs each twice to warm up, and twice a round, of which the second counts
+    taken = {name: np.array(seen[3::2]) for name, seen in peaks.items()}
+    assert all(len(each) == options.rounds for each in taken.values())
+    return us, taken
 
 
 def _peaks(contender: Contender) -> tuple[float, float]:

@@ -47,12 +47,14 @@ void copy_evens(const T* from, T* to, int count) {
     const auto even = evens(vector_at(from + 2 * x), vector_at(from + 2 * x + kAtOnce));
     std::memcpy(to + x, &even, sizeof even);
   };
-  if (count < kAtOnce) {
+  if (count <= kAtOnce) {
     for (int x = 0; x < count; x++) to[x] = from[2 * x];
     return;
   }
-  for (int x = 0; x < count - kAtOnce; x += kAtOnce) copy(x);
-  copy(count - kAtOnce);  // reads one element more than it needs, behind which the arena goes on
+  // A vector reads one element more than it needs, which the last one of the row may be beyond.
+  for (int x = 0; x < count - 1 - kAtOnce; x += kAtOnce) copy(x);
+  copy(count - 1 - kAtOnce);
+  to[count - 1] = from[2 * (count - 1)];
 }
 
 template <typename T>
@@ -631,10 +633,11 @@ bool Planner::uses_words(const NodeInfo& n) const {
   if (!s_.kernels_->words_conv || n.op != Op::kConvB1 || w.groups != 1 || !has_half_sums(n)) return false;
   const Geometry& g = *geometry(size(n.outputs[0]));
   if (lanes_are_outputs(*s_.kernels_, g, w.out_channels, true)) return false;
-  const int taps = w.kernel_h * w.kernel_w;
-  const size_t planes = size_t(std::min(taps, w.stride_h * w.stride_w)) * size_t(ceil_div(w.in_channels, 64));
-  const size_t positions = std::max(g.plane, geometry(size(n.inputs[0]))->plane) + kTile;
-  return planes <= kMaxBuffer / (sizeof(uint64_t) * positions) && words_pay(g, taps, w.in_channels, w.out_channels);
+  return words_pay(g, w.kernel_h * w.kernel_w, w.in_channels, w.out_channels);
+}
+
+bool Planner::fits_words(const Geometry& g, int planes, int slots) const {
+  return size_t(ceil_div(planes, 16)) * size_t(slots) <= kMaxBuffer / (sizeof(uint64_t) * (g.plane + kTile));
 }
 
 // All taps of all pixels lie in the image or the halo around it. Pixels are gathered one by one: no two need to be neighbours.
@@ -642,6 +645,7 @@ bool Planner::reads_words_in_place(const NodeInfo& n) const {
   if (is_direct(n) || !uses_words(n)) return false;
   const Window& w = n.window;
   const Size in = size(n.inputs[0]), out = size(n.outputs[0]);
+  if (!fits_words(*geometry(in), ceil_div(w.in_channels, 4), 1)) return false;
   const int halo = geometry(in)->halo;
   const auto within = [halo](int limit, int results, int kernel, int stride, int pad, int dilation) {
     const int64_t last = int64_t(results - 1) * stride + int64_t(kernel - 1) * dilation - pad;
@@ -685,12 +689,14 @@ Kinds kinds_of(int results, int kernel, int stride, int pad, int dilation, int l
 
 // A tap outside the image is a word of zeros: its mismatches are the ones of its weights, which are added here as the valid taps'
 // matches are.
-void Planner::make_words_pixels(const NodeInfo& n, const Map& input, WordsConv* c) {
+void Planner::make_words_pixels(int index, WordsConv* c) {
+  const NodeInfo& n = node(index);
   const Window& w = n.window;
   const Size in = size(n.inputs[0]);
-  const Geometry &g = *geometry(size(n.outputs[0])), &from = *input.geometry;
-  const bool in_place = &g != &from;
-  const int stride_h = in_place ? w.stride_h : 1, stride_w = in_place ? w.stride_w : 1;
+  const Geometry &g = *geometry(size(n.outputs[0])), &from = *input_of(index).geometry;
+  const bool repacked = repack_of_[size_t(index)] != nullptr;
+  const int stride_h = repacked ? 1 : w.stride_h, stride_w = repacked ? 1 : w.stride_w;
+  charge(size_t(g.height + g.width) * sizeof(int));
   const Kinds rows = kinds_of(g.height, w.kernel_h, w.stride_h, w.pad_h, w.dilation_h, in.height, w.pad_value != 0);
   const Kinds columns = kinds_of(g.width, w.kernel_w, w.stride_w, w.pad_w, w.dilation_w, in.width, w.pad_value != 0);
   const int kinds_a_row = int(columns.outside.size()), kinds = int(rows.outside.size()) * kinds_a_row;
@@ -718,7 +724,15 @@ void Planner::make_words_pixels(const NodeInfo& n, const Map& input, WordsConv* 
   const FileBits file(w, program_.tensors[size_t(n.params[0])].data);
   const int planes = ceil_div(w.in_channels, 4), taps = w.kernel_h * w.kernel_w;
   int16_t* start = keep<int16_t>(size_t(kinds) * channels);
-  std::vector<int> ones(size_t(taps), 0);
+  std::vector<int> ones(size_t(taps), 0), valid(size_t(kinds), 0);
+  std::vector<std::vector<int>> outside(static_cast<size_t>(kinds));  // taps
+  for (int k = 0; k < kinds; k++)
+    for (int tap = 0; tap < taps; tap++)
+      if (rows.outside[size_t(k / kinds_a_row)][size_t(tap / w.kernel_w)] ||
+          columns.outside[size_t(k % kinds_a_row)][size_t(tap % w.kernel_w)])
+        outside[size_t(k)].push_back(tap);
+      else
+        valid[size_t(k)] += w.in_channels;
   for (int channel = 0; channel < w.out_channels; channel++) {
     const uint8_t* pair = file.pair(channel);
     for (int tap = 0; tap < taps; tap++) {
@@ -727,13 +741,9 @@ void Planner::make_words_pixels(const NodeInfo& n, const Map& input, WordsConv* 
         ones[size_t(tap)] += __builtin_popcount(unsigned(*pair++ >> 4 * (channel % 2)) & channels_of_plane(w.in_channels, plane));
     }
     for (int k = 0; k < kinds; k++) {
-      int valid = 0, outside = 0;
-      for (int tap = 0; tap < taps; tap++) {
-        const bool is_outside = rows.outside[size_t(k / kinds_a_row)][size_t(tap / w.kernel_w)] ||
-                                columns.outside[size_t(k % kinds_a_row)][size_t(tap % w.kernel_w)];
-        (is_outside ? outside : valid) += is_outside ? ones[size_t(tap)] : w.in_channels;
-      }
-      start[size_t(k) * channels + size_t(channel)] = int16_t(valid / 2 + outside);
+      int sum = valid[size_t(k)] / 2;
+      for (const int tap : outside[size_t(k)]) sum += ones[size_t(tap)];
+      start[size_t(k) * channels + size_t(channel)] = int16_t(sum);
     }
   }
   c->pixel = pixel;
@@ -786,7 +796,7 @@ void Planner::add_words_conv(int index) {
       if ((c.steps - k) % 2) *to = sum;
     }
   }
-  make_words_pixels(n, in, &c);
+  make_words_pixels(index, &c);
   make_cuts(n, &c);
   const Epilogue* e = make_epilogue(n);
   make_quant4(n, *e, &c);

@@ -183,7 +183,10 @@ void Planner::choose_layouts() {
       }
       if (map(v).halo == halo) continue;
     }
-    if (reads_words_in_place(n) && (map(v).halo == halo || !reads_halo(n))) continue;
+    if (reads_words_in_place(n) && (map(v).halo == halo || !reads_halo(n))) {
+      settled[size_t(v)] = settled[size_t(v)] || reads_halo(n);
+      continue;
+    }
     Repack* repack = repack_for(i, halo);
     repack_of_[size_t(i)] = repack;
     if (reads_halo(n)) {
@@ -213,19 +216,20 @@ void Planner::choose_kernels() {
     const Map& in = is_conv(n) ? input_of(i) : map(n.inputs[0]);
     size_t weights = 0, room = 0;  // of a thread
     const int blocks = ceil_div(n.window.out_channels, kTileChannels), taps = n.window.kernel_h * n.window.kernel_w;
-    if (uses_words(n)) {
-      const Repack* repack = repack_of_[size_t(i)];
+    const Repack* repack = repack_of_[size_t(i)];
+    const int slots = repack ? repack->slots() : 1;
+    if (uses_words(n) && fits_words(*in.geometry, in.planes, slots)) {
       const int words = ceil_div(in.planes, 16), steps = taps * words;
-      const size_t slots = repack ? size_t(repack->slots()) : 1;
-      spread_[i] = make_planes(words, sizeof(uint64_t), in.geometry, int(slots), i + 1, i + 1);
-      weights = round_up(size_t(n.window.out_channels), kBinaryChannels) * size_t(steps) * sizeof(uint64_t);
+      spread_[i] = make_planes(words, sizeof(uint64_t), in.geometry, slots, i + 1, i + 1);
+      const Size out = size(n.outputs[0]);
+      const size_t pixels = size_t(s_.options_.batch) * size_t(out.height) * size_t(out.width);
+      weights = round_up(size_t(n.window.out_channels), kBinaryChannels) * size_t(steps) * sizeof(uint64_t) +
+                pixels * kWordsPixelBytes;
       room = size_t(words_tile(n, steps)) * size_t(steps) * sizeof(uint64_t);
     } else if (uses_tiles(n)) {
-      const Repack* repack = repack_of_[size_t(i)];
       const int chunks = ceil_div(in.planes, kTilePlanes), planes = chunks * ceil_div(in.planes, chunks);
-      const size_t slots = repack ? size_t(repack->slots()) : 1;
-      if (size_t(planes) * slots > kMaxBuffer / (4 * (in.geometry->plane + 64))) continue;  // look-ups do without
-      spread_[i] = make_map(Type::kU8, 4 * planes, in.geometry, int(slots), i + 1, i + 1);
+      if (size_t(planes) * size_t(slots) > kMaxBuffer / (4 * (in.geometry->plane + 64))) continue;  // look-ups do without
+      spread_[i] = make_map(Type::kU8, 4 * planes, in.geometry, slots, i + 1, i + 1);
       weights = size_t(blocks) * size_t(taps) * size_t(chunks) * kTileChannels * sizeof(uint64_t);
       room = size_t(taps_a_strip(n, chunks)) * size_t(chunks) * kTileChannels * 64;
     } else if (uses_q8_tiles(n)) {

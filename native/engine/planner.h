@@ -13,6 +13,7 @@ inline size_t round_up(size_t x, size_t to) { return (x + to - 1) / to * to; }
 inline int ceil_div(int a, int b) { return (a + b - 1) / b; }
 inline int floor_div(int a, int b) { return a >= 0 ? a / b : -((-a + b - 1) / b); }
 
+constexpr size_t kWordsPixelBytes = 2 * sizeof(int32_t) + 1;  // of WordsConv: pixel, start_at, row
 constexpr int64_t kWrapped = int64_t(1) << 31;  // what no 32-bit integer is beyond, on either side of 0
 constexpr size_t kMaxBuffer = size_t(1) << 30;  // of one map: offsets between taps are 32-bit
 // Of a session without a limit of its own: nothing that is meant to run needs more, and sums below it cannot overflow.
@@ -87,10 +88,11 @@ class Planner {
   int taps_a_strip(const NodeInfo& n, int chunks) const;  // whose weights are spread together
   void add_tile_conv(int index);
   bool uses_words(const NodeInfo& n) const;
+  bool fits_words(const Geometry& g, int planes, int slots) const;  // nibble planes of each slot, as words
   bool reads_words_in_place(const NodeInfo& n) const;  // strided, and needs no repacked copy for it
   int words_tile(const NodeInfo& n, int steps) const;  // positions
   void add_words_conv(int index);
-  void make_words_pixels(const NodeInfo& n, const Map& input, WordsConv* conv);
+  void make_words_pixels(int index, WordsConv* conv);
   void add_tile_q8_conv(int index);
   void add_q8_conv(int index);
   OutputsConv make_outputs_conv(int index);
@@ -175,7 +177,7 @@ class Planner {
   std::vector<Repack*> repack_of_;  // of each node, or null where it reads its input directly
   std::map<int, Map> spread_;       // of each node that uses words or tiles: its input as they read it
   struct Room {
-    size_t weight_bytes;  // packed for these
+    size_t weight_bytes;  // packed for these, and tables of pixels
     size_t bytes;         // a thread's
     int buffer;
     uint8_t* data;

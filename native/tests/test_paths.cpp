@@ -456,6 +456,57 @@ void test_surroundings() {
         }
 }
 
+// Convolutions that read one map of bits, each as it wants to see what lies outside: the first may set what stands there for all.
+void check_readers(int batch, int height, int width, const std::vector<naive::Conv>& readers, const std::string& name) {
+  const int channels = readers[0].channels;
+  Network net(channels);
+  Map input(batch, channels, height, width);
+  std::vector<int> x;
+  for (float& v : input.v) v = float(2 * pick(0, 1) - 1);
+  for (float v : input.v) x.push_back(int(v));
+  const uint32_t bits = net.sign(0, channels);
+  for (const naive::Conv& conv : readers) {
+    std::vector<int> weight(conv.weights());
+    for (int& w : weight) w = 2 * pick(0, 1) - 1;
+    const uint32_t packed = net.add(builder::tensor(4, conv.pack_bits(weight)));
+    const uint32_t y = net.node(1, {bits}, kF32, conv.out, conv.attrs(conv.outside), {packed});
+    const auto all = [&](float v) { return net.add(builder::tensor(0, std::vector<float>(size_t(conv.out), v))); };
+    const uint32_t one = all(1.0f), zero = all(0.0f);
+    net.nodes.back().steps = {{1, kNoValue, {}, {one, zero}}, {7, y, {}, {}}};
+    Map expected(batch, conv.out, conv.out_height(height), conv.out_width(width));
+    const std::vector<int> sums = conv.run(x, weight, batch, height, width);
+    expected.v.assign(sums.begin(), sums.end());
+    net.output(y, expected);
+  }
+  net.check(input, threads(), name);
+}
+
+// Strided and unpadded convolutions beside those of the map's own resolution, which give it a halo.
+void test_readers() {
+  const auto conv = [](int channels, int out, int kernel, int stride, int pad, int outside) {
+    return naive::Conv{channels, out, kernel, kernel, stride, stride, pad, pad, 1, 1, 1, outside};
+  };
+  const std::vector<std::pair<int, int>> sizes = {{7, 7}, {8, 9}, {14, 14}, {17, 15}, {9, 28}};
+  for (const int first : {-1, 0, 1})
+    for (const int second : {-1, 0, 1})
+      for (const auto& size : sizes) {
+        const int channels = one_of<int>({64, 66, 130, 256}), out = one_of<int>({16, 61, 64});
+        const naive::Conv strided = conv(channels, out, 3, 2, 1, first), same = conv(channels, out, 3, 1, 1, second);
+        const std::string name = "readers " + std::to_string(first) + " " + std::to_string(second) + " of " + std::to_string(channels) +
+                                 " channels " + std::to_string(size.first) + "x" + std::to_string(size.second);
+        check_readers(pick(1, 3), size.first, size.second, {strided, same}, name);
+        check_readers(1, size.first, size.second, {same, strided}, name + ", the other way round");
+        check_readers(1, size.first, size.second, {same, conv(channels, out, 3, 1, 0, 0), conv(channels, out, 1, 2, 0, 0), strided},
+                      name + ", and unpadded ones");
+      }
+  // A result as large as what it is made of, and yet strided.
+  check_readers(1, 8, 8, {{64, 64, 3, 3, 1, 2, 6, 5, 6, 1, 1, 0}}, "a stride that keeps the size");
+  for (const int outside : {-1, 0, 1}) {
+    check_readers(2, 11, 12, {conv(64, 24, 7, 1, 3, outside)}, "seven by seven");
+    check_readers(1, 12, 12, {conv(128, 24, 5, 2, 2, outside), conv(128, 24, 5, 1, 2, 0)}, "five by five");
+  }
+}
+
 // --- drawn cases ---
 
 Shape draw_shape() {
@@ -599,6 +650,7 @@ int main(int argc, char** argv) {
     test_depths();
     test_cuts_of_large_sums();
     test_surroundings();
+    test_readers();
   }
   for (long i = 0; i < count; i++) {
     rng.seed(uint32_t(seed + i));

@@ -50,7 +50,8 @@ typedef struct signbit_session_options {
   int32_t height;  /* pixels, 1 to 2^20 */
   int32_t width;   /* pixels, 1 to 2^20 */
   int32_t threads; /* 1 to 1024 */
-  const char* isa; /* "avx512", "avx2", "neon_dot", "neon", "scalar": the best set allowed; NULL: the best there is */
+  const char* isa; /* "amx", "avx512_popcnt", "avx512", "avx2", "neon_dot", "neon", "scalar": the best set allowed;
+                      NULL: the best there is */
   uint64_t memory_limit; /* most bytes that maps, tables, packed weights and the plan may take together; 0: no limit */
 } signbit_session_options;
 
@@ -135,9 +136,9 @@ SIGNBIT_API const char* signbit_session_profile(signbit_session* session);
 
 /* Measure what this CPU can do at best, on the calling thread: best of several repeats of some milliseconds. `isa` as
  * in the options. `what` and its unit: "look_up" (paired look-ups of binary convolutions, 10^9 multiply-accumulates a
- * second), "dot" (8-bit dot products, the same), "tile" (matrix tiles, the same; 0 where `isa` has none), "copy_l1", "copy_l2", "copy_l3", "copy_memory" (10^9 bytes a second,
- * read and written, by a copy that stays in that cache; "copy_l3" is 0 where the system names none), "l1_bytes",
- * "l2_bytes", "l3_bytes" (sizes of these caches, usual ones, 0 for the third, where the system does not say).
+ * second), "dot" (8-bit dot products, the same), "word" and "tile" (counted words and matrix tiles, the same; 0 where
+ * `isa` has none), "copy_l1", "copy_l2", "copy_l3", "copy_memory" (10^9 bytes a second, read and written, by a copy
+ * that stays in that cache; "copy_l3" is 0 where the system names none), "l1_bytes", "l2_bytes", "l3_bytes" (sizes of these caches, usual ones, 0 for the third, where the system does not say).
  * SIGNBIT_ERROR_ARGUMENT for another `what`, SIGNBIT_ERROR_UNSUPPORTED for an `isa` that cannot be had. */
 SIGNBIT_API signbit_status signbit_measure_peak(const char* isa, const char* what, double* value,
                                                 char* error, size_t error_size);
