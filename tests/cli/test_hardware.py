@@ -57,6 +57,11 @@ def test_a_network_beside_its_rival(capsys, folder, tmp_path):
     # a compiled file has no layers as they were written any more, but what was to multiply in all
     assert totals["captured"] is None
     assert totals["written"]["strict_mo"] >= totals["written"]["mo"] > 0
+    # which is that of images of the size that it was compiled for
+    arguments = ["hardware", folder / "binary.signbit", "--size", "64", "--output", out, "--json"]
+    (larger,) = json.loads(call(capsys, *arguments)[1])["networks"]
+    assert larger["totals"]["bops"] == 4 * totals["bops"]
+    assert larger["totals"]["written"] is None
     assert others["captured"]["macs"]["8-bit"] == others["macs"]["8x8"]
     assert len(eight["captured_layers"]) >= len(eight["layers"])
     (ratio,) = report["ratios"]

@@ -280,7 +280,9 @@ def reachable(functions: dict[int, Function], kernel: str, isa: str) -> list[Fun
     sets = {"amx": "(amx|avx512_popcnt|avx512)", "avx512_popcnt": "(avx512_popcnt|avx512)"}
     name = re.compile(rf"signbit::{sets.get(isa, isa)}::{kernel}\(.*")
     pending = [at for at, function in functions.items() if name.fullmatch(function.name)]
-    assert pending or (kernel.startswith("words") and isa not in sets), f"{kernel} of {isa} is not in the library"
+    assert pending or (kernel.startswith("words") and isa not in sets), (
+        f"{kernel} of {isa} is not in the library"
+    )
     seen: set[int] = set()
     while pending:
         at = pending.pop()

@@ -31,6 +31,20 @@ def test_without_a_layer_it_lists_them(file: Path, capsys: pytest.CaptureFixture
     assert out.split()[:3] == ["0", "3", "3.conv1"]
 
 
+def test_what_has_no_circuit_is_listed_with_the_reason(
+    file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, out, err = run(capsys, file)
+    assert "7" not in out.split()
+    assert "not 7: " in err
+    assert "--fraction-bits" in err
+    report = json.loads(run(capsys, file, "--json")[1])
+    assert list(report["refused"]) == ["7"]
+    report = json.loads(run(capsys, file, "--json", "--fraction-bits", 10)[1])
+    assert not report["refused"]
+    assert "7" in report["layers"]
+
+
 def test_it_writes_a_circuit_and_its_test_bench(
     file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
