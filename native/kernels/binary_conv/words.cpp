@@ -118,17 +118,22 @@ static inline __attribute__((always_inline)) void count_mismatches(const uint64_
 
 typedef int16_t Rows[kMaxTile][kBinaryChannels];
 
-// The half sums of a block of channels, a row a pixel.
+// The half sums of a block of channels, a row a pixel. Meanwhile the next block's weights are fetched: each block's are read from its
+// beginning to its end again for each few pixels, so that only their first reading is from far away.
 template <bool kOne, bool kTwo>
 static __attribute__((noinline)) void count_pixels(const WordsConv& c, int32_t pixel, int32_t end, int64_t block, const uint64_t* x,
                                                    Rows& rows) {
   const uint64_t* w = c.weights + size_t(block) * size_t(c.steps) * kBinaryChannels;
   const int16_t* start = c.start + block * kBinaryChannels;
-  const int groups = c.steps / 4;
+  const int groups = c.steps / 4, several = (end - pixel) / kPixels;
+  const uint64_t* ahead = c.weights + size_t(block + 1 < c.blocks ? block + 1 : 0) * size_t(c.steps) * kBinaryChannels;
+  const uint64_t* const ahead_end = ahead + size_t(c.steps) * kBinaryChannels;
+  const int lines = several ? (c.steps + several - 1) / several : 0;
   const auto subtract = [&](int32_t p, Bytes counts) __attribute__((always_inline)) {
     subtract_counts(rows[c.row[p]], start + c.start_at[p], counts);
   };
   for (; end - pixel >= kPixels; pixel += kPixels, x += kPixels * c.steps) {
+    for (int line = 0; line < lines && ahead < ahead_end; line++, ahead += kBinaryChannels) __builtin_prefetch(ahead);
     Bytes counts[kPixels];
     count_mismatches<kPixels, kOne, kTwo>(x, w, groups, counts);
     for (int i = 0; i < kPixels; i++) subtract(pixel + i, counts[i]);
