@@ -58,8 +58,9 @@ def test_a_network_beside_its_rival(capsys, folder, tmp_path):
     assert totals["captured"] is None
     assert totals["written"]["strict_mo"] >= totals["written"]["mo"] > 0
     # which is that of images of the size that it was compiled for
-    arguments = ["hardware", folder / "binary.signbit", "--size", "64", "--output", out, "--json"]
-    (larger,) = json.loads(call(capsys, *arguments)[1])["networks"]
+    arguments = ["hardware", folder / "binary.signbit", "--size", "64", "--json"]
+    _, printed, _ = call(capsys, *arguments, "--output", tmp_path / "larger")
+    (larger,) = json.loads(printed)["networks"]
     assert larger["totals"]["bops"] == 4 * totals["bops"]
     assert larger["totals"]["written"] is None
     assert others["captured"]["macs"]["8-bit"] == others["macs"]["8x8"]
