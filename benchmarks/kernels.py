@@ -287,20 +287,21 @@ def marginal(
     way. They are measured in every round: a clock that changes changes both.
     """
     runs: dict[str, Callable[[], object]] = {}
-    peaks: dict[str, list[tuple[float, float]]] = {}
+    ours = {name: contender for name, contender in contenders.items() if contender.isa is not None}
+    peaks: dict[str, list[tuple[float, float]]] = {name: [] for name in ours}
+
+    def measure() -> None:
+        for name, contender in ours.items():
+            peaks[name].append(_peaks(contender))
+
     for name, contender in contenders.items():
-        if contender.isa is not None:
-            seen = peaks.setdefault(name, [])
-            runs[f"{name} peak"] = lambda c=contender, seen=seen: seen.append(_peaks(c))
         runs[f"{name} long"] = lambda c=contender: c.long(x)
         runs[f"{name} short"] = lambda c=contender: c.short(x)
-    ms = interleave(runs, options.rounds, threads, options.clock, rivals=not options.scaling)
+    alone = options.scaling
+    ms = interleave(runs, options.rounds, threads, options.clock, not alone, each_round=measure)
     layers = depths[0] - depths[1]
     us = {name: (ms[f"{name} long"] - ms[f"{name} short"]) * 1e3 / layers for name in contenders}
-    # `interleave` runs each twice to warm up, and twice a round, of which the second counts
-    taken = {name: np.array(seen[3::2]) for name, seen in peaks.items()}
-    assert all(len(each) == options.rounds for each in taken.values())
-    return us, taken
+    return us, {name: np.array(seen) for name, seen in peaks.items()}
 
 
 def _peaks(contender: Contender) -> tuple[float, float]:

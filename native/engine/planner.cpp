@@ -116,12 +116,12 @@ const Geometry* Planner::geometry(const Size& size) const {
 }
 
 Map Planner::make_map(Type type, int channels, const Geometry* g, int phases, int first, int last) {
-  Map m = make_planes(in_quads(type) ? (channels + 3) / 4 : channels, element_size(type), g, phases, first, last);
+  Map m = make_planes(channels, in_quads(type) ? (channels + 3) / 4 : channels, element_size(type), g, phases, first, last);
   set_halo(&m, type, channels, type == Type::kB1 ? kOutside : uint8_t(0));
   return m;
 }
 
-Map Planner::make_planes(int planes, size_t element, const Geometry* g, int phases, int first, int last) {
+Map Planner::make_planes(int channels, int planes, size_t element, const Geometry* g, int phases, int first, int last) {
   Map m;
   m.geometry = g;
   m.planes = planes;
@@ -134,7 +134,7 @@ Map Planner::make_planes(int planes, size_t element, const Geometry* g, int phas
   Buffer buffer;
   buffer.bytes = m.plane_bytes * size_t(m.planes) * size_t(phases);
   if (size_t(m.planes) * size_t(phases) > kMaxBuffer / m.plane_bytes)
-    throw ArgumentError("a map of " + dimensions(planes, g->height, g->width) + " for " +
+    throw ArgumentError("a map of " + dimensions(channels, g->height, g->width) + " for " +
                         std::to_string(g->batch) + " images is too large");
   buffer.first = first;
   buffer.last = last;
@@ -220,7 +220,7 @@ void Planner::choose_kernels() {
     const int slots = repack ? repack->slots() : 1;
     if (uses_words(n) && fits_words(*in.geometry, in.planes, slots)) {
       const int words = ceil_div(in.planes, 16), steps = taps * words;
-      spread_[i] = make_planes(words, sizeof(uint64_t), in.geometry, slots, i + 1, i + 1);
+      spread_[i] = make_planes(n.window.in_channels, words, sizeof(uint64_t), in.geometry, slots, i + 1, i + 1);
       const Size out = size(n.outputs[0]);
       const size_t pixels = size_t(s_.options_.batch) * size_t(out.height) * size_t(out.width);
       weights = round_up(size_t(n.window.out_channels), kBinaryChannels) * size_t(steps) * sizeof(uint64_t) +

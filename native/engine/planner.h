@@ -122,7 +122,7 @@ class Planner {
   bool is_direct(const NodeInfo& n) const;
   Reach reach_of(const NodeInfo& n) const;
   Map make_map(Type type, int channels, const Geometry* geometry, int phases, int first, int last);
-  Map make_planes(int planes, size_t element, const Geometry* geometry, int phases, int first, int last);
+  Map make_planes(int channels, int planes, size_t element, const Geometry* geometry, int phases, int first, int last);
   void set_halo(Map* map, Type type, int channels, uint8_t halo);
   const Epilogue* make_epilogue(const NodeInfo& n);
   PlanStep& new_step(const NodeInfo& n, const char* op, const char* kernel);

@@ -160,14 +160,14 @@ struct BinaryCuts {
   const Quant4* quant4;      // [channels]
 };
 
-// Blocks of kBinaryChannels, a segment for each group in it. Weights of a step: [pairs], two channels a byte.
-// `valid`, of a position, is the number of its taps inside the image, times the channels of a sum: what twice the matches
-// lose to become a dot product. Positions of `base` are ordered by vectors of `binary_vector`: of each the even
-// positions, then the odd ones.
+// What half sums still lack. `valid`, of a position, is the number of its taps inside the image, times the channels of a sum: what
+// twice the matches lose to become a dot product.
 struct BinarySums : BinaryCuts {
   const int8_t* odd;         // [body]: valid % 2; null where valid is even everywhere
   const int32_t* valid32;    // [body]; null when sums fit 16 bits
 };
+// Blocks of kBinaryChannels, a segment for each group in it. Weights of a step: [pairs], two channels a byte. Positions of `base`
+// are ordered by vectors of `binary_vector`: of each the even positions, then the odd ones.
 struct BinaryConv : Conv, BinarySums {
   const int16_t* base;       // [body, rounded up to a vector]: -floor(valid / 2); zeros when sums need 32 bits
 };

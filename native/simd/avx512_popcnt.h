@@ -37,6 +37,23 @@ static inline Bytes add_counts(Bytes x, Bytes y) { return _mm512_add_epi64(x, y)
 static inline Bytes weigh_counts(Bytes fours, Bytes twos, Bytes ones) {
   return add_counts(_mm512_slli_epi64(fours, 2), add_counts(_mm512_slli_epi64(twos, 1), ones));
 }
+// Of a pixel and eight output channels: bits so far, by their weight. `ones` and `twos` are bits, `fours` are counts.
+struct BitSums {
+  Bytes ones, twos, fours;
+};
+static inline BitSums no_bits() { return {zero_bytes(), zero_bytes(), zero_bytes()}; }
+// Two words: the first, and the exclusive or of all words so far. Returns their carry.
+static inline Bytes add_two(BitSums& b, Bytes word, Bytes sum) {
+  const Bytes two = carry_with_sum(b.ones, word, sum);
+  b.ones = sum;
+  return two;
+}
+// Four words are two such pairs, whose carries meet those so far.
+static inline void add_carries(BitSums& b, Bytes first, Bytes second) {
+  b.fours = add_counts(b.fours, count_bits(carry(b.twos, first, second)));
+  b.twos = sum_bits(b.twos, first, second);
+}
+static inline Bytes count_all(const BitSums& b) { return weigh_counts(b.fours, count_bits(b.twos), count_bits(b.ones)); }
 // row = start - counts, of eight lanes, in 16 bits.
 static inline void subtract_counts(int16_t* row, const int16_t* start, Bytes counts) {
   const __m128i from = _mm_load_si128(reinterpret_cast<const __m128i*>(start));

@@ -120,7 +120,9 @@ def test_paired_intervals_leave_out_what_is_hard_for_both():
 def test_rounds_take_turns():
     order = []
     runs = {name: (lambda n=name: order.append(n)) for name in "abc"}
-    times = interleave(runs, 3, 1, "wall")
+    begun = []
+    times = interleave(runs, 3, 1, "wall", each_round=lambda: begun.append(len(order)))
+    assert begun == [6, 12, 18]
     assert {name: len(ms) for name, ms in times.items()} == {"a": 3, "b": 3, "c": 3}
     timed = order[6:]  # two untimed runs each come first, and one before each timed one
     assert timed[::2] == timed[1::2] == list("abcbcacab")

@@ -83,21 +83,17 @@ static void gather_tile(const WordsConv& c, int32_t first, int32_t end, uint64_t
 template <int N, bool kOne, bool kTwo>
 static inline __attribute__((always_inline)) void count_mismatches(const uint64_t* x, const uint64_t* w, int groups,
                                                                    Bytes* counts) {
-  Bytes ones[N], twos[N], fours[N];
-  for (int i = 0; i < N; i++) ones[i] = twos[i] = fours[i] = zero_bytes();
+  BitSums bits[N];
+  for (int i = 0; i < N; i++) bits[i] = no_bits();
   if (kOne) {
     const Bytes sum = load_words64(w);
-    for (int i = 0; i < N; i++) ones[i] = xor_splat(sum, x + i);
+    for (int i = 0; i < N; i++) bits[i].ones = xor_splat(sum, x + i);
     x += N;
     w += kBinaryChannels;
   }
   if (kTwo) {
     const Bytes word = load_words64(w), sum = load_words64(w + kBinaryChannels);
-    for (int i = 0; i < N; i++) {
-      const Bytes s = xor_splat(sum, x + N + i);
-      twos[i] = carry_with_sum(ones[i], xor_splat(word, x + i), s);
-      ones[i] = s;
-    }
+    for (int i = 0; i < N; i++) bits[i].twos = add_two(bits[i], xor_splat(word, x + i), xor_splat(sum, x + N + i));
     x += 2 * N;
     w += 2 * kBinaryChannels;
   }
@@ -105,15 +101,12 @@ static inline __attribute__((always_inline)) void count_mismatches(const uint64_
     Bytes weights[4];
     for (int k = 0; k < 4; k++) weights[k] = load_words64(w + k * kBinaryChannels);
     for (int i = 0; i < N; i++) {
-      const Bytes s2 = xor_splat(weights[1], x + N + i), s4 = xor_splat(weights[3], x + 3 * N + i);
-      const Bytes c2 = carry_with_sum(ones[i], xor_splat(weights[0], x + i), s2);
-      const Bytes c4 = carry_with_sum(s2, xor_splat(weights[2], x + 2 * N + i), s4);
-      fours[i] = add_counts(fours[i], count_bits(carry(twos[i], c2, c4)));
-      twos[i] = sum_bits(twos[i], c2, c4);
-      ones[i] = s4;
+      const Bytes first = add_two(bits[i], xor_splat(weights[0], x + i), xor_splat(weights[1], x + N + i));
+      const Bytes second = add_two(bits[i], xor_splat(weights[2], x + 2 * N + i), xor_splat(weights[3], x + 3 * N + i));
+      add_carries(bits[i], first, second);
     }
   }
-  for (int i = 0; i < N; i++) counts[i] = weigh_counts(fours[i], count_bits(twos[i]), count_bits(ones[i]));
+  for (int i = 0; i < N; i++) counts[i] = count_all(bits[i]);
 }
 
 typedef int16_t Rows[kMaxTile][kBinaryChannels];

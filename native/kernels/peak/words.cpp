@@ -21,22 +21,19 @@ int64_t peak_words(int64_t rounds) {
 #endif
     return x;
   };
-  Bytes ones[kPixels], twos[kPixels], fours[kPixels];
-  for (int i = 0; i < kPixels; i++) ones[i] = twos[i] = fours[i] = zero_bytes();
+  BitSums bits[kPixels];
+  for (int i = 0; i < kPixels; i++) bits[i] = no_bits();
   for (int64_t round = 0; round < rounds; round++) {
     for (int i = 0; i < kPixels; i++) {
-      const Bytes w1 = xor_bytes(word, pixel()), s2 = xor_bytes(sum, pixel());
-      const Bytes w3 = xor_bytes(word, pixel()), s4 = xor_bytes(sum, pixel());
-      const Bytes c2 = carry_with_sum(ones[i], w1, s2), c4 = carry_with_sum(s2, w3, s4);
-      fours[i] = add_counts(fours[i], count_bits(carry(twos[i], c2, c4)));
-      twos[i] = sum_bits(twos[i], c2, c4);
-      ones[i] = s4;
+      const Bytes first = add_two(bits[i], xor_bytes(word, pixel()), xor_bytes(sum, pixel()));
+      const Bytes second = add_two(bits[i], xor_bytes(word, pixel()), xor_bytes(sum, pixel()));
+      add_carries(bits[i], first, second);
     }
   }
   int64_t macs = 0;
   for (int i = 0; i < kPixels; i++) {
     alignas(64) int64_t lanes[8];
-    store_bytes(reinterpret_cast<uint8_t*>(lanes), weigh_counts(fours[i], count_bits(twos[i]), count_bits(ones[i])));
+    store_bytes(reinterpret_cast<uint8_t*>(lanes), count_all(bits[i]));
     for (const int64_t lane : lanes) macs += lane;
   }
   return macs;

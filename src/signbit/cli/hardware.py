@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from signbit.compiler.ir import Graph
     from signbit.hardware.counts import Count
-    from signbit.hardware.report import Evaluation, Written
+    from signbit.hardware.report import Evaluation
     from signbit.hardware.sweep import SweepPoint
     from signbit.hardware.systolic import SystolicArray
     from signbit.hardware.workload import Workload
@@ -56,7 +56,7 @@ class _Network:
     workload: Workload
     graph: str
     captured: list[tuple[str, Count]] | None = None
-    written: Written | None = None
+    written: Count | None = None
 
 
 @dataclass(frozen=True)
@@ -293,13 +293,14 @@ def _known_accuracy(path: Path, metadata: dict[str, Any], key: str) -> float | N
     return None if found is None else 100 * float(found)
 
 
-def _written(graph: Graph) -> Written | None:
+def _written(graph: Graph) -> Count | None:
     """What a file says of the multiplications of its network as it was written."""
-    from signbit.hardware.report import Written
+    from signbit.hardware.counts import Count
 
     known = graph.metadata.get("multiplications")
     try:
-        return Written(int(known["mo"]), {str(k): int(n) for k, n in known["kinds"].items()})
+        kinds = {str(kind): int(number) for kind, number in known["kinds"].items()}
+        return Count(mo=int(known["mo"]), multiplications=kinds)
     except (TypeError, KeyError, ValueError, AttributeError):
         return None  # of an older version, or somebody else's metadata of that name
 

@@ -30,32 +30,6 @@ _SHIFTING = "conv_shift"
 
 
 @dataclass(frozen=True)
-class Written:
-    """Multiplications of a network as it is written, for one image.
-
-    Attributes:
-        mo: by A&B BNN's convention.
-        kinds: all of them, kind to number.
-    """
-
-    mo: int
-    kinds: Mapping[str, int]
-
-    @classmethod
-    def of(cls, count: Count) -> Written:
-        """Those of a captured graph."""
-        return cls(count.mo, count.multiplications)
-
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON can hold them; `strict_mo` is the sum of all kinds."""
-        return {
-            "mo": self.mo,
-            "strict_mo": sum(self.kinds.values()),
-            "multiplications": dict(self.kinds),
-        }
-
-
-@dataclass(frozen=True)
 class Evaluation:
     """A network on a design.
 
@@ -66,7 +40,8 @@ class Evaluation:
         body_cycles: of the layers between stem and head; None if there are none.
         energies: layer by layer.
         captured: path and count of every layer as it is written; None where that is not known.
-        written: count of the network as it is written; None where that is not known.
+        written: count of the network as it is written, of a compiled file its multiplications
+            alone; None where that is not known.
         pipeline: the network as a streaming pipeline, if that was asked for.
         light: the network on a photonic accelerator, if that was asked for.
     """
@@ -77,7 +52,7 @@ class Evaluation:
     body_cycles: int | None
     energies: tuple[Energy, ...]
     captured: tuple[tuple[str, Count], ...] | None = None
-    written: Written | None = None
+    written: Count | None = None
     pipeline: streaming.StreamingEstimate | None = None
     light: photonic.PhotonicEstimate | None = None
 
@@ -103,9 +78,10 @@ class Evaluation:
             "dram_bits": self.estimate.dram_bits,
             "energy": self.energy.to_dict(),
         }
-        count = None if self.captured is None else total(count for _, count in self.captured)
-        found["captured"] = None if count is None else count.to_dict()
-        found["written"] = None if self.written is None else self.written.to_dict()
+        count = None if self.written is None else self.written.to_dict()
+        found["captured"] = None if self.captured is None else count
+        multiplied = ("mo", "strict_mo", "multiplications")
+        found["written"] = None if count is None else {key: count[key] for key in multiplied}
         return found
 
     def rows(self) -> list[dict[str, Any]]:
@@ -146,7 +122,7 @@ def evaluate(
     graph: str,
     captured: Sequence[tuple[str, Count]] | None = None,
     *,
-    written: Written | None = None,
+    written: Count | None = None,
     fabric: streaming.StreamingFabric | None = None,
     accelerator: photonic.PhotonicAccelerator | None = None,
 ) -> Evaluation:
@@ -170,7 +146,7 @@ def evaluate(
     energies = tuple(layer_energies(workload, table))
     known = None if captured is None else tuple(captured)
     if known is not None:
-        written = Written.of(total(count for _, count in known))
+        written = total(count for _, count in known)
     pipeline = None if fabric is None else streaming.estimate(workload, fabric)
     light = None if accelerator is None else photonic.estimate(workload, accelerator)
     return Evaluation(workload, graph, cycles, body, energies, known, written, pipeline, light)

@@ -20,10 +20,12 @@ def interleave(
     threads: int,
     clock: str,
     rivals: bool = True,
+    each_round: Callable[[], object] | None = None,
 ) -> dict[str, np.ndarray]:
     """Milliseconds of every run, (rounds,) for each contender; a round times each of them once.
 
-    `rivals`: other libraries are among them, whose threads need pauses.
+    `rivals`: other libraries are among them, whose threads need pauses. `each_round`: called once
+    before the runs of a round, and not timed.
     """
     if clock == "cpu" and threads > 1:
         raise SignbitError("--clock cpu adds the threads' times up: it is for one thread")
@@ -34,6 +36,8 @@ def interleave(
     times: dict[str, list[float]] = {name: [] for name in runs}
     order = list(runs.items())
     for turn in range(rounds):
+        if each_round is not None:
+            each_round()
         # Each begins a round in turn, so that none always follows the same one.
         for name, run in order[turn % len(order) :] + order[: turn % len(order)]:
             if threads > 1 and rivals:
