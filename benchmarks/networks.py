@@ -41,6 +41,7 @@ from signbit.rivals.engines import (
     INT8_VARIANTS,
     OnnxRuntime,
     OpenVINO,
+    Signbit,
     TorchModel,
     export_onnx,
     pinned,
@@ -146,7 +147,7 @@ def signbit_contender(file: Path, threads: int, isa: str | None, x: np.ndarray) 
     session = signbit.load(file, threads=threads, isa=isa)
     steps = session.profile(x, rounds=1)
     kernels = {f"{s['kernel']} {s['isa']}" for s in steps if s["macs_b1"] + s["macs_q8"]}
-    return Contender(session, file.stat().st_size, ", ".join(sorted(kernels)))
+    return Contender(Signbit(session), file.stat().st_size, ", ".join(sorted(kernels)))
 
 
 def openvino_contender(file: Path, threads: int, x: np.ndarray, variant: str = "") -> Contender:
@@ -173,7 +174,7 @@ def contenders(
     found = {}
     for label, file in files.binary.items():
         contender = signbit_contender(file, threads, options.isa, x)
-        found[f"{label}, signbit {contender.run.isa}"] = contender
+        found[f"{label}, signbit {contender.run.session.isa}"] = contender
     openvino = {}
     for name, file in files.int8.items():
         try:

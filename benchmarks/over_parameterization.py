@@ -36,12 +36,15 @@ from signbit.tasks.base import Task, torch_predict
 from signbit.training import load_recipe, load_trained, train
 from signbit.training.output import prepare_output
 
-# name -> (granularity of the weights' factors, RPReLU before each sign)
-VARIANTS: dict[str, tuple[str, str]] = {
-    "off": ("null", "false"),
-    "activations": ("null", "true"),
-    "weights": ("element", "false"),
-    "on": ("element", "true"),
+_PLAIN = "model.options.over_parameterize=null"
+_FACTORS = "model.options.over_parameterize=element"
+_BARE = "model.options.parametric_activations=false"
+# name -> what is set in the recipe; networks have an RPReLU before each sign unless told otherwise
+VARIANTS: dict[str, list[str]] = {
+    "off": [_PLAIN, _BARE],
+    "activations": [_PLAIN],
+    "weights": [_FACTORS, _BARE],
+    "on": [_FACTORS],
 }
 
 
@@ -54,6 +57,9 @@ def main() -> None:
     parser.add_argument("--on-run", type=Path, help="a complete run of the variant `on`")
     parser.add_argument("--runs", type=Path, default=Path("runs/over_parameterization"))
     parser.add_argument("--output", type=Path, default=Path("results/over_parameterization"))
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="FIELD=VALUE", help="of the recipe"
+    )
     parser.add_argument("--summary", action="store_true", help="train nothing")
     given = parser.parse_args()
     if not given.summary:
@@ -72,7 +78,7 @@ def measure(given: argparse.Namespace) -> None:
         folder = given.runs / f"{task.name}-{name}"
         if name == "on" and given.on_run is not None:
             folder = given.on_run
-        run(task, recipe, name, folder, given.data)
+        run(task, recipe, [*given.set, *VARIANTS[name]], folder, given.data)
         kept = given.output / f"{task.name}-{name}"
         kept.mkdir(parents=True, exist_ok=True)
         for file in KEPT:
@@ -112,20 +118,15 @@ def measure(given: argparse.Namespace) -> None:
     write_csv(given.output / "over_parameterization.csv", [*others, *rows])
 
 
-def run(task: Task, path: Path, name: str, folder: Path, data: Path | None) -> None:
-    """Train a variant, unless it is there."""
-    weights, activations = VARIANTS[name]
-    options = [
-        f"model.options.over_parameterize={weights}",
-        f"model.options.parametric_activations={activations}",
-    ]
-    recipe = load_recipe(path, options)
+def run(task: Task, path: Path, fields: list[str], folder: Path, data: Path | None) -> None:
+    """Train the recipe at `path` with these fields set, unless its run is there."""
+    recipe = load_recipe(path, fields)
     resume = (folder / "recipe.resolved.yaml").exists()
     prepare_output(folder, recipe, resume)  # refuses the run of another recipe
     if (folder / "metrics.json").exists():
         return
     console = Console(stderr=True)
-    console.rule(f"{task.name}, {name}")
+    console.rule(f"{task.name}: {', '.join(fields)}")
     source = task.load(recipe.data.model_dump(), data)
     train(recipe, source, folder, resume=resume, console=console)
 

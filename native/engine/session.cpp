@@ -160,9 +160,10 @@ void Session::run(const void* input, InputKind kind, float* const* outputs) {
     start = end;
     return ms;
   };
+  input_ = imports_itself_ && !pixels && !checking ? static_cast<const float*>(input) : nullptr;
   if (pixels)
     import_pixels(static_cast<const uint8_t*>(input));
-  else
+  else if (!input_)
     import_f32(static_cast<const float*>(input));
   if (checking && pixels && quantised_input_ != kNone)
     check_pixels(static_cast<const uint8_t*>(input), input_reader());

@@ -98,6 +98,8 @@ class Session {
   std::shared_ptr<uint8_t> arena_;
   size_t arena_bytes_ = 0, weight_bytes_ = 0;
   int quantised_input_ = kNone;        // u8 or i16 value that pixels are looked up into directly
+  bool imports_itself_ = false;  // the first step can read the caller's real numbers
+  const float* input_ = nullptr;  // the caller's, in a run where it does
   std::vector<uint32_t> pixel_table_;  // [channel][256]: the quantised pixel, of u8 shifted to its lane
   std::vector<float> real_table_;      // [channel][256]: the normalised pixel
   std::atomic<bool> profiling_{false}, checking_{false};

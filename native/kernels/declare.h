@@ -62,6 +62,7 @@ void binary_outputs_conv_integer(const OutputsConv&, const Epilogue&, int64_t be
 void conv_shift_outputs(const ShiftOutputsConv&, const Epilogue&, int64_t begin, int64_t end);
 void q8_outputs_conv(const OutputsConv&, const Epilogue&, int64_t begin, int64_t end);
 void pack_q8_outputs(const int8_t* weights, uint8_t* packed);
+void import_quads(const float* src, const Geometry&, const Epilogue&, int64_t begin, int64_t end);
 void pointwise(const uint8_t* src, size_t src_plane, size_t body, const Epilogue&, int64_t begin,
                int64_t end);
 void pointwise_b1(const uint8_t* src, size_t src_plane, size_t body, const Epilogue&, int64_t begin,

@@ -381,6 +381,9 @@ struct KernelTable {
   void (*conv_shift_outputs)(const ShiftOutputsConv&, const Epilogue&, int64_t begin, int64_t end);
   // Packs four weights of each channel of a block, [q8_outputs][4] as int8, into 4 * q8_outputs bytes.
   void (*pack_q8_outputs)(const int8_t* weights, uint8_t* packed);
+  // A caller's image [N, C, H, W] to a map of 8-bit numbers by the epilogue's only step, its halo between rows and images
+  // too. item: (block of 4 channels) * (rows of all images, with halo) + row
+  void (*import_quads)(const float* src, const Geometry&, const Epilogue&, int64_t begin, int64_t end);
   // item: (block of 4 channels) * tiles + tile
   void (*pointwise)(const uint8_t* src, size_t src_plane, size_t body, const Epilogue&, int64_t begin,
                     int64_t end);

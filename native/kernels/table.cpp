@@ -43,6 +43,7 @@ const KernelTable* SIGNBIT_TABLE() {
       q8_outputs_conv,
       conv_shift_outputs,
       pack_q8_outputs,
+      import_quads,
       pointwise,
       pointwise_b1,
       pointwise_i16,

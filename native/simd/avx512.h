@@ -141,20 +141,16 @@ static inline Bytes pack_ints(const IntBlock& b) {
   const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
   return _mm512_permutexvar_epi32(order, _mm512_packs_epi16(low, high));
 }
-typedef int8_t QuarterBytes __attribute__((vector_size(16), aligned(1), may_alias));
-typedef int16_t HalfWords __attribute__((vector_size(32), aligned(2), may_alias));
 static inline IntBlock load_int8(const int8_t* p) {
   IntBlock b;
   for (int i = 0; i < 4; i++)
-    b.v[i] = __builtin_convertvector(*reinterpret_cast<const QuarterBytes*>(p + i * kInts), Ints);
+    b.v[i] = Ints(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p + i * kInts))));
   return b;
 }
 static inline IntBlock in_order(Pairs x) {
   int16_t words[kBytes];
   store_in_order(words, x);
-  IntBlock b;
-  for (int i = 0; i < 4; i++) b.v[i] = __builtin_convertvector(*reinterpret_cast<const HalfWords*>(words + i * kInts), Ints);
-  return b;
+  return load_shorts_as_ints(words);
 }
 // 16-bit integers: sums that saturate, sums of look-ups in the order of their positions, masks as bytes, and 32-bit numbers
 // brought to 16 bits.

@@ -60,14 +60,24 @@ static inline void store_shorts(int16_t* p, const ShortBlock& b) {
   put_shorts(p, b.v[0]);
   put_shorts(p + kShorts, b.v[1]);
 }
+// GCC widens what __builtin_convertvector is given in two halves.
+#if defined(SIGNBIT_BUILD_AVX512)
+static inline Shorts shorts_of(const HalfBytes* p) { return Shorts(_mm512_cvtepi8_epi16(__m256i(*p))); }
+static inline Ints ints_of(const HalfShorts* p) { return Ints(_mm512_cvtepi16_epi32(__m256i(*p))); }
+#elif defined(SIGNBIT_BUILD_AVX2)
+static inline Shorts shorts_of(const HalfBytes* p) { return Shorts(_mm256_cvtepi8_epi16(__m128i(*p))); }
+static inline Ints ints_of(const HalfShorts* p) { return Ints(_mm256_cvtepi16_epi32(__m128i(*p))); }
+#else
+static inline Shorts shorts_of(const HalfBytes* p) { return __builtin_convertvector(*p, Shorts); }
+static inline Ints ints_of(const HalfShorts* p) { return __builtin_convertvector(*p, Ints); }
+#endif
 static inline ShortBlock load_bytes_as_shorts(const int8_t* p) {
   ShortBlock b;
-  for (int i = 0; i < 2; i++)
-    b.v[i] = __builtin_convertvector(*reinterpret_cast<const HalfBytes*>(p + i * kShorts), Shorts);
+  for (int i = 0; i < 2; i++) b.v[i] = shorts_of(reinterpret_cast<const HalfBytes*>(p + i * kShorts));
   return b;
 }
 // kInts numbers, from 16 or 32 bits each.
-static inline Ints ints_at(const int16_t* p) { return __builtin_convertvector(*reinterpret_cast<const HalfShorts*>(p), Ints); }
+static inline Ints ints_at(const int16_t* p) { return ints_of(reinterpret_cast<const HalfShorts*>(p)); }
 static inline Ints ints_at(const int32_t* p) { return *reinterpret_cast<const IntsAnywhere*>(p); }
 static inline IntBlock load_shorts_as_ints(const int16_t* p) {
   IntBlock b;

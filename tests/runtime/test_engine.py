@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
+import signbit
 from signbit.compiler import reference
 from signbit.errors import SessionError
+from signbit.nn import QuantConv2d, Sign
 from signbit.runtime import instruction_sets
 
 from .networks import compiled_network
@@ -110,3 +113,45 @@ def test_a_profile_names_every_kernel() -> None:
     # stage 1 at width 1/4: 16 channels, 8x8 pixels behind the stem
     assert binary[0]["macs_b1"] == 16 * 16 * 9 * 8 * 8
     assert next(s for s in steps if s["op"] == "conv_q8")["macs_q8"] == 16 * 3 * 49 * 16 * 16
+
+
+@pytest.mark.parametrize(
+    "isa", ["scalar", "avx2", "avx512", "avx512_popcnt", "amx", "neon", "neon_dot"]
+)
+@pytest.mark.parametrize("channels", [3, 8, 13])
+def test_eight_bit_layers_read_bits(channels: int, isa: str) -> None:
+    """Bits become bytes four channels at a time; what pads the last four, and the halo, is 0."""
+    if isa not in instruction_sets():
+        pytest.skip(f"this CPU has no {isa}")
+    torch.manual_seed(channels)
+    network = torch.nn.Sequential(
+        QuantConv2d(3, channels, 3, padding=1),
+        torch.nn.BatchNorm2d(channels),
+        Sign(),
+        QuantConv2d(channels, 5, 3, padding=1),
+    )
+    signbit.calibrate(network, [torch.randn(4, 3, 9, 11)])
+    compiled = signbit.compile(network, torch.randn(1, 3, 9, 11))
+    for shape in ((1, 3, 9, 11), (2, 3, 5, 70), (3, 3, 33, 17)):
+        x = np.random.default_rng(1).normal(0, 1, shape).astype(np.float32)
+        expected = reference.run(compiled.graph, x)[0]
+        np.testing.assert_array_equal(compiled.session(threads=1, isa=isa)(x), expected)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("channels", [1, 3, 6])
+def test_real_images_are_read_where_they_are(channels: int, threads: int) -> None:
+    """A first layer of 8 bits reads the caller's array; `debug` copies it into a map first."""
+    torch.manual_seed(channels)
+    network = torch.nn.Sequential(QuantConv2d(channels, 4, 3, padding=1, stride=2))
+    signbit.calibrate(network, [torch.randn(4, channels, 8, 8)])
+    compiled = signbit.compile(network, torch.randn(1, channels, 8, 8))
+    direct, copied = (compiled.session(threads=threads, debug=debug) for debug in (False, True))
+    for batch, height, width in ((1, 1, 1), (2, 7, 16), (3, 5, 33), (2, 64, 65)):
+        x = np.random.default_rng(2).normal(0, 1, (batch, channels, height, width))
+        x = x.astype(np.float32)
+        expected = reference.run(compiled.graph, x)[0]
+        np.testing.assert_array_equal(direct(x), expected)
+        np.testing.assert_array_equal(copied(x), expected)
+        # What another image left in the halo is not read.
+        np.testing.assert_array_equal(direct(np.zeros_like(x)), copied(np.zeros_like(x)))

@@ -173,6 +173,33 @@ def test_the_environment_caps_the_instruction_set(
     assert signbit.load(file, isa=instruction_sets()[0]).isa == instruction_sets()[0]
 
 
+def test_results_over_those_of_the_run_before(file: Path) -> None:
+    session = signbit.load(file, threads=1)
+    first, second = np.random.default_rng(0).normal(0, 1, (2, 2, 3, 32, 32)).astype(np.float32)
+    kept = session(first)
+    expected = session(second)
+    assert not np.array_equal(kept, expected)
+    assert session(second, out=kept) is kept
+    np.testing.assert_array_equal(kept, expected)
+    assert session(second, out=[kept]) is kept
+
+
+@pytest.mark.parametrize(
+    ("out", "message"),
+    [
+        ([], "out holds 0 arrays, the network has 1"),
+        (np.empty((1, 10), np.float32), r"out\[0\] .* float32 \(2, 10\), got float32 \(1, 10\)"),
+        (np.empty((2, 10), np.float64), "got float64"),
+        (np.empty((2, 20), np.float32)[:, ::2], "C-contiguous"),
+        (np.broadcast_to(np.float32(0), (2, 10)), "writeable"),
+        ([None], "got NoneType"),
+    ],
+)
+def test_results_that_do_not_fit(file: Path, out: Any, message: str) -> None:
+    with pytest.raises(SessionError, match=message):
+        signbit.load(file, threads=1)(np.zeros((2, 3, 32, 32), np.float32), out=out)
+
+
 @pytest.mark.parametrize("threads", [0, -1])
 def test_threads_out_of_range(file: Path, threads: int) -> None:
     with pytest.raises(SessionError, match="threads"):

@@ -53,6 +53,34 @@ static void quantise(const uint8_t* src, size_t src_plane, size_t body, const Ep
   }
 }
 
+void import_quads(const float* src, const Geometry& g, const Epilogue& e, int64_t begin, int64_t end) {
+  const EpilogueStep& s = e.steps[0];
+  const int64_t rows = int64_t(g.batch) * g.image_rows;
+  const size_t row = size_t(g.width), image = size_t(g.height) * row;
+  const int32_t halo = int32_t(s.halo * 0x01010101u);
+  for (int64_t item = begin; item < end; item++) {
+    const int first = int(item / rows) * 4, channels = e.channels - first < 4 ? e.channels - first : 4;
+    const int n = int(item % rows) / g.image_rows, y = int(item % rows) % g.image_rows;
+    int32_t* dst = reinterpret_cast<int32_t*>(s.data + size_t(first / 4) * s.plane) + size_t(item % rows) * size_t(g.row_stride);
+    const int pixels = y < g.height ? g.width : 0;
+    for (int x = pixels; x < g.row_stride; x++) dst[x] = halo;
+    const float* from = src + size_t(n * e.channels + first) * image + size_t(y) * row;
+    for (int x = 0; x < pixels; x += kInts) {
+      const int left = pixels - x;
+      Ints quads = all_ints(0);
+      for (int k = 0; k < channels; k++) {
+        Floats pixel = all_floats(0.0f);
+        if (left < kInts)
+          memcpy(&pixel, from + size_t(k) * image + x, size_t(left) * sizeof(float));
+        else
+          pixel = floats_at(from + size_t(k) * image + x);
+        quads |= quantised8(s, pixel) << (8 * k);
+      }
+      memcpy(dst + x, &quads, left < kInts ? size_t(left) * sizeof(int32_t) : sizeof quads);
+    }
+  }
+}
+
 void pointwise(const uint8_t* src, size_t src_plane, size_t body, const Epilogue& e, int64_t begin,
                int64_t end) {
   if (e.count == 1 && e.steps[0].code == StepCode::kQuant8) return quantise(src, src_plane, body, e, begin, end);
@@ -61,8 +89,35 @@ void pointwise(const uint8_t* src, size_t src_plane, size_t body, const Epilogue
   });
 }
 
+// The same of bits, which become one of two numbers.
+static void quantise_bits(const uint8_t* src, size_t src_plane, size_t body, const Epilogue& e, int64_t begin,
+                          int64_t end) {
+  const EpilogueStep& s = e.steps[0];
+  const uint32_t minus = uint32_t(quantised8(s, all_floats(-1.0f))[0]), plus = uint32_t(quantised8(s, all_floats(1.0f))[0]);
+  const int64_t tiles = int64_t(body / kTile);
+  for (int64_t item = begin; item < end; item++) {
+    const int first = int(item / tiles) * 4;
+    const uint32_t bytes = e.channels - first < 4 ? (1u << 8 * (e.channels - first)) - 1 : ~0u;
+    const int32_t low = int32_t(minus * 0x01010101u & bytes), halo = int32_t(s.halo * 0x01010101u & bytes);
+    const int32_t change = int32_t(minus ^ plus), ones = int32_t(0x01010101u & bytes);
+    const size_t start = size_t(item % tiles) * kTile, stop = e.end - start < kTile ? e.end : start + kTile;
+    for (size_t p = start; p < stop; p += kBytes) {
+      const IntBlock outside = load_int8(reinterpret_cast<const int8_t*>(e.outside + p));
+      IntBlock quads = load_int8(reinterpret_cast<const int8_t*>(src + size_t(first / 4) * src_plane + p));
+      for (int i = 0; i < 4; i++) {
+        // Four copies, 7 bits apart: bit k of copy k is the lowest of byte k.
+        const Ints spread = ((quads.v[i] & 15) * 0x00204081) & ones;
+        quads.v[i] = ((low ^ spread * change) & ~outside.v[i]) | (halo & outside.v[i]);
+      }
+      store_ints(reinterpret_cast<int32_t*>(s.data + size_t(first / 4) * s.plane) + p, quads);
+    }
+  }
+}
+
 void pointwise_b1(const uint8_t* src, size_t src_plane, size_t body, const Epilogue& e, int64_t begin,
                   int64_t end) {
+  if (e.count == 1 && e.steps[0].code == StepCode::kQuant8)
+    return quantise_bits(src, src_plane, body, e, begin, end);
   run_items(body, e, begin, end, [=](int channel, size_t p) __attribute__((always_inline)) {
     IntBlock b = load_int8(reinterpret_cast<const int8_t*>(src + size_t(channel / 4) * src_plane + p));
     for (int j = 0; j < 4; j++) b.v[j] = 2 * ((b.v[j] >> (channel % 4)) & 1) - 1;

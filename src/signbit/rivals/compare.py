@@ -20,6 +20,7 @@ from signbit.rivals.engines import (
     INT8_VARIANTS,
     OnnxRuntime,
     OpenVINO,
+    Signbit,
     export_onnx,
     pinned,
     quantize,
@@ -186,7 +187,7 @@ def compare(
             contenders: dict[str, Any] = {}
             for index, row in enumerate(rows):
                 if row.network == BINARY:
-                    contenders[str(index)] = signbit.load(binary, threads=count, isa=isa)
+                    contenders[str(index)] = Signbit(signbit.load(binary, threads=count, isa=isa))
                 else:
                     path = fp32 if row.network == FLOAT else int8[row.variant]
                     contenders[str(index)] = makers[row.engine](path, count)

@@ -10,11 +10,14 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from signbit.errors import SignbitError
+
+if TYPE_CHECKING:
+    from signbit.runtime import Session
 
 # How ResNet-18 and the like may be made 8-bit: arguments of `quantize_static` beside those of
 # `quantize`. Which one OpenVINO runs fastest depends on the CPU, and capped at an instruction set
@@ -129,6 +132,18 @@ def quantize(
         **options,
     )
     return path
+
+
+class Signbit:
+    """A session that writes its outputs over those of the run before, as OpenVINO does."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self._out: Any = None
+
+    def __call__(self, x: np.ndarray) -> object:
+        self._out = self.session(x, out=self._out)
+        return self._out
 
 
 class OpenVINO:
