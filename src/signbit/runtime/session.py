@@ -353,8 +353,8 @@ class Session:
             (`output_scales`); a tuple where the network has several outputs.
 
         Raises:
-            SessionError: wrong dtype or shape, of `out` too, the session is running in another thread, or with
-                `debug` NaN or infinity.
+            SessionError: wrong dtype or shape, of `out` too, the session is running in another
+                thread, or with `debug` NaN or infinity.
         """
         x, kind, shape = self._prepare(x)
         with self._running():
