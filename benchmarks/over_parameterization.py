@@ -36,15 +36,17 @@ from signbit.tasks.base import Task, torch_predict
 from signbit.training import load_recipe, load_trained, train
 from signbit.training.output import prepare_output
 
-_PLAIN = "model.options.over_parameterize=null"
-_FACTORS = "model.options.over_parameterize=element"
-_BARE = "model.options.parametric_activations=false"
-# name -> what is set in the recipe; networks have an RPReLU before each sign unless told otherwise
-VARIANTS: dict[str, list[str]] = {
-    "off": [_PLAIN, _BARE],
-    "activations": [_PLAIN],
-    "weights": [_FACTORS, _BARE],
-    "on": [_FACTORS],
+# What networks have unless their recipe says otherwise.
+DEFAULTS = {"over_parameterize": None, "parametric_activations": True}
+# name -> granularity of the weights' factors, and whether an RPReLU stands before each sign
+VARIANTS: dict[str, dict[str, Any]] = {
+    name: dict(zip(DEFAULTS, options, strict=True))
+    for name, options in {
+        "off": (None, False),
+        "activations": (None, True),
+        "weights": ("element", False),
+        "on": ("element", True),
+    }.items()
 }
 
 
@@ -78,7 +80,7 @@ def measure(given: argparse.Namespace) -> None:
         folder = given.runs / f"{task.name}-{name}"
         if name == "on" and given.on_run is not None:
             folder = given.on_run
-        run(task, recipe, [*given.set, *VARIANTS[name]], folder, given.data)
+        run(task, recipe, [*given.set, *changes(recipe, VARIANTS[name])], folder, given.data)
         kept = given.output / f"{task.name}-{name}"
         kept.mkdir(parents=True, exist_ok=True)
         for file in KEPT:
@@ -116,6 +118,16 @@ def measure(given: argparse.Namespace) -> None:
     measured = {(row["task"], row["variant"]) for row in rows}
     others = [row for row in read(given.output) if (row["task"], row["variant"]) not in measured]
     write_csv(given.output / "over_parameterization.csv", [*others, *rows])
+
+
+def changes(path: Path, wanted: dict[str, Any]) -> list[str]:
+    """The fields in which a variant differs from the recipe at `path`."""
+    options = DEFAULTS | load_recipe(path, []).model.options
+    return [
+        f"model.options.{name}={json.dumps(value)}"
+        for name, value in wanted.items()
+        if options[name] != value
+    ]
 
 
 def run(task: Task, path: Path, fields: list[str], folder: Path, data: Path | None) -> None:

@@ -21,6 +21,7 @@ The sign and the rounding are registered with ``torch.library``: ``torch.compile
 """
 
 import difflib
+import functools
 import math
 from collections.abc import Callable
 
@@ -67,15 +68,25 @@ def hard_sign(x: Tensor) -> Tensor:
 
     0.0 and -0.0 give +1, NaN gives -1.
     """
-    # A conversion and two passes in place take a fifth of the time of torch.where.
-    return (x >= 0).to(x.dtype).mul_(2).sub_(1)
+    # Truth values as numbers, without the detour over bool: a quarter of the time.
+    with torch.no_grad():
+        return torch.ge(x, 0, out=torch.empty_like(x)).mul_(2).sub_(1)
 
 
 # --- operations registered with torch.library ---------------------------------------------------
 
 
 def _clipped_identity_gradient(x: Tensor, window: float, grad: Tensor) -> Tensor:
-    return (x.abs() <= window).to(grad.dtype).mul_(grad)
+    # One pass for what would be four; it leaves its limits out, and so they are the next numbers.
+    limit = _next_above(window, x.dtype)
+    return torch.ops.aten.hardtanh_backward(grad, x.to(grad.dtype), -limit, limit)
+
+
+@functools.cache
+def _next_above(number: float, dtype: torch.dtype) -> float:
+    """The least number of a floating-point type that is greater than a positive one of it."""
+    bits = {2: torch.int16, 4: torch.int32, 8: torch.int64}[dtype.itemsize]
+    return float((torch.tensor(number, dtype=dtype).view(bits) + 1).view(dtype))
 
 
 def _approx_sign_gradient(x: Tensor, _: float, grad: Tensor) -> Tensor:

@@ -6,10 +6,15 @@ are. [RECON] Widths and strides are this project's own. R2D2 computes every laye
 suit a CPU, here the first convolutions have strides, and repeatability gets its pixels back by a
 pixel shuffle, as in SuperPoint (arXiv 1712.07629)::
 
-    image -> 3x3/2 -> block/2 -> block -> block, dilated -> 1x1 -> descriptors       [D, H/4, W/4]
-                                                         -> 1x1 -> reliability       [1, H/4, W/4]
-                                                         -> 1x1 -> pixel shuffle
-                                                                -> repeatability     [1, H, W]
+    image -> 3x3/2 -> block/2 -> block -> block, dilated -+-> 1x1 -> descriptors     [D, H/4, W/4]
+               |                                          |-> 1x1 -> reliability     [1, H/4, W/4]
+               |                                          |-> 1x1 -> pixel shuffle
+               |                                          |          -> repeatability   [1, H, W]
+               +-> PReLU -> 8-bit 3x3/2 -> features ------+
+
+[RECON] The features are of the binary network alone: bits that six layers have passed on tell much
+less of a place than the numbers that the first layer found there. A binary convolution of the last
+block's bits is added to them, and the output layers read the sum.
 
 With ``stride=8`` the last block has a stride instead of the dilation and more channels; descriptors
 and reliability are half as fine, and repeatability reads the block before. A pixel of the coarse
@@ -116,12 +121,15 @@ class R2D2(nn.Module):
     repeatability [N, 1, H', W']) with h = ceil(H / stride) and H' = 4 ceil(H / 4).
 
     Args:
-        stem: the first layers.
+        stem: the first convolution, with batch norm.
+        activation: what follows, before the blocks.
         width: multiplies the plan's channels.
         stride: 4 or 8, pixels of the image a pixel of the coarse maps.
         block: makes one from its channels in and out, stride and dilation.
         head: makes a 1x1 convolution from its channels in and out.
         descriptor_size: D.
+        carry: makes what joins the stem's output to the last block's, from the channels of both;
+            its attribute ``channels`` says how many it gives.
 
     Raises ValueError for a number out of range.
     """
@@ -129,11 +137,13 @@ class R2D2(nn.Module):
     def __init__(
         self,
         stem: Callable[[int], nn.Sequential],
+        activation: nn.Module,
         width: float,
         stride: int,
         block: Callable[[int, int, int, int], nn.Module],
         head: Callable[[int, int], nn.Module],
         descriptor_size: int,
+        carry: Callable[[int, int], "Carry"] | None = None,
     ):
         super().__init__()
         if stride not in _PLANS:
@@ -143,27 +153,52 @@ class R2D2(nn.Module):
         plan, strides, dilations = _PLANS[stride]
         channels = scaled_channels(plan, width)
         self.stem = stem(channels[0])
+        self.act = activation
         self.blocks = nn.Sequential(*map(block, channels, channels[1:], strides, dilations))
         self.fine = len(self.blocks) - (stride > _FINE)  # blocks up to repeatability
-        self.descriptors = head(channels[-1], descriptor_size)
-        self.reliability = head(channels[-1], 1)
-        self.repeatability = head(channels[self.fine], _FINE**2)
+        self.carry = carry(channels[0], channels[-1]) if carry else None
+        last = self.carry.channels if self.carry else channels[-1]
+        self.descriptors = head(last, descriptor_size)
+        self.reliability = head(last, 1)
+        self.repeatability = head(last if stride == _FINE else channels[self.fine], _FINE**2)
         self.shuffle = nn.PixelShuffle(_FINE)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        x = fine = self.stem(x)
-        for index, block in enumerate(self.blocks):
-            x = block(x)
-            if index + 1 == self.fine:
-                fine = x
-        return self.descriptors(x), self.reliability(x), self.shuffle(self.repeatability(fine))
+        found = self.stem(x)
+        maps = [self.act(found)]
+        for block in self.blocks:
+            maps.append(block(maps[-1]))
+        if self.carry is not None:
+            maps[-1] = self.carry(found, maps[-1])
+        coarse, fine = maps[-1], maps[self.fine]
+        repeatability = self.shuffle(self.repeatability(fine))
+        return self.descriptors(coarse), self.reliability(coarse), repeatability
 
     def extra_repr(self) -> str:
         return f"source: {_SOURCE}"
 
 
-def _stem(conv: nn.Module, activation: nn.Module) -> nn.Sequential:
-    return nn.Sequential(conv, nn.BatchNorm2d(conv.out_channels), activation)
+class Carry(nn.Module):
+    """Features of the stem [N, I, H, W] with what the blocks' bits [N, C, h, w] say: [N, F, h, w].
+
+    ``channels`` is F; h = ceil(H / stride).
+    """
+
+    def __init__(
+        self, stem: int, bits: int, channels: int, stride: int, over_parameterize: str | None
+    ):
+        super().__init__()
+        self.channels = channels
+        self.act_stem = nn.PReLU(stem)
+        self.features = QuantConv2d(stem, channels, stride + 1, stride, padding=stride // 2)
+        self.bits = bineal_conv(bits, channels, 3, 1, over_parameterize)
+        self.norm = nn.BatchNorm2d(channels)
+        self.act = nn.PReLU(channels)
+        # In the beginning bits are noise, and features are not.
+        nn.init.constant_(self.norm.weight, 0.1)
+
+    def forward(self, stem: Tensor, bits: Tensor) -> Tensor:
+        return self.act(self.features(self.act_stem(stem)) + self.norm(self.bits(bits)))
 
 
 @register_model(
@@ -180,16 +215,20 @@ def r2d2_bineal(
     surrogate: str | Surrogate = "clipped_identity",
     over_parameterize: str | None = None,
     parametric_activations: bool = True,
+    features: int = 48,
 ) -> R2D2:
     """R2D2 (arXiv 1906.06195) in bits: 8-bit stem and output layers, binary blocks between.
 
     Input [N, in_channels, H, W]; outputs as in :class:`R2D2`. ``width`` multiplies the channels
     (16, 32, 64, 64; 96 at the end with ``stride=8``), to multiples of 4. ``skip`` takes whole
     BiNeal blocks, with their skip path, which learn sooner (and have no dilation: ``stride=8``).
+    ``features`` is the number of 8-bit features beside the blocks, 0 for bits alone.
     ``descriptor_size`` is D, a multiple of 8. ``over_parameterize`` and ``parametric_activations``
     are those of :func:`~signbit.models.bineal18`. Raises ValueError for an unknown surrogate or
     granularity, or a number out of range.
     """
+    if features < 0:
+        raise ValueError(f"features must be at least 0, got {features}")
     if skip and stride != 8:
         raise ValueError(f"skip needs stride=8, whose blocks have no dilation, got {stride}")
     options = (surrogate, over_parameterize, parametric_activations)
@@ -204,9 +243,21 @@ def r2d2_bineal(
 
     def stem(channels: int) -> nn.Sequential:
         conv = QuantConv2d(in_channels, channels, 3, stride=2, padding=1, bias=False)
-        return _stem(conv, Sign(surrogate))
+        return nn.Sequential(conv, nn.BatchNorm2d(channels))
 
-    return R2D2(stem, width, stride, block, lambda i, o: QuantConv2d(i, o, 1), descriptor_size)
+    def carry(stem: int, bits: int) -> Carry:
+        return Carry(stem, bits, features, stride // 2, over_parameterize)
+
+    return R2D2(
+        stem,
+        Sign(surrogate),
+        width,
+        stride,
+        block,
+        lambda i, o: QuantConv2d(i, o, 1),
+        descriptor_size,
+        carry if features else None,
+    )
 
 
 @register_model(
@@ -224,6 +275,8 @@ def r2d2(
 
     def stem(channels: int) -> nn.Sequential:
         conv = nn.Conv2d(in_channels, channels, 3, stride=2, padding=1, bias=False)
-        return _stem(conv, nn.ReLU())
+        return nn.Sequential(conv, nn.BatchNorm2d(channels))
 
-    return R2D2(stem, width, stride, RealPair, lambda i, o: nn.Conv2d(i, o, 1), descriptor_size)
+    return R2D2(
+        stem, nn.ReLU(), width, stride, RealPair, lambda i, o: nn.Conv2d(i, o, 1), descriptor_size
+    )

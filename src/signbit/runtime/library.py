@@ -9,7 +9,6 @@ from ctypes import (
     POINTER,
     c_char_p,
     c_double,
-    c_float,
     c_int32,
     c_int64,
     c_size_t,
@@ -90,7 +89,7 @@ def library() -> ctypes.CDLL:
         "signbit_session_output_type": (c_int32, (c_void_p, c_int32, POINTER(c_int32))),
         "signbit_session_run": (
             c_int32,
-            (c_void_p, c_void_p, c_int32, POINTER(POINTER(c_float)), *error_out),
+            (c_void_p, c_void_p, c_int32, POINTER(c_void_p), *error_out),
         ),
         "signbit_session_set_checking": (None, (c_void_p, c_int32)),
         "signbit_session_set_profiling": (None, (c_void_p, c_int32)),

@@ -127,11 +127,11 @@ class _Open:
             ]
         else:
             self._check_outputs(outputs)
-        float_p = ctypes.POINTER(ctypes.c_float)
-        pointers = (float_p * len(outputs))(*[y.ctypes.data_as(float_p) for y in outputs])
+        # Addresses as numbers: pointers made by data_as take longer than a small network's layer.
+        pointers = (ctypes.c_void_p * len(outputs))(*[y.ctypes.data for y in outputs])
         error = ctypes.create_string_buffer(ERROR_SIZE)
         status = library().signbit_session_run(
-            self.handle, x.ctypes.data_as(ctypes.c_void_p), kind, pointers, error, ERROR_SIZE
+            self.handle, x.ctypes.data, kind, pointers, error, ERROR_SIZE
         )
         check(status, error.value, self.model.name)
         return outputs
