@@ -85,6 +85,9 @@ def test_eval_compares_network_and_engine(demo, capsys):
     assert result["pytorch_accuracy"] == numbers["pytorch_accuracy"]
     assert result["engine_accuracy"] == numbers["engine_accuracy"]
     assert result["equal_predictions"] == result["images"] == 359
+    low, high = result["engine_interval"]
+    assert low <= result["engine_accuracy"] <= high
+    assert result["pytorch_interval"] == [low, high]
     _, out, _ = call(capsys, *arguments)
     assert "+0.00 points" in out
 

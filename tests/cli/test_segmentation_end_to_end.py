@@ -94,6 +94,14 @@ def test_run_draws_overlays_and_says_shares(trained, capsys, tmp_path):
 
 
 @pytest.mark.slow
+def test_run_refuses_what_is_of_classifiers_alone(trained, capsys):
+    status, _, err = call(capsys, "run", trained / "model.signbit", "x.png", "--top", 3)
+    assert status == 2
+    assert "--top" in err
+    assert "segmentation" in err
+
+
+@pytest.mark.slow
 def test_the_file_says_how_to_decode(trained, capsys):
     status, out, _ = call(capsys, "inspect", trained / "model.signbit", "--json")
     assert status == 0

@@ -8,6 +8,7 @@ from torch import nn
 from signbit.data import normalize
 from signbit.data.base import ImageDataset
 from signbit.tasks import get_task
+from signbit.tasks.base import bootstrap
 from signbit.tasks.classification import evaluate, evaluate_engine, loss
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.3, 0.25)
@@ -75,3 +76,12 @@ def test_accuracy_is_over_images_not_classes():
     assert found["accuracy"] == pytest.approx(0.75)
     wanted = torch.nn.functional.cross_entropy(torch.from_numpy(logits), torch.tensor([0, 0, 0, 2]))
     assert found["loss"] == pytest.approx(wanted.item())
+
+
+def test_the_interval_is_that_of_drawn_images():
+    result = evaluate(network(), dataset(400), MEAN, STD)
+    right = result.predictions == dataset(400).labels
+    records = [(bool(one), 0.0) for one in right]
+    low, high = bootstrap(get_task("classification"), records)["accuracy"]
+    assert result.interval() == pytest.approx((low, high), abs=0.01)
+    assert low < result.accuracy < high

@@ -58,10 +58,10 @@ def evaluate(
         print_json(result)
         return
     pairs = {"images": f"{result['images']} ({result['data']}, {split})"}
-    if "pytorch_accuracy" in result:
-        pairs["PyTorch"] = f"{result['pytorch_accuracy']:.2%}"
-    if "engine_accuracy" in result:
-        pairs["engine"] = f"{result['engine_accuracy']:.2%}"
+    for key, name in (("pytorch", "PyTorch"), ("engine", "engine")):
+        if f"{key}_accuracy" in result:
+            low, high = result[f"{key}_interval"]
+            pairs[name] = f"{result[f'{key}_accuracy']:.2%}  ({low:.2%} to {high:.2%})"
     if "difference_points" in result:
         pairs["difference"] = f"{result['difference_points']:+.2f} points"
         pairs["same prediction"] = f"{result['equal_predictions']} of {result['images']}"
@@ -113,6 +113,7 @@ def _engine_only(
         "split": split,
         "images": len(dataset),
         "engine_accuracy": result.accuracy,
+        "engine_interval": result.interval(),
         "isa": session.isa,
         "threads": session.threads,
     }
@@ -145,6 +146,7 @@ def _network(
         "split": split,
         "images": len(dataset),
         "pytorch_accuracy": torch_result.accuracy,
+        "pytorch_interval": torch_result.interval(),
     }
     if session is not None:
         engine_result = classification.evaluate_engine(session, dataset)
@@ -152,6 +154,7 @@ def _network(
         result |= {
             "engine": str(engine),
             "engine_accuracy": engine_result.accuracy,
+            "engine_interval": engine_result.interval(),
             "difference_points": 100 * (engine_result.accuracy - torch_result.accuracy),
             "equal_predictions": equal,
             "isa": session.isa,

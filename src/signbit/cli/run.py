@@ -35,7 +35,9 @@ def run(
         Path | None,
         typer.Option("--output", "-o", help="Folder for what is drawn; default: pictures."),
     ] = None,
-    top: Annotated[int, typer.Option(min=1, help="How many classes to show.")] = 5,
+    top: Annotated[
+        int | None, typer.Option(min=1, help="How many classes of a classifier; default: 5.")
+    ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads; default: all cores.")] = None,
     isa: Annotated[
         str | None, typer.Option(help="Cap the instruction set: scalar, avx2 ...")
@@ -54,8 +56,10 @@ def run(
     if task == "classification":
         if output is not None:
             raise SignbitError(f"--output: {file} is a classifier, which draws no picture")
-        report = _classify(session, file, source, top, json)
+        report = _classify(session, file, source, top or 5, json)
     elif task in DENSE:
+        if top is not None:
+            raise SignbitError(f"--top: {file} was made for {task}; of classifiers alone")
         report = _run_dense(session, task, source, output or Path("pictures"), json)
     else:
         raise SignbitError(f"{file} was made for {task}; this signbit knows {', '.join(DENSE)}")

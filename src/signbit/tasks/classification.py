@@ -34,6 +34,14 @@ class Evaluation:
     predictions: NDArray[np.int64]
     logits: NDArray[np.float32]
 
+    def interval(self) -> tuple[float, float]:
+        """The 95 % interval of the accuracy, by 1,000 draws of the images with replacement."""
+        count = len(self.predictions)
+        # Of images that are right or wrong, a draw's right ones are binomially distributed.
+        drawn = np.random.default_rng(0).binomial(count, self.accuracy, 1000) / count
+        low, high = np.quantile(drawn, (0.025, 0.975))
+        return float(low), float(high)
+
 
 def loss(logits: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> Tensor:
     """Mean cross-entropy in nats of logits [N, classes] and labels int64 [N]: a scalar."""
