@@ -109,10 +109,23 @@ static inline FloatBlock to_floats(const IntBlock& x) {
 static inline Ints truncated(Floats x) { return __builtin_convertvector(x, Ints); }
 
 // One rounding each: the compiler may not fuse them (-ffp-contract=off).
-static inline Floats below_becomes(Floats x, Floats limit) { return x < limit ? limit : x; }
-static inline Floats above_becomes(Floats x, Floats limit) { return x > limit ? limit : x; }
 // Round to nearest even for |x| < 2^22.
 static inline Floats round_half_even(Floats x) { return (x + 12582912.0f) - 12582912.0f; }
+// x < limit ? limit : x and its like, NaN staying NaN: max and min give their second operand unless the first is beyond it.
+// And numbers that round_half_even may take, as whole ones.
+#if defined(SIGNBIT_BUILD_AVX512)
+static inline Floats below_becomes(Floats x, Floats limit) { return Floats(_mm512_max_ps(__m512(limit), __m512(x))); }
+static inline Floats above_becomes(Floats x, Floats limit) { return Floats(_mm512_min_ps(__m512(limit), __m512(x))); }
+static inline Ints rounded(Floats x) { return Ints(_mm512_cvtps_epi32(__m512(x))); }
+#elif defined(SIGNBIT_BUILD_AVX2)
+static inline Floats below_becomes(Floats x, Floats limit) { return Floats(_mm256_max_ps(__m256(limit), __m256(x))); }
+static inline Floats above_becomes(Floats x, Floats limit) { return Floats(_mm256_min_ps(__m256(limit), __m256(x))); }
+static inline Ints rounded(Floats x) { return Ints(_mm256_cvtps_epi32(__m256(x))); }
+#else
+static inline Floats below_becomes(Floats x, Floats limit) { return x < limit ? limit : x; }
+static inline Floats above_becomes(Floats x, Floats limit) { return x > limit ? limit : x; }
+static inline Ints rounded(Floats x) { return truncated(round_half_even(x)); }
+#endif
 
 }  // namespace SIGNBIT_NS
 }  // namespace signbit

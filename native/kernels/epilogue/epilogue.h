@@ -35,13 +35,11 @@ static inline void write_bits(const Epilogue& e, const EpilogueStep& s, int chan
 }
 
 static inline Ints quantised8(const EpilogueStep& s, Floats x) {
-  x = x * s.inv_scale;
-  x = below_becomes(x, all_floats(-1000.0f));  // not NaN, which the next line but one turns into 0
-  x = above_becomes(x, all_floats(1000.0f));
+  // Bounds are whole numbers: clipped before or after rounding is the same.
+  x = below_becomes(x * s.inv_scale, all_floats(float(-s.zero_point)));
+  x = above_becomes(x, all_floats(float(s.levels - s.zero_point)));
   x = x == x ? x : all_floats(0.0f);
-  x = round_half_even(x) + float(s.zero_point);
-  x = below_becomes(x, all_floats(0.0f));
-  return truncated(above_becomes(x, all_floats(float(s.levels))));
+  return rounded(x) + s.zero_point;
 }
 
 // Four channels share a dword, and are written in turn like bits.
@@ -66,7 +64,7 @@ static inline void write_shorts(const EpilogueStep& s, int channel, size_t p, co
     x = below_becomes(x, all_floats(-40000.0f));
     x = above_becomes(x, all_floats(40000.0f));
     x = x == x ? x : all_floats(0.0f);
-    q.v[i] = truncated(round_half_even(x));
+    q.v[i] = rounded(x);
   }
   store_shorts(reinterpret_cast<int16_t*>(plane_of(s, channel)) + p, saturate(q));
 }
