@@ -231,7 +231,7 @@ def measure(
                 "variant": found[name].variant,
                 "rounds": options.rounds,
                 "clock": options.clock,
-                **machine_columns(next(iter(found.values())).run.isa),
+                **machine_columns(next(iter(found.values())).run.session.isa),
             }
         )
     return rows

@@ -80,7 +80,7 @@ def measure(given: argparse.Namespace) -> None:
         folder = given.runs / f"{task.name}-{name}"
         if name == "on" and given.on_run is not None:
             folder = given.on_run
-        run(task, recipe, [*given.set, *changes(recipe, VARIANTS[name])], folder, given.data)
+        run(task, recipe, given.set + changes(recipe, given.set, name), folder, given.data)
         kept = given.output / f"{task.name}-{name}"
         kept.mkdir(parents=True, exist_ok=True)
         for file in KEPT:
@@ -120,12 +120,12 @@ def measure(given: argparse.Namespace) -> None:
     write_csv(given.output / "over_parameterization.csv", [*others, *rows])
 
 
-def changes(path: Path, wanted: dict[str, Any]) -> list[str]:
-    """The fields in which a variant differs from the recipe at `path`."""
-    options = DEFAULTS | load_recipe(path, []).model.options
+def changes(path: Path, fields: list[str], variant: str) -> list[str]:
+    """The fields in which a variant differs from the recipe at `path` with these fields set."""
+    options = DEFAULTS | load_recipe(path, fields).model.options
     return [
         f"model.options.{name}={json.dumps(value)}"
-        for name, value in wanted.items()
+        for name, value in VARIANTS[variant].items()
         if options[name] != value
     ]
 

@@ -82,11 +82,16 @@ def test_sign_is_exactly_plus_or_minus_one(surrogate, dtype):
     assert y.tolist() == [1, 1, 1, -1, 1, -1, 1, -1, -1]
 
 
-def test_clipped_identity_window_edge_in_float32():
-    x = torch.tensor(_around(1.0, torch.float32) + _around(-1.0, torch.float32))
-    x.requires_grad_()
-    q.ClippedIdentity()(x).sum().backward()
-    assert x.grad.tolist() == [1, 1, 0, 0, 1, 1]
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("window", [0.1, 1.0, 1.3, 3.0])
+def test_the_window_includes_its_edges(window, dtype):
+    edge = torch.tensor([window, -window], dtype=dtype)
+    bits = {2: torch.int16, 4: torch.int32, 8: torch.int64}[dtype.itemsize]
+    inside, outside = ((edge.view(bits) + step).view(dtype) for step in (-1, 1))
+    # Enough numbers for vectors, and some that are left over.
+    x = torch.cat([edge, inside, outside, outside.sign() * math.inf]).repeat(9).requires_grad_()
+    q.ClippedIdentity(window)(x).sum().backward()
+    assert x.grad.tolist() == [1, 1, 1, 1, 0, 0, 0, 0] * 9
 
 
 def test_swish_gradient_is_the_derivative_of_sign_swish():

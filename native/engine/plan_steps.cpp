@@ -383,6 +383,7 @@ void Planner::add_pointwise(int index) {
     const Geometry& g = *in.geometry;
     Session* session = &s_;
     s_.imports_itself_ = true;
+    step.import_kernel = "import_quads";
     step.run = [=, &g, from_map = step.run, from_caller = parallel(n, int64_t((e->channels + 3) / 4) * g.batch * g.image_rows,
                 [=, &g](int64_t begin, int64_t end, int) { import(session->input_, g, *e, begin, end); })] {
       session->input_ ? from_caller() : from_map();

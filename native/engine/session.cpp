@@ -219,10 +219,10 @@ const std::string& Session::profile() {
   };
   const int input = quantised_input_ == kNone ? program_->input : quantised_input_;
   const Map& first = maps_[size_t(input)];
-  add("input", "input", quantised_input_ == kNone ? "import" : "import_or_table", "",
+  add("input", "input", input_ ? "in_place" : quantised_input_ == kNone ? "import" : "import_or_table", "",
       layout(first, program_->values[size_t(input)].type), input_ms_, 0, 0, 0);
   for (const PlanStep& s : steps_)
-    add(s.name, s.op, s.kernel, s.shape, s.layout, s.ms, s.bytes, s.macs_b1, s.macs_q8);
+    add(s.name, s.op, input_ && s.import_kernel ? s.import_kernel : s.kernel, s.shape, s.layout, s.ms, s.bytes, s.macs_b1, s.macs_q8);
   add("output", "output", "export", "", "", output_ms_, 0, 0, 0);
   profile_ += "]";
   return profile_;

@@ -51,6 +51,7 @@ struct PlanStep {
   size_t bytes = 0;       // maps and weights read and written
   int64_t macs_b1 = 0, macs_q8 = 0;
   bool skip_for_pixels = false;
+  const char* import_kernel = nullptr;  // of a step that reads the caller's real numbers, where it does
   std::function<void()> run;
   double ms = 0;
 };
@@ -98,7 +99,7 @@ class Session {
   std::shared_ptr<uint8_t> arena_;
   size_t arena_bytes_ = 0, weight_bytes_ = 0;
   int quantised_input_ = kNone;        // u8 or i16 value that pixels are looked up into directly
-  bool imports_itself_ = false;  // the first step can read the caller's real numbers
+  bool imports_itself_ = false;  // the step with an import_kernel stands for the import
   const float* input_ = nullptr;  // the caller's, in a run where it does
   std::vector<uint32_t> pixel_table_;  // [channel][256]: the quantised pixel, of u8 shifted to its lane
   std::vector<float> real_table_;      // [channel][256]: the normalised pixel

@@ -41,6 +41,25 @@ static inline __mmask32 cmpgt_epi16_mask(const __m512i& x, const __m512i& y) {
   return __mmask32(compare<int16_t>(x, y, [](int16_t a, int16_t b) { return a > b; }));
 }
 
+// Lanes of one type as lanes of another one.
+template <typename To, typename From, typename Register>
+static inline __m512i convert(const Register& x, To (*change)(From)) {
+  From from[64 / sizeof(To)];
+  memcpy(from, &x, sizeof from);
+  Lanes<To> to;
+  for (int i = 0; i < Lanes<To>::kCount; i++) to.lane[i] = change(from[i]);
+  return to.whole();
+}
+static inline __m512i cvtepi8_epi32(const __m128i& x) {
+  return convert<int32_t, int8_t>(x, [](int8_t a) { return int32_t(a); });
+}
+static inline __m512i cvtepi16_epi32(const __m256i& x) {
+  return convert<int32_t, int16_t>(x, [](int16_t a) { return int32_t(a); });
+}
+static inline __m512i cvtps_epi32(const __m512& x) {
+  return convert<int32_t, float>(x, [](float a) { return int32_t(__builtin_rintf(a)); });
+}
+
 }  // namespace emulated
 }  // namespace SIGNBIT_NS
 }  // namespace signbit
@@ -48,6 +67,12 @@ static inline __mmask32 cmpgt_epi16_mask(const __m512i& x, const __m512i& y) {
 // A later SIMDe may have them too.
 #undef _mm512_cmpgt_epi16_mask
 #define _mm512_cmpgt_epi16_mask emulated::cmpgt_epi16_mask
+#undef _mm512_cvtepi8_epi32
+#define _mm512_cvtepi8_epi32 emulated::cvtepi8_epi32
+#undef _mm512_cvtepi16_epi32
+#define _mm512_cvtepi16_epi32 emulated::cvtepi16_epi32
+#undef _mm512_cvtps_epi32
+#define _mm512_cvtps_epi32 emulated::cvtps_epi32
 
 // SIMDe 0.7.4 has it, but its alias counts the parameters wrongly.
 #undef _mm512_madd_epi16

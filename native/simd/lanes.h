@@ -108,11 +108,10 @@ static inline FloatBlock to_floats(const IntBlock& x) {
 // Whole numbers that fit.
 static inline Ints truncated(Floats x) { return __builtin_convertvector(x, Ints); }
 
-// One rounding each: the compiler may not fuse them (-ffp-contract=off).
-// Round to nearest even for |x| < 2^22.
+// Round to nearest even for |x| < 2^22. The compiler may not fuse the sums (-ffp-contract=off).
 static inline Floats round_half_even(Floats x) { return (x + 12582912.0f) - 12582912.0f; }
 // x < limit ? limit : x and its like, NaN staying NaN: max and min give their second operand unless the first is beyond it.
-// And numbers that round_half_even may take, as whole ones.
+// `rounded` is round_half_even to 32-bit integers, for the same numbers.
 #if defined(SIGNBIT_BUILD_AVX512)
 static inline Floats below_becomes(Floats x, Floats limit) { return Floats(_mm512_max_ps(__m512(limit), __m512(x))); }
 static inline Floats above_becomes(Floats x, Floats limit) { return Floats(_mm512_min_ps(__m512(limit), __m512(x))); }

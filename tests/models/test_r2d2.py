@@ -61,7 +61,7 @@ def test_parameters_by_hand():
         pair(i, o, 2) for i, o in plan
     )
     binary = stem + heads + sum(pair(i, o, 5) for i, o in plan)
-    bits = create_model("r2d2_bineal", width=1.0, features=0)
+    bits = create_model("r2d2_bineal", width=1.0)
     assert sum(p.numel() for p in bits.parameters()) == binary
     # PReLU and 8-bit convolution of the stem, binary one of bits, batch norm, PReLU; narrower heads
     carry = 16 + 9 * 16 * 48 + 48 + 9 * 64 * 48 + 2 * 48 + 48 - (64 - 48) * (64 + 1 + 16)
@@ -81,11 +81,11 @@ def test_the_rival_has_the_same_convolutions():
 
     for options in ({"width": 1.5}, {"stride": 8, "width": 1.0}):
         wanted = plan(create_model("r2d2", **options))
-        assert plan(create_model("r2d2_bineal", features=0, **options)) == wanted
+        assert plan(create_model("r2d2_bineal", **options)) == wanted
 
 
 def test_everything_between_the_layers_is_bits():
-    model = learnt(small("r2d2_bineal", features=0))
+    model = learnt(small("r2d2_bineal"))
     seen = []
     for module in model.modules():
         if isinstance(module, snn.BinaryConv2d) or module in (
@@ -100,8 +100,8 @@ def test_everything_between_the_layers_is_bits():
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"features": 0}, {"over_parameterize": "element", "features": 10},
-     {"stride": 8, "over_parameterize": "filter"}, {"stride": 8, "skip": True, "features": 0}],
+    [{}, {"features": 48}, {"over_parameterize": "element", "features": 10},
+     {"stride": 8, "over_parameterize": "filter"}, {"stride": 8, "skip": True, "features": 6}],
 )  # fmt: skip
 def test_compiled_it_gives_the_same_for_images_of_any_size(tmp_path, options):
     model = learnt(small("r2d2_bineal", **options))
@@ -138,7 +138,7 @@ def test_features_of_the_stem_reach_the_outputs_past_the_bits():
     with pytest.raises(ValueError, match="features must be at least 0, got -1"):
         create_model("r2d2_bineal", features=-1)
     torch.manual_seed(0)
-    model = create_model("r2d2_bineal", width=0.5).eval()
+    model = create_model("r2d2_bineal", width=0.5, features=48).eval()
     nn.init.zeros_(model.carry.norm.weight)  # bits say nothing
     calibrate(model, [torch.randn(2, 3, 64, 96)])
     one, other = (model(torch.randn(1, 3, 64, 96))[0] for _ in range(2))

@@ -138,20 +138,28 @@ def test_eight_bit_layers_read_bits(channels: int, isa: str) -> None:
         np.testing.assert_array_equal(compiled.session(threads=1, isa=isa)(x), expected)
 
 
-@pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize("channels", [1, 3, 6])
-def test_real_images_are_read_where_they_are(channels: int, threads: int) -> None:
+@pytest.mark.parametrize(
+    "isa", ["scalar", "avx2", "avx512", "avx512_popcnt", "amx", "neon", "neon_dot"]
+)
+@pytest.mark.parametrize(("channels", "stride"), [(1, 1), (3, 1), (3, 2), (6, 1)])
+def test_real_images_are_read_where_they_are(channels: int, stride: int, isa: str) -> None:
     """A first layer of 8 bits reads the caller's array; `debug` copies it into a map first."""
+    if isa not in instruction_sets():
+        pytest.skip(f"this CPU has no {isa}")
     torch.manual_seed(channels)
-    network = torch.nn.Sequential(QuantConv2d(channels, 4, 3, padding=1, stride=2))
+    network = torch.nn.Sequential(QuantConv2d(channels, 4, 3, padding=1, stride=stride))
     signbit.calibrate(network, [torch.randn(4, channels, 8, 8)])
     compiled = signbit.compile(network, torch.randn(1, channels, 8, 8))
-    direct, copied = (compiled.session(threads=threads, debug=debug) for debug in (False, True))
+    direct, copied = (compiled.session(threads=2, isa=isa, debug=debug) for debug in (False, True))
     for batch, height, width in ((1, 1, 1), (2, 7, 16), (3, 5, 33), (2, 64, 65)):
         x = np.random.default_rng(2).normal(0, 1, (batch, channels, height, width))
         x = x.astype(np.float32)
         expected = reference.run(compiled.graph, x)[0]
         np.testing.assert_array_equal(direct(x), expected)
         np.testing.assert_array_equal(copied(x), expected)
-        # What another image left in the halo is not read.
+        # What another image of this size left behind is not read.
         np.testing.assert_array_equal(direct(np.zeros_like(x)), copied(np.zeros_like(x)))
+    steps = {step["op"]: step["kernel"] for step in direct.profile(x, rounds=1, peak=False)}
+    assert (steps["input"], steps["pointwise"]) == ("in_place", "import_quads")
+    steps = {step["op"]: step["kernel"] for step in copied.profile(x, rounds=1, peak=False)}
+    assert (steps["input"], steps["pointwise"]) == ("import", "pointwise")

@@ -9,14 +9,27 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import signbit
 from signbit.compiler.emit import emit
 from signbit.errors import FormatError, SessionError
+from signbit.nn import QuantConv2d
 from signbit.runtime import Session, instruction_sets
 from signbit.runtime.session import _Open
 
 from .networks import compiled_network
+
+
+class Two(torch.nn.Module):
+    """Two outputs of one shape."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = QuantConv2d(3, 4, 1), QuantConv2d(3, 4, 1)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.first(x), self.second(x)
 
 
 @pytest.fixture(scope="module")
@@ -184,6 +197,21 @@ def test_results_over_those_of_the_run_before(file: Path) -> None:
     assert session(second, out=[kept]) is kept
 
 
+def test_results_of_several_outputs() -> None:
+    network = Two()
+    signbit.calibrate(network, [torch.randn(2, 3, 8, 8)])
+    session = signbit.compile(network, torch.zeros(1, 3, 8, 8)).session(threads=1)
+    first, second = np.random.default_rng(0).normal(0, 1, (2, 1, 3, 8, 8)).astype(np.float32)
+    kept, expected = session(first), session(second)
+    assert session(second, out=kept)[1] is kept[1]
+    for found, wanted in zip(kept, expected, strict=True):
+        np.testing.assert_array_equal(found, wanted)
+    with pytest.raises(SessionError, match="expected a writeable"):
+        session(np.zeros((1, 3, 16, 8), np.float32), out=kept)
+    with pytest.raises(SessionError, match="one array for two outputs"):
+        session(first, out=[kept[0], kept[0]])
+
+
 @pytest.mark.parametrize(
     ("out", "message"),
     [
@@ -193,6 +221,7 @@ def test_results_over_those_of_the_run_before(file: Path) -> None:
         (np.empty((2, 20), np.float32)[:, ::2], "C-contiguous"),
         (np.broadcast_to(np.float32(0), (2, 10)), "writeable"),
         ([None], "got NoneType"),
+        (5, "out must be an array or a sequence of arrays, got int"),
     ],
 )
 def test_results_that_do_not_fit(file: Path, out: Any, message: str) -> None:

@@ -40,7 +40,7 @@ MULTIPLICATION_FREE_KERNELS: dict[str, str] = {
     "channels_b1": "channels_b1",
 }
 # What moves numbers and computes none: images in, copies of maps in other layouts, results out.
-_MOVES = ("import", "import_or_table", "export", "pixel_table")
+_MOVES = ("in_place", "import", "import_or_table", "export", "pixel_table")
 _REPACK = "repack"
 
 

@@ -12,9 +12,9 @@ pixel shuffle, as in SuperPoint (arXiv 1712.07629)::
                |                                          |          -> repeatability   [1, H, W]
                +-> PReLU -> 8-bit 3x3/2 -> features ------+
 
-[RECON] The features are of the binary network alone: bits that six layers have passed on tell much
-less of a place than the numbers that the first layer found there. A binary convolution of the last
-block's bits is added to them, and the output layers read the sum.
+[RECON] The features, which are an option, are of the binary network alone: bits that six layers
+have passed on tell much less of a place than the numbers that the first layer found there. A binary
+convolution of the last block's bits is added to them, and the output layers read the sum.
 
 With ``stride=8`` the last block has a stride instead of the dilation and more channels; descriptors
 and reliability are half as fine, and repeatability reads the block before. A pixel of the coarse
@@ -215,14 +215,15 @@ def r2d2_bineal(
     surrogate: str | Surrogate = "clipped_identity",
     over_parameterize: str | None = None,
     parametric_activations: bool = True,
-    features: int = 48,
+    features: int = 0,
 ) -> R2D2:
     """R2D2 (arXiv 1906.06195) in bits: 8-bit stem and output layers, binary blocks between.
 
     Input [N, in_channels, H, W]; outputs as in :class:`R2D2`. ``width`` multiplies the channels
     (16, 32, 64, 64; 96 at the end with ``stride=8``), to multiples of 4. ``skip`` takes whole
     BiNeal blocks, with their skip path, which learn sooner (and have no dilation: ``stride=8``).
-    ``features`` is the number of 8-bit features beside the blocks, 0 for bits alone.
+    ``features`` is the number of 8-bit features beside the blocks, 0 for bits alone: the recipes
+    have 48.
     ``descriptor_size`` is D, a multiple of 8. ``over_parameterize`` and ``parametric_activations``
     are those of :func:`~signbit.models.bineal18`. Raises ValueError for an unknown surrogate or
     granularity, or a number out of range.

@@ -138,6 +138,11 @@ class _Open:
 
     def _check_outputs(self, outputs: Sequence[np.ndarray]) -> None:
         expected = list(zip(self.output_shapes, self.output_types, strict=True))
+        if not isinstance(outputs, Sequence):
+            raise SessionError(
+                f"{self.model.name}: out must be an array or a sequence of arrays, got "
+                f"{type(outputs).__name__}"
+            )
         if len(outputs) != len(expected):
             raise SessionError(
                 f"{self.model.name}: out holds {len(outputs)} arrays, the network has "
@@ -151,6 +156,8 @@ class _Open:
                     f"C-contiguous array of {dtype} {shape}, got "
                     + (f"{y.dtype} {y.shape}" if isinstance(y, np.ndarray) else type(y).__name__)
                 )
+        if len({y.ctypes.data for y in outputs}) < len(outputs):
+            raise SessionError(f"{self.model.name}: out holds one array for two outputs")
 
     def set_profiling(self, on: bool) -> None:
         library().signbit_session_set_profiling(self.handle, int(on))
@@ -345,8 +352,8 @@ class Session:
             x: uint8 pixels (N, H, W, C) or (H, W, C), normalised by the file itself; or float32
                 (N, C, H, W), already normalised as the PyTorch model expects.
             out: what an earlier run of this input's shape returned, to be written over and
-                returned again. Large maps are a tenth faster so: the system need not find and
-                clear memory for new ones.
+                returned again. Large maps are faster so: the system need not find and clear
+                memory for new ones. After an error it holds anything.
 
         Returns:
             float32 (N, classes) or (N, C, H, W), int32 where an integer program ends in integers
