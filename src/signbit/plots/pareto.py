@@ -64,7 +64,9 @@ def finish_front(
         [point["ms"] for point in front], [point["value"] for point in front],
         color=GREY, linestyle=":", linewidth=1, zorder=0,
     )  # fmt: skip
-    axes.set_xscale("log")
+    costs = [point["ms"] for point in points]
+    if max(costs) > 10 * min(costs):  # a logarithmic axis of less has hardly a label
+        axes.set_xscale("log")
     axes.set_xlabel(cost)
     axes.set_ylabel(metric)
     axes.grid(alpha=0.25, which="both")
@@ -72,7 +74,7 @@ def finish_front(
     # Beside the picture: of networks of one kind, points often lie on each other.
     axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1.01, 1))
     if title:
-        axes.set_title(title, fontsize=10)
+        axes.set_title(title, fontsize=10, loc="left")
 
 
 def front_of(points: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
