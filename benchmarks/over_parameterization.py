@@ -36,18 +36,14 @@ from signbit.tasks.base import Task, torch_predict
 from signbit.training import load_recipe, load_trained, train
 from signbit.training.output import prepare_output
 
-# What networks have unless their recipe says otherwise.
-DEFAULTS = {"over_parameterize": None, "parametric_activations": True}
 # name -> granularity of the weights' factors, and whether an RPReLU stands before each sign
 VARIANTS: dict[str, dict[str, Any]] = {
-    name: dict(zip(DEFAULTS, options, strict=True))
-    for name, options in {
-        "off": (None, False),
-        "activations": (None, True),
-        "weights": ("element", False),
-        "on": ("element", True),
-    }.items()
+    "off": {"over_parameterize": None, "parametric_activations": False},
+    "activations": {"over_parameterize": None, "parametric_activations": True},
+    "weights": {"over_parameterize": "element", "parametric_activations": False},
+    "on": {"over_parameterize": "element", "parametric_activations": True},
 }
+DEFAULT = VARIANTS["activations"]  # what networks are unless their recipe says otherwise
 
 
 def main() -> None:
@@ -122,7 +118,7 @@ def measure(given: argparse.Namespace) -> None:
 
 def changes(path: Path, fields: list[str], variant: str) -> list[str]:
     """The fields in which a variant differs from the recipe at `path` with these fields set."""
-    options = DEFAULTS | load_recipe(path, fields).model.options
+    options = DEFAULT | load_recipe(path, fields).model.options
     return [
         f"model.options.{name}={json.dumps(value)}"
         for name, value in VARIANTS[variant].items()

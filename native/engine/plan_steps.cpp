@@ -375,10 +375,9 @@ void Planner::add_pointwise(int index) {
   step.run = parallel(n, int64_t((e->channels + 3) / 4) * int64_t(body / kTile),
                       [=](int64_t begin, int64_t end, int) { kernel(src, plane, body, *e, begin, end); });
   const StepKind first = StepKind(n.steps[0].code);
-  const bool only_quantises = n.steps.size() == 1 && (first == StepKind::kQuant8 || first == StepKind::kQuant16);
-  if (type == Type::kF32 && n.steps.size() == 1 && first == StepKind::kQuant8 && n.inputs[0] == program_.input &&
-      input_readers_ == 1) {
-    // Nothing else reads the image: it need not become a map of real values first.
+  if (n.steps.size() > 1 || n.inputs[0] != program_.input || input_readers_ > 1) return;
+  // Nothing else reads the image.
+  if (first == StepKind::kQuant8) {  // it need not become a map of real values first
     const auto import = s_.kernels_->import_quads;
     const Geometry& g = *in.geometry;
     Session* session = &s_;
@@ -389,7 +388,7 @@ void Planner::add_pointwise(int index) {
       session->input_ ? from_caller() : from_map();
     };
   }
-  if (program_.normalised && only_quantises && n.inputs[0] == program_.input && input_readers_ == 1) {
+  if (program_.normalised && (first == StepKind::kQuant8 || first == StepKind::kQuant16)) {
     step.skip_for_pixels = true;
     s_.quantised_input_ = n.outputs[0];
   }

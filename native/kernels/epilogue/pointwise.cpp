@@ -6,16 +6,26 @@
 namespace signbit {
 namespace SIGNBIT_NS {
 
-// Items: (block of 4 channels) * tiles + tile; `run(channel, position, blocks)` for each.
+// 1 in each of the lowest `channels` bytes.
+static inline uint32_t ones_of(int channels) { return 0x01010101u >> 8 * (4 - channels); }
+
+// Items: (block of 4 channels) * tiles + tile; `run(first channel, first position, one behind the last)` for each.
 template <typename Run>
-static inline void for_items(size_t body, const Epilogue& e, int64_t begin, int64_t end, Run run) {
+static inline void for_tiles(size_t body, const Epilogue& e, int64_t begin, int64_t end, Run run) {
   const int64_t tiles = int64_t(body / kTile);
   for (int64_t item = begin; item < end; item++) {
-    const int first = int(item / tiles) * 4;
-    const size_t p = size_t(item % tiles) * kTile, left = e.end - p < kTile ? e.end - p : kTile;
-    const int last = first + 4 < e.channels ? first + 4 : e.channels;
-    for (int channel = first; channel < last; channel++) run(channel, p, int((left + kBytes - 1) / kBytes));
+    const size_t start = size_t(item % tiles) * kTile;
+    run(int(item / tiles) * 4, start, e.end - start < kTile ? e.end : start + kTile);
   }
+}
+
+// `run(channel, position, blocks)` for each.
+template <typename Run>
+static inline void for_items(size_t body, const Epilogue& e, int64_t begin, int64_t end, Run run) {
+  for_tiles(body, e, begin, end, [&](int first, size_t start, size_t stop) __attribute__((always_inline)) {
+    const int last = first + 4 < e.channels ? first + 4 : e.channels;
+    for (int channel = first; channel < last; channel++) run(channel, start, int((stop - start + kBytes - 1) / kBytes));
+  });
 }
 
 // `load(channel, position)` fetches a block of a channel.
@@ -27,30 +37,39 @@ static inline void run_items(size_t body, const Epilogue& e, int64_t begin, int6
   });
 }
 
-// Nothing but numbers of 8 bits: the four channels of a dword at once.
-static void quantise(const uint8_t* src, size_t src_plane, size_t body, const Epilogue& e, int64_t begin, int64_t end) {
+// Nothing but numbers of 8 bits: `quads(first channel, channels, position, outside)` gives a block of dwords, each of four
+// channels, of which those that are there may be other than 0.
+template <typename Quads>
+static inline void run_quads(size_t body, const Epilogue& e, int64_t begin, int64_t end, Quads quads) {
   const EpilogueStep& s = e.steps[0];
-  const int64_t tiles = int64_t(body / kTile);
-  for (int64_t item = begin; item < end; item++) {
-    const int first = int(item / tiles) * 4, channels = e.channels - first < 4 ? e.channels - first : 4;
-    const size_t start = size_t(item % tiles) * kTile, stop = e.end - start < kTile ? e.end : start + kTile;
+  for_tiles(body, e, begin, end, [&](int first, size_t start, size_t stop) __attribute__((always_inline)) {
+    const int channels = e.channels - first < 4 ? e.channels - first : 4;
+    const int32_t halo = int32_t(s.halo * ones_of(channels));
+    int32_t* dst = reinterpret_cast<int32_t*>(s.data + size_t(first / 4) * s.plane);
     for (size_t p = start; p < stop; p += kBytes) {
       const IntBlock outside = load_int8(reinterpret_cast<const int8_t*>(e.outside + p));
-      IntBlock quads;
-      for (int i = 0; i < 4; i++) {
-        Ints inside = all_ints(0), halo = all_ints(0);
-        for (int k = 0; k < channels; k++) {
-          const float* from = reinterpret_cast<const float*>(src + size_t(first + k) * src_plane) + p;
-          // What stands outside the image may be a denormal number, and slow.
-          const Floats x = Floats(Ints(floats_at(from + i * kInts)) & ~outside.v[i]);
-          inside |= quantised8(s, x) << (8 * k);
-          halo |= int32_t(s.halo) << (8 * k);
-        }
-        quads.v[i] = (inside & ~outside.v[i]) | (halo & outside.v[i]);
-      }
-      store_ints(reinterpret_cast<int32_t*>(s.data + size_t(first / 4) * s.plane) + p, quads);
+      IntBlock block = quads(first, channels, p, outside);
+      for (int i = 0; i < 4; i++) block.v[i] = (block.v[i] & ~outside.v[i]) | (halo & outside.v[i]);
+      store_ints(dst + p, block);
     }
-  }
+  });
+}
+
+static void quantise(const uint8_t* src, size_t src_plane, size_t body, const Epilogue& e, int64_t begin, int64_t end) {
+  const EpilogueStep& s = e.steps[0];
+  run_quads(body, e, begin, end, [&](int first, int channels, size_t p, const IntBlock& outside) __attribute__((always_inline)) {
+    IntBlock block;
+    for (int i = 0; i < 4; i++) {
+      block.v[i] = all_ints(0);
+      for (int k = 0; k < channels; k++) {
+        const float* from = reinterpret_cast<const float*>(src + size_t(first + k) * src_plane) + p;
+        // What stands outside the image may be a denormal number, and slow.
+        const Floats x = Floats(Ints(floats_at(from + i * kInts)) & ~outside.v[i]);
+        block.v[i] |= quantised8(s, x) << (8 * k);
+      }
+    }
+    return block;
+  });
 }
 
 void import_quads(const float* src, const Geometry& g, const Epilogue& e, int64_t begin, int64_t end) {
@@ -94,24 +113,14 @@ static void quantise_bits(const uint8_t* src, size_t src_plane, size_t body, con
                           int64_t end) {
   const EpilogueStep& s = e.steps[0];
   const uint32_t minus = uint32_t(quantised8(s, all_floats(-1.0f))[0]), plus = uint32_t(quantised8(s, all_floats(1.0f))[0]);
-  const int64_t tiles = int64_t(body / kTile);
-  for (int64_t item = begin; item < end; item++) {
-    const int first = int(item / tiles) * 4;
-    const uint32_t bytes = e.channels - first < 4 ? (1u << 8 * (e.channels - first)) - 1 : ~0u;
-    const int32_t low = int32_t(minus * 0x01010101u & bytes), halo = int32_t(s.halo * 0x01010101u & bytes);
-    const int32_t change = int32_t(minus ^ plus), ones = int32_t(0x01010101u & bytes);
-    const size_t start = size_t(item % tiles) * kTile, stop = e.end - start < kTile ? e.end : start + kTile;
-    for (size_t p = start; p < stop; p += kBytes) {
-      const IntBlock outside = load_int8(reinterpret_cast<const int8_t*>(e.outside + p));
-      IntBlock quads = load_int8(reinterpret_cast<const int8_t*>(src + size_t(first / 4) * src_plane + p));
-      for (int i = 0; i < 4; i++) {
-        // Four copies, 7 bits apart: bit k of copy k is the lowest of byte k.
-        const Ints spread = ((quads.v[i] & 15) * 0x00204081) & ones;
-        quads.v[i] = ((low ^ spread * change) & ~outside.v[i]) | (halo & outside.v[i]);
-      }
-      store_ints(reinterpret_cast<int32_t*>(s.data + size_t(first / 4) * s.plane) + p, quads);
-    }
-  }
+  const int32_t change = int32_t(minus ^ plus);
+  run_quads(body, e, begin, end, [&](int first, int channels, size_t p, const IntBlock&) __attribute__((always_inline)) {
+    const int32_t ones = int32_t(ones_of(channels)), low = int32_t(minus * ones_of(channels));
+    IntBlock block = load_int8(reinterpret_cast<const int8_t*>(src + size_t(first / 4) * src_plane + p));
+    // Four copies, 7 bits apart: bit k of copy k is the lowest of byte k.
+    for (int i = 0; i < 4; i++) block.v[i] = low ^ (((block.v[i] & 15) * 0x00204081) & ones) * change;
+    return block;
+  });
 }
 
 void pointwise_b1(const uint8_t* src, size_t src_plane, size_t body, const Epilogue& e, int64_t begin,

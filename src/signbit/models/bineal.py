@@ -99,6 +99,35 @@ class BinealBlock(nn.Module):
         return self.sign_out(self.act_out(self.bn_out(self.add(main, skip))))
 
 
+class Carry(nn.Module):
+    """8-bit features that pass binary blocks, and what the blocks' bits say added to them.
+
+    Where detail is needed, a sign tells too little: of an edge its place, not its strength. Inputs
+    what ``features`` reads, and bits [N, bits, H, W]; output [N, channels, H, W].
+
+    Args:
+        features: gives [N, channels, H, W].
+        bits: channels of the bits.
+        channels: of the result.
+        over_parameterize: as in :func:`bineal_conv`.
+    """
+
+    def __init__(
+        self, features: nn.Module, bits: int, channels: int, over_parameterize: str | None
+    ):
+        super().__init__()
+        self.channels = channels
+        self.image = features
+        self.bits = bineal_conv(bits, channels, 3, 1, over_parameterize)
+        self.norm = nn.BatchNorm2d(channels)
+        self.act = nn.PReLU(channels)
+        # In the beginning bits are noise, and features are not.
+        nn.init.constant_(self.norm.weight, 0.1)
+
+    def forward(self, x: Tensor, bits: Tensor) -> Tensor:
+        return self.act(self.image(x) + self.norm(self.bits(bits)))
+
+
 class Bineal(nn.Module):
     """A BiNeal network: 8-bit stem, four stages of one-bit blocks, 8-bit classifier.
 

@@ -27,7 +27,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from signbit.models.bineal import BinealBlock, bineal_conv
+from signbit.models.bineal import BinealBlock, Carry
 from signbit.models.registry import register_model
 from signbit.models.stages import scaled_channels
 from signbit.nn import QuantConv2d, Sign
@@ -117,7 +117,10 @@ class EDSRBineal(nn.Module):
                 for _ in range(blocks)
             )
         )
-        self.carry = Carry(in_channels, channels, features, over_parameterize) if features else None
+        self.carry = None
+        if features:
+            image = QuantConv2d(in_channels, features, 5, padding=2)
+            self.carry = Carry(image, channels, features, over_parameterize)
         self.tail = QuantConv2d(features or channels, outputs, 3, padding=1)
         nn.init.normal_(self.tail.weight, std=0.01)
         self.enlarge = Enlarge(scale, QuantConv2d(in_channels, outputs, 5, padding=2))
@@ -131,22 +134,6 @@ class EDSRBineal(nn.Module):
 
     def extra_repr(self) -> str:
         return f"source: {_SOURCE}; {_STATUS}"
-
-
-class Carry(nn.Module):
-    """Features of the image [N, I, H, W] with what bits [N, C, H, W] say added: [N, F, H, W]."""
-
-    def __init__(self, in_channels: int, channels: int, features: int, granularity: str | None):
-        super().__init__()
-        self.image = QuantConv2d(in_channels, features, 5, padding=2)
-        self.bits = bineal_conv(channels, features, 3, 1, granularity)
-        self.norm = nn.BatchNorm2d(features)
-        self.act = nn.PReLU(features)
-        # In the beginning bits are noise, and features are not.
-        nn.init.constant_(self.norm.weight, 0.1)
-
-    def forward(self, image: Tensor, bits: Tensor) -> Tensor:
-        return self.act(self.image(image) + self.norm(self.bits(bits)))
 
 
 class EDSR(nn.Module):

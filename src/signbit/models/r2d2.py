@@ -28,7 +28,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from signbit.models.bineal import BinealBlock, bineal_conv
+from signbit.models.bineal import BinealBlock, Carry, bineal_conv
 from signbit.models.registry import register_model
 from signbit.models.stages import scaled_channels
 from signbit.nn import BinaryConv2d, QuantConv2d, RPReLU, Sign
@@ -128,8 +128,7 @@ class R2D2(nn.Module):
         block: makes one from its channels in and out, stride and dilation.
         head: makes a 1x1 convolution from its channels in and out.
         descriptor_size: D.
-        carry: makes what joins the stem's output to the last block's, from the channels of both;
-            its attribute ``channels`` says how many it gives.
+        carry: makes what joins the stem's output to the last block's, from the channels of both.
 
     Raises ValueError for a number out of range.
     """
@@ -143,7 +142,7 @@ class R2D2(nn.Module):
         block: Callable[[int, int, int, int], nn.Module],
         head: Callable[[int, int], nn.Module],
         descriptor_size: int,
-        carry: Callable[[int, int], "Carry"] | None = None,
+        carry: Callable[[int, int], Carry] | None = None,
     ):
         super().__init__()
         if stride not in _PLANS:
@@ -176,29 +175,6 @@ class R2D2(nn.Module):
 
     def extra_repr(self) -> str:
         return f"source: {_SOURCE}"
-
-
-class Carry(nn.Module):
-    """Features of the stem [N, I, H, W] with what the blocks' bits [N, C, h, w] say: [N, F, h, w].
-
-    ``channels`` is F; h = ceil(H / stride).
-    """
-
-    def __init__(
-        self, stem: int, bits: int, channels: int, stride: int, over_parameterize: str | None
-    ):
-        super().__init__()
-        self.channels = channels
-        self.act_stem = nn.PReLU(stem)
-        self.features = QuantConv2d(stem, channels, stride + 1, stride, padding=stride // 2)
-        self.bits = bineal_conv(bits, channels, 3, 1, over_parameterize)
-        self.norm = nn.BatchNorm2d(channels)
-        self.act = nn.PReLU(channels)
-        # In the beginning bits are noise, and features are not.
-        nn.init.constant_(self.norm.weight, 0.1)
-
-    def forward(self, stem: Tensor, bits: Tensor) -> Tensor:
-        return self.act(self.features(self.act_stem(stem)) + self.norm(self.bits(bits)))
 
 
 @register_model(
@@ -247,7 +223,9 @@ def r2d2_bineal(
         return nn.Sequential(conv, nn.BatchNorm2d(channels))
 
     def carry(stem: int, bits: int) -> Carry:
-        return Carry(stem, bits, features, stride // 2, over_parameterize)
+        step = stride // 2
+        conv = QuantConv2d(stem, features, step + 1, step, padding=step // 2)
+        return Carry(nn.Sequential(nn.PReLU(stem), conv), bits, features, over_parameterize)
 
     return R2D2(
         stem,
