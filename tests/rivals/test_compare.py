@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
+from contextlib import redirect_stderr, redirect_stdout
 
 import numpy as np
 import pytest
 
+from signbit.cli import main
 from signbit.rivals.compare import paired_difference
 from signbit.rivals.timing import Quartiles, interleave
 from signbit.tasks import get_task
@@ -28,14 +31,22 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("compare")
 
 
-@pytest.fixture(scope="module")
 def arguments(folder):
-    engines()
     return ["compare", "classification", "--output", folder, "--threads", 1, "--rounds", 5, *QUICK]
 
 
-def test_compare_digits(arguments, folder, capsys):
-    status, out, err = call(capsys, *arguments, "--json")
+@pytest.fixture(scope="module")
+def compared(folder):
+    """Status, output and errors of the first comparison, which trains the networks in `folder`."""
+    engines()
+    out, err = io.StringIO(), io.StringIO()
+    with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as caught:
+        main([str(word) for word in (*arguments(folder), "--json")])
+    return caught.value.code, out.getvalue(), err.getvalue()
+
+
+def test_compare_digits(compared, folder):
+    status, out, err = compared
     assert status == 0, err
     report = json.loads(out)
     # Of the 8-bit forms of an engine the fastest comes first, then the best if that is another.
@@ -71,10 +82,11 @@ def test_compare_digits(arguments, folder, capsys):
     assert f"{binary['accuracy']:.2%}" in page
 
 
-def test_networks_are_trained_once(arguments, folder, capsys):
+@pytest.mark.usefixtures("compared")
+def test_networks_are_trained_once(folder, capsys):
     before = {p: p.stat().st_mtime_ns for p in folder.glob("*/model.pt")}
     assert len(before) == 2
-    status, _, err = call(capsys, *arguments)
+    status, _, err = call(capsys, *arguments(folder))
     assert status == 0, err
     assert "trained before" in err
     assert {p: p.stat().st_mtime_ns for p in folder.glob("*/model.pt")} == before
@@ -97,7 +109,8 @@ def test_networks_are_trained_once(arguments, folder, capsys):
         ),
     ],
 )
-def test_errors_name_what_is_wrong(words, message, arguments, folder, capsys):
+@pytest.mark.usefixtures("compared")
+def test_errors_name_what_is_wrong(words, message, folder, capsys):
     words = [word.format(folder) for word in words]
     status, _, err = call(capsys, "compare", *words, "--output", folder, "--rounds", 5, *QUICK)
     assert status == 2
