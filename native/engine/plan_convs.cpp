@@ -702,7 +702,7 @@ void Planner::make_words_pixels(int index, WordsConv* c) {
   const int kinds_a_row = int(columns.outside.size()), kinds = int(rows.outside.size()) * kinds_a_row;
   const size_t pixels = size_t(g.batch) * size_t(g.height) * size_t(g.width), channels = size_t(c->blocks) * kBinaryChannels;
   int32_t* pixel = keep<int32_t>(pixels);
-  uint8_t* row = keep<uint8_t>(pixels);
+  uint8_t *row = keep<uint8_t>(pixels), *at_place = keep<uint8_t>(pixels);
   int32_t* start_at = keep<int32_t>(pixels);
   const int tiles = ceil_div(int(g.end), c->tile);
   int32_t* first = keep<int32_t>(size_t(tiles) + 1);
@@ -715,6 +715,7 @@ void Planner::make_words_pixels(int index, WordsConv* c) {
         const int at = (image * g.image_rows + y) * g.row_stride + x;
         for (; tile <= at / c->tile; tile++) first[tile] = count;
         const int within = at % c->tile % vector, place = within / 2;
+        at_place[count] = uint8_t(at % c->tile);
         row[count] = uint8_t(at % c->tile - within + within % 2 * (vector / 2) + place % 8 * 4 + place / 8);
         start_at[count] = (rows.of[size_t(y)] * kinds_a_row + columns.of[size_t(x)]) * int32_t(channels);
         pixel[count++] = (image * from.image_rows + y * stride_h) * from.row_stride + x * stride_w;
@@ -748,9 +749,17 @@ void Planner::make_words_pixels(int index, WordsConv* c) {
   }
   c->pixel = pixel;
   c->row = row;
+  c->place = at_place;
   c->start_at = start_at;
   c->first = first;
   c->start = start;
+  if (!c->above) return;
+  int64_t* cut = keep<int64_t>(size_t(kinds) * channels);
+  for (size_t i = 0; i < size_t(kinds) * channels; i++) {
+    const size_t channel = i % channels;
+    cut[i] = channel < size_t(w.out_channels) ? int64_t(start[i]) - c->above[channel] : 0;
+  }
+  c->cut = cut;
 }
 
 void Planner::add_words_conv(int index) {
@@ -796,8 +805,8 @@ void Planner::add_words_conv(int index) {
       if ((c.steps - k) % 2) *to = sum;
     }
   }
-  make_words_pixels(index, &c);
   make_cuts(n, &c);
+  make_words_pixels(index, &c);
   const Epilogue* e = make_epilogue(n);
   make_quant4(n, *e, &c);
   const bool integer = all_shifting(*e);

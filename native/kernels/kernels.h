@@ -189,8 +189,10 @@ struct WordsConv : BinarySums {
   // [pixels]: where a tile's sums stand among the rows that are transposed. The rows of 32 even positions stand before those of
   // the odd ones between them, the first of four eighths of either together, then the second ones.
   const uint8_t* row;
+  const uint8_t* place;      // [pixels]: of a pixel in its tile
   const int32_t* start_at;   // [pixels]: what a pixel's mismatches are subtracted from, of the first channel
   const int16_t* start;      // [kinds of pixels][channels, rounded up to kBinaryChannels]
+  const int64_t* cut;        // where there are cuts (`above`), as `start`: the bit is (mismatches < cut) ^ flip
   const int32_t* first;      // [tiles + 1]: each tile's first pixel
   int32_t steps, channels, blocks;
   int32_t tile;              // positions: kTile or kMaxTile

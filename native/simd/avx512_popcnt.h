@@ -7,12 +7,6 @@ namespace signbit {
 namespace SIGNBIT_NS {
 
 static inline Bytes load_words64(const uint64_t* p) { return _mm512_load_si512(p); }
-// One word, with all lanes.
-static inline Bytes xor_splat(Bytes x, const uint64_t* word) { return _mm512_xor_si512(x, _mm512_set1_epi64(int64_t(*word))); }
-// Of x, y and z whose exclusive or is `sum`: the carry of x + y + z.
-static inline Bytes carry_with_sum(Bytes x, Bytes y, Bytes sum) { return _mm512_ternarylogic_epi32(x, y, sum, 0xD4); }
-static inline Bytes carry(Bytes x, Bytes y, Bytes z) { return _mm512_ternarylogic_epi32(x, y, z, 0xE8); }
-static inline Bytes sum_bits(Bytes x, Bytes y, Bytes z) { return _mm512_ternarylogic_epi32(x, y, z, 0x96); }
 #if defined(SIGNBIT_EMULATE_AVX512)
 static inline Bytes count_bits(Bytes x) {
   uint64_t lanes[8];
@@ -21,6 +15,18 @@ static inline Bytes count_bits(Bytes x) {
   memcpy(&x, lanes, sizeof lanes);
   return x;
 }
+static inline uint8_t below(Bytes counts, const int64_t* cuts) {
+  int64_t lanes[8];
+  memcpy(lanes, &counts, sizeof lanes);
+  int bits = 0;
+  for (int i = 0; i < 8; i++) bits |= (lanes[i] < cuts[i]) << i;
+  return uint8_t(bits);
+}
+// One word, with all lanes.
+static inline Bytes xor_splat(Bytes x, const uint64_t* word) { return _mm512_xor_si512(x, _mm512_set1_epi64(int64_t(*word))); }
+// Of x, y and z whose exclusive or is `sum`: the carry of x + y + z.
+static inline Bytes carry_with_sum(Bytes x, Bytes y, Bytes sum) { return _mm512_ternarylogic_epi32(x, y, sum, 0xD4); }
+static inline Bytes sum_bits(Bytes x, Bytes y, Bytes z) { return _mm512_ternarylogic_epi32(x, y, z, 0x96); }
 static inline __m128i words_of_longs(Bytes x) {
   int64_t lanes[8];
   int16_t words[8];
@@ -30,6 +36,25 @@ static inline __m128i words_of_longs(Bytes x) {
 }
 #else
 static inline Bytes count_bits(Bytes x) { return _mm512_popcnt_epi64(x); }
+// A bit a lane: whether it is less.
+static inline uint8_t below(Bytes counts, const int64_t* cuts) {
+  return uint8_t(_mm512_cmplt_epi64_mask(counts, _mm512_load_si512(cuts)));
+}
+// The same in assembly: GCC broadcasts a word to a register of its own first, and, for what the instruction overwrites, keeps copies
+// of registers that nobody reads. Without both the loop of `words.cpp` is a fifth faster.
+static inline Bytes xor_splat(Bytes x, const uint64_t* word) {
+  Bytes y;
+  asm("vpxorq %2%{1to8%}, %1, %0" : "=v"(y) : "v"(x), "m"(*word));
+  return y;
+}
+static inline Bytes carry_with_sum(Bytes x, Bytes y, Bytes sum) {
+  asm("vpternlogq $0xD4, %2, %1, %0" : "+v"(x) : "v"(y), "v"(sum));
+  return x;
+}
+static inline Bytes sum_bits(Bytes x, Bytes y, Bytes z) {
+  asm("vpternlogq $0x96, %2, %1, %0" : "+v"(x) : "v"(y), "v"(z));
+  return x;
+}
 static inline __m128i words_of_longs(Bytes x) { return _mm512_cvtepi64_epi16(x); }
 #endif
 static inline Bytes add_counts(Bytes x, Bytes y) { return _mm512_add_epi64(x, y); }
@@ -44,14 +69,14 @@ struct BitSums {
 static inline BitSums no_bits() { return {zero_bytes(), zero_bytes(), zero_bytes()}; }
 // Two words: the first, and the exclusive or of all words so far. Returns their carry.
 static inline Bytes add_two(BitSums& b, Bytes word, Bytes sum) {
-  const Bytes two = carry_with_sum(b.ones, word, sum);
+  const Bytes two = carry_with_sum(word, b.ones, sum);
   b.ones = sum;
   return two;
 }
 // Four words are two such pairs, whose carries meet those so far.
 static inline void add_carries(BitSums& b, Bytes first, Bytes second) {
-  b.fours = add_counts(b.fours, count_bits(carry(b.twos, first, second)));
   b.twos = sum_bits(b.twos, first, second);
+  b.fours = add_counts(b.fours, count_bits(carry_with_sum(first, second, b.twos)));
 }
 static inline Bytes count_all(const BitSums& b) { return weigh_counts(b.fours, count_bits(b.twos), count_bits(b.ones)); }
 // row = start - counts, of eight lanes, in 16 bits.

@@ -111,68 +111,116 @@ static inline __attribute__((always_inline)) void count_mismatches(const uint64_
 
 typedef int16_t Rows[kMaxTile][kBinaryChannels];
 
-// The half sums of a block of channels, a row a pixel. Meanwhile the next block's weights are fetched: each block's are read from its
+// What becomes of a pixel's mismatches with a block of channels: half sums, a row a pixel; or bits, a byte a position.
+struct ToRows {
+  Rows& rows;
+  const int16_t* start;
+  void operator()(const WordsConv& c, int32_t pixel, Bytes counts) const {
+    subtract_counts(rows[c.row[pixel]], start + c.start_at[pixel], counts);
+  }
+};
+struct ToBits {
+  uint8_t* bits;
+  const int64_t* cut;
+  void operator()(const WordsConv& c, int32_t pixel, Bytes counts) const {
+    bits[c.place[pixel]] = below(counts, cut + c.start_at[pixel]);
+  }
+};
+
+// The mismatches of a block of channels with a tile's pixels. Meanwhile the next block's weights are fetched: each block's are read from its
 // beginning to its end again for each few pixels, so that only their first reading is from far away.
-template <bool kOne, bool kTwo>
+template <bool kOne, bool kTwo, typename Take>
 static __attribute__((noinline)) void count_pixels(const WordsConv& c, int32_t pixel, int32_t end, int64_t block, const uint64_t* x,
-                                                   Rows& rows) {
+                                                   Take take) {
   const uint64_t* w = c.weights + size_t(block) * size_t(c.steps) * kBinaryChannels;
-  const int16_t* start = c.start + block * kBinaryChannels;
   const int groups = c.steps / 4, several = (end - pixel) / kPixels;
   const uint64_t* ahead = c.weights + size_t(block + 1 < c.blocks ? block + 1 : 0) * size_t(c.steps) * kBinaryChannels;
   const uint64_t* const ahead_end = ahead + size_t(c.steps) * kBinaryChannels;
   const int lines = several ? (c.steps + several - 1) / several : 0;
-  const auto subtract = [&](int32_t p, Bytes counts) __attribute__((always_inline)) {
-    subtract_counts(rows[c.row[p]], start + c.start_at[p], counts);
-  };
   for (; end - pixel >= kPixels; pixel += kPixels, x += kPixels * c.steps) {
     for (int line = 0; line < lines && ahead < ahead_end; line++, ahead += kBinaryChannels) __builtin_prefetch(ahead);
     Bytes counts[kPixels];
     count_mismatches<kPixels, kOne, kTwo>(x, w, groups, counts);
-    for (int i = 0; i < kPixels; i++) subtract(pixel + i, counts[i]);
+    for (int i = 0; i < kPixels; i++) take(c, pixel + i, counts[i]);
   }
   for (; pixel < end; pixel++, x += c.steps) {
     Bytes counts[1];
     count_mismatches<1, kOne, kTwo>(x, w, groups, counts);
-    subtract(pixel, counts[0]);
+    take(c, pixel, counts[0]);
+  }
+}
+
+template <typename Take>
+static inline void count_block(const WordsConv& c, int32_t pixel, int32_t end, int64_t block, const uint64_t* x, Take take) {
+  switch (c.steps % 4) {
+    case 0: return count_pixels<false, false>(c, pixel, end, block, x, take);
+    case 1: return count_pixels<true, false>(c, pixel, end, block, x, take);
+    case 2: return count_pixels<false, true>(c, pixel, end, block, x, take);
+    default: return count_pixels<true, true>(c, pixel, end, block, x, take);
+  }
+}
+
+// `work(first pixel, one behind the last, block, first channel, channels, position, vectors of positions)` for each item.
+template <typename Work>
+static inline void for_items(const WordsConv& c, uint64_t* gathered, int64_t begin, int64_t end, Work work) {
+  for (int64_t item = begin; item < end; item++) {
+    const int64_t tile = item / c.blocks, block = item % c.blocks;
+    const int32_t pixel = c.first[tile], last = c.first[tile + 1];
+    if (item == begin || block == 0) gather_tile(c, pixel, last, gathered);
+    const size_t position = size_t(tile) * size_t(c.tile), left = c.end - position;
+    const int first = int(block) * kBinaryChannels, channels = c.channels - first;
+    work(pixel, last, block, first, channels < kBinaryChannels ? channels : kBinaryChannels, position,
+         int(((left < size_t(c.tile) ? left : size_t(c.tile)) + kBytes - 1) / kBytes));
   }
 }
 
 // `finish(first channel, channels, position, sums, vectors)` for each item.
 template <typename Finish>
-static inline void for_items(const WordsConv& c, uint64_t* gathered, int64_t begin, int64_t end, Finish finish) {
+static inline void for_sums(const WordsConv& c, uint64_t* gathered, int64_t begin, int64_t end, Finish finish) {
   alignas(64) Rows rows = {};  // those of no pixel are computed with, whatever they hold
   alignas(64) int16_t out[kBinaryChannels][kMaxTile];
-  for (int64_t item = begin; item < end; item++) {
-    const int64_t tile = item / c.blocks, block = item % c.blocks;
-    const int32_t pixel = c.first[tile], last = c.first[tile + 1];
-    if (item == begin || block == 0) gather_tile(c, pixel, last, gathered);
-    switch (c.steps % 4) {
-      case 0: count_pixels<false, false>(c, pixel, last, block, gathered, rows); break;
-      case 1: count_pixels<true, false>(c, pixel, last, block, gathered, rows); break;
-      case 2: count_pixels<false, true>(c, pixel, last, block, gathered, rows); break;
-      default: count_pixels<true, true>(c, pixel, last, block, gathered, rows);
-    }
-    for (int half = 0; half < c.tile / (kBytes / 2); half++) {
-      int16_t* columns[kBinaryChannels];
-      for (int j = 0; j < kBinaryChannels; j++) columns[j] = out[j] + half * (kBytes / 2);
-      transpose_rows(rows[half * (kBytes / 2)], columns);
-    }
-    const size_t position = size_t(tile) * size_t(c.tile), left = c.end - position;
-    const int first = int(block) * kBinaryChannels, channels = c.channels - first;
-    finish(first, channels < kBinaryChannels ? channels : kBinaryChannels, position, out,
-           int(((left < size_t(c.tile) ? left : size_t(c.tile)) + kBytes - 1) / kBytes));
-  }
+  for_items(c, gathered, begin, end,
+            [&](int32_t pixel, int32_t last, int64_t block, int first, int channels, size_t position, int vectors) {
+              count_block(c, pixel, last, block, gathered, ToRows{rows, c.start + block * kBinaryChannels});
+              for (int half = 0; half < c.tile / (kBytes / 2); half++) {
+                int16_t* columns[kBinaryChannels];
+                for (int j = 0; j < kBinaryChannels; j++) columns[j] = out[j] + half * (kBytes / 2);
+                transpose_rows(rows[half * (kBytes / 2)], columns);
+              }
+              finish(first, channels, position, out, vectors);
+            });
+}
+
+// The whole epilogue is a threshold of one cut.
+static void write_bits(const WordsConv& c, const Epilogue& e, uint64_t* gathered, int64_t begin, int64_t end) {
+  const EpilogueStep& step = e.steps[0];
+  alignas(64) uint8_t bits[kMaxTile] = {};
+  for_items(c, gathered, begin, end,
+            [&](int32_t pixel, int32_t last, int64_t block, int first, int channels, size_t position, int vectors) {
+              count_block(c, pixel, last, block, gathered, ToBits{bits, c.cut + block * kBinaryChannels});
+              for (int plane = first / 4; plane <= (first + channels - 1) / 4; plane++) {
+                uint8_t* dst = step.data + size_t(plane) * step.plane + position;
+                const Bytes flip = all_bytes(c.flip[plane]);
+                const Bytes halo = all_bytes(plane == (e.channels - 1) / 4 ? step.last_halo : step.halo);
+                for (int i = 0; i < vectors; i++) {
+                  const Bytes both = load_bytes(bits + i * kBytes), nibble = plane % 2 ? high_fields(both) : low_fields(both);
+                  store_bytes(dst + i * kBytes, select_bytes(load_bytes(e.outside + position + size_t(i) * kBytes), halo,
+                                                             xor_bytes(nibble, flip)));
+                }
+              }
+            });
 }
 
 void words_conv(const WordsConv& c, const Epilogue& e, uint64_t* gathered, int64_t begin, int64_t end) {
-  for_items(c, gathered, begin, end, [&](int first, int channels, size_t position, const Sums* sums, int vectors) {
+  if (c.above) return write_bits(c, e, gathered, begin, end);
+  for_sums(c, gathered, begin, end, [&](int first, int channels, size_t position, const Sums* sums, int vectors) {
     finish_sums(c, e, first, channels, position, sums, vectors);
   });
 }
 
 void words_conv_integer(const WordsConv& c, const Epilogue& e, uint64_t* gathered, int64_t begin, int64_t end) {
-  for_items(c, gathered, begin, end, [&](int first, int channels, size_t position, const Sums* sums, int vectors) {
+  if (c.above) return write_bits(c, e, gathered, begin, end);
+  for_sums(c, gathered, begin, end, [&](int first, int channels, size_t position, const Sums* sums, int vectors) {
     finish_sums_integer(c, e, first, channels, position, sums, vectors);
   });
 }
