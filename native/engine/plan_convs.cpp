@@ -80,6 +80,35 @@ void copy_phase(const Map& from, const Map& to, size_t plane, size_t to_plane, i
     }
 }
 
+// Puts a channel of a phase's pixels into a byte of the dwords that stand where that phase's own would. Dwords with no such pixel
+// beside them have there what is outside the image.
+void seat_channel(const Map& from, const Map& to, size_t to_plane, int byte, int channel, int phase_y, int phase_x, int stride_h,
+                  int stride_w, int rows, int columns) {
+  const Geometry &in = *from.geometry, &out = *to.geometry;
+  const uint32_t* src = reinterpret_cast<const uint32_t*>(from.body);
+  uint32_t* dst = reinterpret_cast<uint32_t*>(to.body + to_plane * to.plane_bytes);
+  const uint32_t others = ~(uint32_t(255) << 8 * byte), outside = uint32_t(to.halo) << 8 * byte;
+  const int inside_rows = std::min(rows, (in.height - phase_y + stride_h - 1) / stride_h);
+  const int inside = std::max(0, std::min(columns, (in.width - phase_x + stride_w - 1) / stride_w));
+  for (int n = 0; n < in.batch; n++)
+    for (int y = 0; y < rows; y++) {
+      uint32_t* d = dst + (size_t(n) * size_t(out.image_rows) + size_t(y)) * size_t(out.row_stride);
+      int x = 0;
+      if (y < inside_rows) {
+        const uint32_t* s =
+            src + (size_t(n) * size_t(in.image_rows) + size_t(y * stride_h + phase_y)) * size_t(in.row_stride) + phase_x;
+        if (stride_w == 2)
+          for (; x < inside - 4; x += 4) {
+            const Quads4 seen = evens(vector_at(s + 2 * x), vector_at(s + 2 * x + 4)), kept = vector_at(d + x) & others;
+            const Quads4 made = kept | (seen >> 8 * channel & 255) << 8 * byte;
+            std::memcpy(d + x, &made, sizeof made);
+          }
+        for (; x < inside; x++) d[x] = (d[x] & others) | (s[size_t(x) * size_t(stride_w)] >> 8 * channel & 255) << 8 * byte;
+      }
+      for (; x < columns; x++) d[x] = (d[x] & others) | outside;
+    }
+}
+
 }  // namespace
 
 void Planner::add_repack_step(const Repack& r) {
@@ -91,7 +120,8 @@ void Planner::add_repack_step(const Repack& r) {
   step.name = node(r.first - 1).path;
   step.op = "repack";
   const bool unpacks = r.type != info(r.value).type;
-  step.kernel = (unpacks ? "repack_bytes_s" : "repack_s") + std::to_string(r.stride_h) + "x" + std::to_string(r.stride_w);
+  step.kernel = std::string(unpacks ? "repack_bytes_s" : r.guests.empty() ? "repack_s" : "repack_guests_s") +
+                std::to_string(r.stride_h) + "x" + std::to_string(r.stride_w);
   step.shape = dimensions(info(r.value).channels, r.geometry->height, r.geometry->width);
   step.layout = layout(to, r.type);
   const int planes = to.planes, slots = r.slots();
@@ -102,11 +132,15 @@ void Planner::add_repack_step(const Repack& r) {
   // Rows and columns behind the output's last that taps still reach.
   const int rows = r.geometry->height + std::max(0, r.reach.high_y);
   const int columns = r.geometry->width + std::max(0, r.reach.high_x);
+  const size_t guest_count = r.guests.size();
+  const Repack::Guest* guests = guest_count ? keep_copy(r.guests) : nullptr;
+  const uint8_t* left_out = guest_count ? keep_copy(r.left_out) : nullptr;
   step.run = [=] {
     session->pool_.run(int64_t(slots) * planes, [&](int64_t begin, int64_t end, int) {
       for (int64_t item = begin; item < end; item++) {
         const size_t to_plane = size_t(item), plane = size_t(item % planes);
         const int slot = int(item / planes);
+        if (left_out && left_out[slot]) continue;
         const uint8_t halo = int(plane) + 1 == planes ? to.last_halo : to.halo;
         std::memset(to.body + to_plane * to.plane_bytes - to.geometry->margin * to.element, halo,
                     to.geometry->plane * to.element);
@@ -119,6 +153,10 @@ void Planner::add_repack_step(const Repack& r) {
           copy_phase<uint16_t>(from, to, plane, to_plane, py, px, stride_h, stride_w, rows, columns);
         else
           copy_phase<uint32_t>(from, to, plane, to_plane, py, px, stride_h, stride_w, rows, columns);
+        for (size_t i = 0; i < guest_count; i++)
+          if (const Repack::Guest& g = guests[i]; g.slot == slot)
+            seat_channel(from, to, to_plane, g.byte, g.channel, phase_rows[g.from / phases_a_row],
+                         phase_columns[g.from % phases_a_row], stride_h, stride_w, rows, columns);
       }
     });
   };
@@ -335,25 +373,34 @@ size_t band_bytes() {
 
 }  // namespace
 
-// Where the taps over a number of neighbouring planes of a node's input lie, in bytes from the first plane: [tap][plane].
+// Of an input with guests fewer than there are.
+int Planner::taps_read(int index) const {
+  const Window& w = node(index).window;
+  const Repack* repack = repack_of_[size_t(index)];
+  return repack && !repack->taps.empty() ? int(repack->taps.size()) : w.kernel_h * w.kernel_w;
+}
+
+// Where the taps that are read lie, over a number of neighbouring planes of a node's input, in bytes from the first plane:
+// [tap][plane].
 const int32_t* Planner::tap_offsets(int index, const Map& in, int planes) {
   const Window& w = node(index).window;
   const Repack* repack = repack_of_[size_t(index)];
   const Geometry& g = *in.geometry;
-  int32_t* offset = keep<int32_t>(size_t(w.kernel_h) * size_t(w.kernel_w) * size_t(planes));
+  const int taps = taps_read(index);
+  int32_t* offset = keep<int32_t>(size_t(taps) * size_t(planes));
   int32_t* next = offset;
   const int64_t element = int64_t(in.element), slot_bytes = in.planes * int64_t(in.plane_bytes);
   const int stride_h = repack ? w.stride_h : 1, stride_w = repack ? w.stride_w : 1;
-  for (int ky = 0; ky < w.kernel_h; ky++) {
-    const int dy = ky * w.dilation_h - w.pad_h, oy = floor_div(dy, stride_h);
-    int64_t row = oy * int64_t(g.row_stride) * element;
-    if (repack) row += position(repack->rows, dy - oy * stride_h) * int64_t(repack->columns.size()) * slot_bytes;
-    for (int kx = 0; kx < w.kernel_w; kx++) {
-      const int dx = kx * w.dilation_w - w.pad_w, ox = floor_div(dx, stride_w);
-      int64_t at = row + ox * element;
-      if (repack) at += position(repack->columns, dx - ox * stride_w) * slot_bytes;
-      for (int q = 0; q < planes; q++) *next++ = int32_t(at + q * int64_t(in.plane_bytes));
+  for (int k = 0; k < taps; k++) {
+    const int tap = repack && !repack->taps.empty() ? repack->taps[size_t(k)] : k;
+    const int dy = tap / w.kernel_w * w.dilation_h - w.pad_h, oy = floor_div(dy, stride_h);
+    const int dx = tap % w.kernel_w * w.dilation_w - w.pad_w, ox = floor_div(dx, stride_w);
+    int64_t at = (oy * int64_t(g.row_stride) + ox) * element;
+    if (repack) {
+      const int64_t row = position(repack->rows, dy - oy * stride_h), column = position(repack->columns, dx - ox * stride_w);
+      at += (row * int64_t(repack->columns.size()) + column) * slot_bytes;
     }
+    for (int q = 0; q < planes; q++) *next++ = int32_t(at + q * int64_t(in.plane_bytes));
   }
   return offset;
 }
@@ -364,7 +411,7 @@ std::vector<ConvSegment> Planner::make_segments(int index, int block_channels, b
                                                 std::vector<int32_t>* first) {
   const Window& w = node(index).window;
   const Map& in = input_of(index);
-  const int taps = w.kernel_h * w.kernel_w, out_group = w.out_channels / w.groups;
+  const int taps = taps_read(index), out_group = w.out_channels / w.groups;
   const bool masked = one_group && w.groups > 1 && w.in_channels / w.groups % 4;
   std::map<int, const int32_t*> offsets;  // by planes
   std::map<int, const uint8_t*> masks;    // by where in a nibble the group starts
@@ -920,7 +967,7 @@ void Planner::add_tile_q8_conv(int index) {
   TileQ8Conv c = {};
   c.input = in.body;
   c.offset = tap_offsets(index, in, in.planes);
-  c.steps = w.kernel_h * w.kernel_w * in.planes;
+  c.steps = taps_read(index) * in.planes;
   c.chunks = ceil_div(c.steps, kTilePlanes);
   c.channels = w.out_channels;
   c.end = in.geometry->end;
@@ -929,12 +976,17 @@ void Planner::add_tile_q8_conv(int index) {
   int8_t* packed = keep<int8_t>(bytes);
   int32_t* correction = keep<int32_t>(size_t(w.out_channels));
   const int8_t* file = reinterpret_cast<const int8_t*>(program_.tensors[size_t(n.params[0])].data);
-  for (int channel = 0; channel < w.out_channels; channel++) {
+  const Repack* repack = repack_of_[size_t(index)];
+  const int32_t* seats = repack && !repack->weights.empty() ? repack->weights.data() : nullptr;
+  const size_t in_file = size_t(w.kernel_h) * size_t(w.kernel_w) * size_t(in.planes) * 4;
+  for (int channel = 0; channel < w.out_channels; channel++, file += in_file) {
     int8_t* to = packed + size_t(channel / kTileChannels) * block_bytes + size_t(channel % kTileChannels) * row;
-    for (int step = 0; step < c.steps; step++, file += 4)
-      for (int b = 0; b < std::min(4, w.in_channels - step % in.planes * 4); b++) {
-        to[size_t(step / kTilePlanes) * kTileChannels * row + size_t(step % kTilePlanes * 4 + b)] = file[b];
-        correction[channel] += file[b] * w.zero_point;
+    for (int step = 0; step < c.steps; step++)
+      for (int b = 0; b < 4; b++) {
+        const int at = seats ? seats[4 * step + b] : step % in.planes * 4 + b < w.in_channels ? 4 * step + b : -1;
+        if (at < 0) continue;
+        to[size_t(step / kTilePlanes) * kTileChannels * row + size_t(step % kTilePlanes * 4 + b)] = file[at];
+        correction[channel] += file[at] * w.zero_point;
       }
   }
   c.weights = packed;
@@ -964,6 +1016,8 @@ void Planner::add_q8_conv(int index) {
   Q8Runs* runs = keep<Q8Runs>(segments.size() * size_t(kQ8Channels / pack));
   const size_t step_bytes = size_t(pack) * size_t(kernels->q8_quad_bytes);
   const int in_group = w.in_channels / w.groups, in_file = (in_group + 3) / 4 * 4, taps = w.kernel_h * w.kernel_w;
+  const Repack* repack = repack_of_[size_t(index)];
+  const int32_t* seats = repack && !repack->weights.empty() ? repack->weights.data() : nullptr;
   size_t bytes = 0;
   Q8Runs* next_runs = runs;
   std::vector<int8_t> quads;  // [steps][pack][4]
@@ -983,6 +1037,15 @@ void Planner::add_q8_conv(int index) {
         const int own = 4 * reads.plane() - reads_of(w, channel, 1).first;
         const int8_t* row = file + size_t(channel) * size_t(taps) * size_t(in_file);
         int8_t* quad = quads.data() + 4 * j;
+        if (seats) {
+          for (int step = 0; step < s.steps; step++, quad += 4 * pack)
+            for (int b = 0; b < 4; b++) {
+              const int at = seats[4 * step + b];
+              if (at >= 0) quad[b] = row[at];
+              correction[channel] += quad[b] * w.zero_point;
+            }
+          continue;
+        }
         for (int tap = 0; tap < taps; tap++, row += in_file)
           for (int plane = 0; plane < reads.planes(); plane++, quad += 4 * pack) {
             const int at = own + 4 * plane;

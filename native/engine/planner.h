@@ -60,6 +60,16 @@ class Planner {
     int first = 0, last = 0;     // consumers: the first and last node
     Map map;
     int slots() const { return int(rows.size() * columns.size()); }
+    // Where a dword has room for more channels than there are, and one convolution alone reads them, pixels of some phases are
+    // guests in others' dwords, and their own dwords are left out. Empty: there are no guests.
+    struct Guest {
+      int slot, byte;         // where it stands
+      int from, channel;      // the slot whose pixel it is of
+    };
+    std::vector<Guest> guests;
+    std::vector<uint8_t> left_out;      // [slots]
+    std::vector<int32_t> taps;          // those that are read: a tap of a slot, guests with it
+    std::vector<int32_t> weights;       // [taps][4]: where in a channel's weights a byte's is, or -1
   };
 
   void infer_sizes();
@@ -71,6 +81,7 @@ class Planner {
   bool reads_in_place(const NodeInfo& n) const;  // a convolution, but for what stands in the halo
   Repack* repack_for(int index, uint8_t halo);   // one that the node can read, or a new one
   void choose_layouts();  // maps, repacks, and how long each buffer lives
+  void seat_guests(const NodeInfo& reader, Repack* repack);
   void choose_kernels();  // words and tiles, which need room
   void place_buffers();
   void check_memory();  // before anything that grows with the file or the image is allocated
@@ -134,6 +145,7 @@ class Planner {
     const Repack* repack = repack_of_[size_t(index)];
     return repack ? repack->map : s_.maps_[size_t(node(index).inputs[0])];
   }
+  int taps_read(int index) const;
   const int32_t* tap_offsets(int index, const Map& in, int planes);
   std::vector<ConvSegment> make_segments(int index, int block_channels, bool one_group,
                                          std::vector<int32_t>* first);

@@ -73,7 +73,7 @@ Case draw(Random& rng) {
   const int kind = pick(rng, 0, 10);
   if (kind < 4) {
     v.groups = 1;
-    v.channels = pick(rng, 1, 40);
+    v.channels = pick(rng, 1, kind ? 40 : 3);  // of an image, whose dwords have room
     v.out = pick(rng, 1, 30);
   } else if (kind < 7) {
     v.groups = pick(rng, 2, 6);
@@ -369,6 +369,11 @@ std::vector<Case> fixed_cases() {
       {{64, 128, 3, 3, 2, 2, 1, 1, 1, 1, 1, 0}, true, 0, sums, 14, 14, 1, 2},
       {{64, 128, 1, 1, 2, 2, 0, 0, 1, 1, 1, 0}, true, 0, sums, 14, 14, 2, 2},
       {{3, 64, 7, 7, 2, 2, 3, 3, 1, 1, 1, 0}, false, 114, sums, 31, 29, 1, 2},
+      {{3, 20, 4, 4, 4, 4, 0, 0, 1, 1, 1, 0}, false, 9, sums, 33, 38, 2, 1},
+      {{3, 9, 3, 3, 2, 2, 1, 1, 1, 1, 1, 0}, false, 201, sums, 26, 31, 2, 2},
+      {{3, 9, 3, 5, 2, 1, 1, 2, 1, 1, 1, 0}, false, 201, sums, 17, 22, 1, 1},
+      {{2, 17, 5, 5, 3, 2, 0, 2, 1, 2, 1, 0}, false, 77, sums, 21, 24, 1, 1},
+      {{1, 33, 7, 7, 2, 2, 3, 2, 1, 1, 1, 0}, false, 255, sums, 29, 28, 3, 2},
       {{256, 16, 3, 3, 1, 1, 1, 1, 1, 1, 1, 0}, true, 0, sums, 7, 7, 1, 1},
       {{128, 10, 1, 1, 1, 1, 0, 0, 1, 1, 1, 0}, true, 0, sums, 1, 1, 5, 1},
       {{4096, 8, 3, 3, 1, 1, 1, 1, 1, 1, 1, 0}, true, 0, sums, 2, 2, 1, 1},

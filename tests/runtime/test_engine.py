@@ -108,6 +108,7 @@ def test_a_profile_names_every_kernel() -> None:
     }
     assert all(step["kernel"] and step["isa"] == session.isa for step in steps)
     assert all(step["ms"] >= 0 for step in steps)
+    assert next(s for s in steps if s["op"] == "repack")["kernel"] == "repack_guests_s2x2"
     binary = [step for step in steps if step["op"] == "conv_b1"]
     assert len(binary) == 16
     # stage 1 at width 1/4: 16 channels, 8x8 pixels behind the stem
