@@ -9,8 +9,7 @@ and needs no second enlargement where the image had been scaled.
 
 [RECON] BiNeal networks (arXiv 2202.03716) segment with FCN on ResNet-18; how theirs joins maps is
 not public. Here blocks are :class:`~signbit.models.bineal.BinealBlock`, and bits are enlarged,
-joined and read as bits: no map between stem and scores is real-valued. With ``carry`` one is: in
-the finest block's place, sums of the joined bits are added to 8-bit features of the image.
+joined and read as bits: no map between stem and scores is real-valued.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from signbit.models.backbone import Backbone
-from signbit.models.bineal import BinealBlock, Carry
+from signbit.models.bineal import BinealBlock
 from signbit.models.registry import register_model
 from signbit.models.resnet import BasicBlock
 from signbit.models.stages import scaled_channels
@@ -48,11 +47,9 @@ class FCN(nn.Module):
         num_classes: scores a pixel.
         block: ``block(in_channels, out_channels)``.
         head: ``head(in_channels, out_channels)``, a 1x1 convolution.
-        carry: ``carry(stride, channels)`` makes what takes the finest block's place: it joins the
-            image to the bits that the block would read, of that stride and so many channels.
 
     Raises:
-        ValueError: more blocks than maps that they could join; or ``carry``, and no blocks.
+        ValueError: more blocks than maps that they could join.
     """
 
     def __init__(
@@ -62,7 +59,6 @@ class FCN(nn.Module):
         num_classes: int,
         block: Callable[[int, int], nn.Module],
         head: Callable[[int, int], nn.Module],
-        carry: Callable[[int, int, int], Carry] | None = None,
     ):
         super().__init__()
         *finer, coarsest = backbone.channels
@@ -71,17 +67,11 @@ class FCN(nn.Module):
                 f"decoder_channels has {len(decoder_channels)} numbers, but there are {len(finer)} "
                 "maps finer than the coarsest one"
             )
-        if carry is not None and not decoder_channels:
-            raise ValueError("carry takes the finest block's place, but decoder_channels is empty")
         self.backbone = backbone
         self.blocks, self.heads = nn.ModuleList(), nn.ModuleList([head(coarsest, num_classes)])
-        current, last = coarsest, len(decoder_channels) - 1
-        for step, channels in enumerate(decoder_channels):
-            joined = current + finer[-1 - step]
-            if carry is not None and step == last:
-                self.blocks.append(carry(backbone.strides[-2 - step], joined, channels))
-            else:
-                self.blocks.append(block(joined, channels))
+        current = coarsest
+        for lateral, channels in zip(reversed(finer), decoder_channels, strict=False):
+            self.blocks.append(block(current + lateral, channels))
             self.heads.append(head(channels, num_classes))
             current = channels
 
@@ -92,8 +82,7 @@ class FCN(nn.Module):
         for lateral, block, head in zip(finer, self.blocks, heads, strict=False):
             size = lateral.shape[2:]
             enlarged = functional.interpolate(coarse, size=size, mode="nearest")
-            joined = torch.cat([enlarged, lateral], 1)
-            coarse = block(x, joined) if isinstance(block, Carry) else block(joined)
+            coarse = block(torch.cat([enlarged, lateral], 1))
             scores = functional.interpolate(scores, size=size, mode="bilinear") + head(coarse)
         return scores
 
@@ -132,7 +121,6 @@ def fcn_bineal18(
     surrogate: str | Surrogate = "clipped_identity",
     over_parameterize: str | None = None,
     parametric_activations: bool = True,
-    carry: bool = False,
 ) -> FCN:
     """FCN on ``bineal18``, with one bit between all layers up to the scores.
 
@@ -140,29 +128,15 @@ def fcn_bineal18(
     ``decoder_channels``: those of the blocks at strides 16, 8 and 4; fewer numbers end at a coarser
     stride, none gives FCN-32s. ``stem_kernel``: side of the first 8-bit convolution of
     ``stem="imagenet"``; one of 3x3 takes a fifth of the time of 7x7, which is half of a whole
-    network's, but the weights of a classifier fit 7 only (``init``). ``carry`` puts 8-bit
-    features of the image, and the joined bits' sums on top, in the finest block's place. Other
-    arguments are those of ``bineal18``, and the blocks' too. Raises ValueError for an unknown stem,
-    surrogate or granularity, an even ``stem_kernel``, numbers that are not positive, too many of
-    them, or none and ``carry``.
+    network's, but the weights of a classifier fit 7 only (``init``). Other arguments are those of
+    ``bineal18``, and the blocks' too. Raises ValueError for an unknown stem, surrogate or
+    granularity, an even ``stem_kernel``, numbers that are not positive, or too many of them.
     """
     training = {
         "surrogate": surrogate,
         "over_parameterize": over_parameterize,
         "parametric_activations": parametric_activations,
     }
-
-    def features(stride: int, bits: int, channels: int) -> Carry:
-        first = min(stride, 2)
-        step, narrow = stride // first, max(channels // 4, 1)
-        image = nn.Sequential(
-            QuantConv2d(in_channels, narrow, 3, first, 1, bias=False),
-            nn.BatchNorm2d(narrow),
-            nn.PReLU(narrow),
-            QuantConv2d(narrow, channels, step + 1 + step % 2, step, (step + 1) // 2),
-        )
-        return Carry(image, bits, channels, over_parameterize)
-
     backbone = Backbone(
         "bineal18",
         stem=stem,
@@ -177,7 +151,6 @@ def fcn_bineal18(
         num_classes,
         lambda i, o: BinealBlock(i, o, 1, **training),
         BitsHead,
-        features if carry else None,
     )
 
 
