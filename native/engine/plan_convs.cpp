@@ -251,13 +251,15 @@ namespace {
 // Whether no two groups' results share a nibble plane.
 bool fills_planes(const Window& w) { return w.groups == 1 || w.out_channels / w.groups % 4 == 0; }
 
+bool only_compares(const NodeInfo& n) { return n.steps.size() == 1 && StepKind(n.steps[0].code) == StepKind::kThreshold; }
+
 }  // namespace
 
 // Where the epilogue is a threshold of one cut a channel, and nibble planes are written whole: `above` and `flip`.
 void Planner::make_cuts(const NodeInfo& n, BinaryCuts* cuts) {
   const Window& w = n.window;
   if (!has_half_sums(n) || !fills_planes(w)) return;
-  if (n.steps.size() != 1 || StepKind(n.steps[0].code) != StepKind::kThreshold) return;
+  if (!only_compares(n)) return;
   const std::vector<int32_t>& params = n.steps[0].params;
   auto tensor = [&](size_t k) -> const Tensor& { return program_.tensors[size_t(params[k])]; };
   const int32_t *low = tensor(0).i32(), *high = tensor(1).i32();
@@ -680,7 +682,7 @@ bool Planner::uses_words(const NodeInfo& n) const {
   if (!s_.kernels_->words_conv || n.op != Op::kConvB1 || w.groups != 1 || !has_half_sums(n)) return false;
   const Geometry& g = *geometry(size(n.outputs[0]));
   if (lanes_are_outputs(*s_.kernels_, g, w.out_channels, true)) return false;
-  return words_pay(g, w.kernel_h * w.kernel_w, w.in_channels, w.out_channels);
+  return words_pay(g, w.kernel_h * w.kernel_w, w.in_channels, w.out_channels, only_compares(n));
 }
 
 bool Planner::fits_words(const Geometry& g, int planes, int slots) const {

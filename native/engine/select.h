@@ -19,7 +19,7 @@ const KernelTable* select_kernels(const std::string& cap);
 // result has such a geometry.
 bool lanes_are_outputs(const KernelTable& kernels, const Geometry& g, int outputs, bool binary);
 // Whether a binary convolution, whose result has such a geometry, is faster by words than by look-ups.
-bool words_pay(const Geometry& g, int taps, int inputs, int outputs);
+bool words_pay(const Geometry& g, int taps, int inputs, int outputs, bool bits);
 // Whether one of so many channels is faster by matrix tiles than by look-ups.
 bool tiles_pay(int inputs, int outputs);
 // The same of an 8-bit one of so many steps of four input channels.

@@ -26,7 +26,6 @@ static inline uint8_t below(Bytes counts, const int64_t* cuts) {
 static inline Bytes xor_splat(Bytes x, const uint64_t* word) { return _mm512_xor_si512(x, _mm512_set1_epi64(int64_t(*word))); }
 // Of x, y and z whose exclusive or is `sum`: the carry of x + y + z.
 static inline Bytes carry_with_sum(Bytes x, Bytes y, Bytes sum) { return _mm512_ternarylogic_epi32(x, y, sum, 0xD4); }
-static inline Bytes sum_bits(Bytes x, Bytes y, Bytes z) { return _mm512_ternarylogic_epi32(x, y, z, 0x96); }
 static inline __m128i words_of_longs(Bytes x) {
   int64_t lanes[8];
   int16_t words[8];
@@ -51,34 +50,21 @@ static inline Bytes carry_with_sum(Bytes x, Bytes y, Bytes sum) {
   asm("vpternlogq $0xD4, %2, %1, %0" : "+v"(x) : "v"(y), "v"(sum));
   return x;
 }
-static inline Bytes sum_bits(Bytes x, Bytes y, Bytes z) {
-  asm("vpternlogq $0x96, %2, %1, %0" : "+v"(x) : "v"(y), "v"(z));
-  return x;
-}
 static inline __m128i words_of_longs(Bytes x) { return _mm512_cvtepi64_epi16(x); }
 #endif
-static inline Bytes add_counts(Bytes x, Bytes y) { return _mm512_add_epi64(x, y); }
-// fours * 4 + twos * 2 + ones
-static inline Bytes weigh_counts(Bytes fours, Bytes twos, Bytes ones) {
-  return add_counts(_mm512_slli_epi64(fours, 2), add_counts(_mm512_slli_epi64(twos, 1), ones));
-}
-// Of a pixel and eight output channels: bits so far, by their weight. `ones` and `twos` are bits, `fours` are counts.
+// Of a pixel and eight output channels: the sum of all bits so far, and how many carries there were.
 struct BitSums {
-  Bytes ones, twos, fours;
+  Bytes ones, twos;
 };
-static inline BitSums no_bits() { return {zero_bytes(), zero_bytes(), zero_bytes()}; }
-// Two words: the first, and the exclusive or of all words so far. Returns their carry.
-static inline Bytes add_two(BitSums& b, Bytes word, Bytes sum) {
-  const Bytes two = carry_with_sum(word, b.ones, sum);
+static inline BitSums no_bits() { return {zero_bytes(), zero_bytes()}; }
+// Two words more: the first, and the exclusive or of all words so far.
+static inline void add_two(BitSums& b, Bytes word, Bytes sum) {
+  b.twos = _mm512_add_epi64(b.twos, count_bits(carry_with_sum(word, b.ones, sum)));
   b.ones = sum;
-  return two;
 }
-// Four words are two such pairs, whose carries meet those so far.
-static inline void add_carries(BitSums& b, Bytes first, Bytes second) {
-  b.twos = sum_bits(b.twos, first, second);
-  b.fours = add_counts(b.fours, count_bits(carry_with_sum(first, second, b.twos)));
+static inline Bytes count_all(const BitSums& b) {
+  return _mm512_add_epi64(_mm512_add_epi64(b.twos, b.twos), count_bits(b.ones));
 }
-static inline Bytes count_all(const BitSums& b) { return weigh_counts(b.fours, count_bits(b.twos), count_bits(b.ones)); }
 // row = start - counts, of eight lanes, in 16 bits.
 static inline void subtract_counts(int16_t* row, const int16_t* start, Bytes counts) {
   const __m128i from = _mm_load_si128(reinterpret_cast<const __m128i*>(start));

@@ -1,13 +1,13 @@
 // Binary convolution by counting bits: lanes are output channels, and a word of 64 input channels of a pixel is compared with
 // eight channels' weights at once.
 //
-// Mismatches are the ones of `input ^ weights`, summed over the steps of a pixel. Full adders on bits come first, counts last:
-// of every four words one vector is counted. What makes that cheap is that the sum bit of all words so far is the exclusive or of
-// all inputs and all weights so far, both known beforehand: of two words the first is compared as it is (`word`), the second
-// together with all before it (`sum`), and the carry of the adder follows from the two and the sum before them. So a vector of
-// 512 matches costs two and a half instructions, of which a fourth are counts.
+// Mismatches are the ones of `input ^ weights`, summed over the steps of a pixel. Two words and the sum bit of all before them go
+// through full adders, and only the carries are counted, one vector of two. What makes that cheap is that the sum bit of all words so
+// far is the exclusive or of all inputs and all weights so far, both known beforehand: of two words the first is compared as it is
+// (`word`), the second together with all before it (`sum`), and the carry of the adder follows from the two and the sum before them.
+// So a vector of 512 matches costs two and a half instructions.
 //
-// A tile's pixels are first gathered, four at a time, as the steps want them. Sums leave a pixel a row; rows stand so
+// A tile's pixels are first gathered, a few at a time, as the steps want them. Sums leave a pixel a row; rows stand so
 // (WordsConv::row) that transposing them gives what `sums.h` wants: of a vector of positions the even ones first.
 #include "../../simd/simd.h"
 #include "../declare.h"
@@ -16,7 +16,8 @@
 namespace signbit {
 namespace SIGNBIT_NS {
 
-constexpr int kPixels = 4;  // that share the weights in registers
+// Pixels that share the weights in registers: as many as possible, then fewer, then one by one.
+constexpr int kMany = 8, kFew = 4;
 
 void words_spread(const WordsConv& c, int64_t begin, int64_t end) {
   for (int64_t item = begin; item < end; item++) {
@@ -29,19 +30,27 @@ void words_spread(const WordsConv& c, int64_t begin, int64_t end) {
   }
 }
 
-// A word of each of some pixels: of kPixels neighbours, of as many anywhere, of one.
-typedef uint64_t Four __attribute__((vector_size(8 * kPixels), aligned(8), may_alias));
+// A word of each of some pixels: of neighbours, of as many anywhere, of one.
+typedef uint64_t Eight __attribute__((vector_size(8 * kMany)));
+typedef uint64_t Four __attribute__((vector_size(8 * kFew)));
+template <typename Vector>
 struct Neighbours {
-  typedef Four Words;
+  typedef Vector Words;
   const uint64_t* from;
-  Words load(int32_t offset) const { return *reinterpret_cast<const Four*>(from + offset); }
+  Words load(int32_t offset) const {
+    Words x;
+    memcpy(&x, from + offset, sizeof x);
+    return x;
+  }
 };
+template <typename Vector>
 struct Strangers {
-  typedef Four Words;
-  const uint64_t* from[kPixels];
+  typedef Vector Words;
+  static constexpr int kCount = sizeof(Words) / sizeof(uint64_t);
+  const uint64_t* from[kCount];
   Words load(int32_t offset) const {
     Words x = {};
-    for (int i = 0; i < kPixels; i++) x[i] = from[i][offset];
+    for (int i = 0; i < kCount; i++) x[i] = from[i][offset];
     return x;
   }
 };
@@ -55,56 +64,55 @@ struct Single {
 template <typename Pixels>
 static inline void gather(const WordsConv& c, const Pixels& pixels, uint64_t* to) {
   typedef typename Pixels::Words Words;
-  Words sum = {}, *next = reinterpret_cast<Words*>(to);
+  Words sum = {};
+  const auto put = [&](const Words& x) __attribute__((always_inline)) {
+    memcpy(to, &x, sizeof x);
+    to += sizeof x / sizeof *to;
+  };
   int k = 0;
-  if (c.steps % 2) *next++ = sum = pixels.load(c.offset[k++]);
+  if (c.steps % 2) put(sum = pixels.load(c.offset[k++]));
   for (; k < c.steps; k += 2) {
     const Words word = pixels.load(c.offset[k]);
     sum ^= word ^ pixels.load(c.offset[k + 1]);
-    *next++ = word;
-    *next++ = sum;
+    put(word);
+    put(sum);
+  }
+}
+
+template <typename Words>
+static inline void gather_groups(const WordsConv& c, int32_t& first, int32_t end, uint64_t*& to) {
+  constexpr int kCount = Strangers<Words>::kCount;
+  for (; end - first >= kCount; first += kCount, to += kCount * c.steps) {
+    const int32_t* pixel = c.pixel + first;
+    if (pixel[kCount - 1] == pixel[0] + kCount - 1) {
+      gather(c, Neighbours<Words>{c.words + pixel[0]}, to);
+    } else {
+      Strangers<Words> pixels;
+      for (int i = 0; i < kCount; i++) pixels.from[i] = c.words + pixel[i];
+      gather(c, pixels, to);
+    }
   }
 }
 
 static void gather_tile(const WordsConv& c, int32_t first, int32_t end, uint64_t* to) {
-  for (; end - first >= kPixels; first += kPixels, to += kPixels * c.steps) {
-    const int32_t* pixel = c.pixel + first;
-    if (pixel[kPixels - 1] == pixel[0] + kPixels - 1) {
-      gather(c, Neighbours{c.words + pixel[0]}, to);
-    } else {
-      Strangers pixels;
-      for (int i = 0; i < kPixels; i++) pixels.from[i] = c.words + pixel[i];
-      gather(c, pixels, to);
-    }
-  }
+  gather_groups<Eight>(c, first, end, to);
+  gather_groups<Four>(c, first, end, to);
   for (; first < end; first++, to += c.steps) gather(c, Single{c.words + c.pixel[first]}, to);
 }
 
-template <int N, bool kOne, bool kTwo>
-static inline __attribute__((always_inline)) void count_mismatches(const uint64_t* x, const uint64_t* w, int groups,
-                                                                   Bytes* counts) {
+template <int N, bool kOdd>
+static inline __attribute__((always_inline)) void count_mismatches(const uint64_t* x, const uint64_t* w, int pairs, Bytes* counts) {
   BitSums bits[N];
   for (int i = 0; i < N; i++) bits[i] = no_bits();
-  if (kOne) {
+  if (kOdd) {
     const Bytes sum = load_words64(w);
     for (int i = 0; i < N; i++) bits[i].ones = xor_splat(sum, x + i);
     x += N;
     w += kBinaryChannels;
   }
-  if (kTwo) {
+  for (int pair = 0; pair < pairs; pair++, x += 2 * N, w += 2 * kBinaryChannels) {
     const Bytes word = load_words64(w), sum = load_words64(w + kBinaryChannels);
-    for (int i = 0; i < N; i++) bits[i].twos = add_two(bits[i], xor_splat(word, x + i), xor_splat(sum, x + N + i));
-    x += 2 * N;
-    w += 2 * kBinaryChannels;
-  }
-  for (int group = 0; group < groups; group++, x += 4 * N, w += 4 * kBinaryChannels) {
-    Bytes weights[4];
-    for (int k = 0; k < 4; k++) weights[k] = load_words64(w + k * kBinaryChannels);
-    for (int i = 0; i < N; i++) {
-      const Bytes first = add_two(bits[i], xor_splat(weights[0], x + i), xor_splat(weights[1], x + N + i));
-      const Bytes second = add_two(bits[i], xor_splat(weights[2], x + 2 * N + i), xor_splat(weights[3], x + 3 * N + i));
-      add_carries(bits[i], first, second);
-    }
+    for (int i = 0; i < N; i++) add_two(bits[i], xor_splat(word, x + i), xor_splat(sum, x + N + i));
   }
   for (int i = 0; i < N; i++) counts[i] = count_all(bits[i]);
 }
@@ -127,37 +135,48 @@ struct ToBits {
   }
 };
 
-// The mismatches of a block of channels with a tile's pixels. Meanwhile the next block's weights are fetched: each block's are read from its
-// beginning to its end again for each few pixels, so that only their first reading is from far away.
-template <bool kOne, bool kTwo, typename Take>
+// Weights that are wanted next: each block's are read from its beginning to its end again for each few pixels, so that only their
+// first reading is from far away.
+struct Ahead {
+  const uint64_t *next, *end;
+  int lines;  // each time
+  void fetch() {
+    for (int line = 0; line < lines && next < end; line++, next += kBinaryChannels) __builtin_prefetch(next);
+  }
+};
+
+template <int N, bool kOdd, typename Take>
+static inline __attribute__((always_inline)) void count_groups(const WordsConv& c, int32_t& pixel, int32_t end, const uint64_t*& x,
+                                                               const uint64_t* w, Ahead& ahead, Take take) {
+  const int pairs = c.steps / 2;
+  for (; end - pixel >= N; pixel += N, x += N * c.steps) {
+    ahead.fetch();
+    Bytes counts[N];
+    count_mismatches<N, kOdd>(x, w, pairs, counts);
+    for (int i = 0; i < N; i++) take(c, pixel + i, counts[i]);
+  }
+}
+
+// The mismatches of a block of channels with a tile's pixels; meanwhile the next block's weights are fetched.
+template <bool kOdd, typename Take>
 static __attribute__((noinline)) void count_pixels(const WordsConv& c, int32_t pixel, int32_t end, int64_t block, const uint64_t* x,
                                                    Take take) {
-  const uint64_t* w = c.weights + size_t(block) * size_t(c.steps) * kBinaryChannels;
-  const int groups = c.steps / 4, several = (end - pixel) / kPixels;
-  const uint64_t* ahead = c.weights + size_t(block + 1 < c.blocks ? block + 1 : 0) * size_t(c.steps) * kBinaryChannels;
-  const uint64_t* const ahead_end = ahead + size_t(c.steps) * kBinaryChannels;
-  const int lines = several ? (c.steps + several - 1) / several : 0;
-  for (; end - pixel >= kPixels; pixel += kPixels, x += kPixels * c.steps) {
-    for (int line = 0; line < lines && ahead < ahead_end; line++, ahead += kBinaryChannels) __builtin_prefetch(ahead);
-    Bytes counts[kPixels];
-    count_mismatches<kPixels, kOne, kTwo>(x, w, groups, counts);
-    for (int i = 0; i < kPixels; i++) take(c, pixel + i, counts[i]);
-  }
-  for (; pixel < end; pixel++, x += c.steps) {
-    Bytes counts[1];
-    count_mismatches<1, kOne, kTwo>(x, w, groups, counts);
-    take(c, pixel, counts[0]);
-  }
+  const size_t block_words = size_t(c.steps) * kBinaryChannels;
+  const uint64_t* next = c.weights + size_t(block + 1 < c.blocks ? block + 1 : 0) * block_words;
+  const int several = (end - pixel + kMany - 1) / kMany;
+  Ahead ahead = {next, next + block_words, several ? (c.steps + several - 1) / several : 0};
+  const uint64_t* w = c.weights + size_t(block) * block_words;
+  count_groups<kMany, kOdd>(c, pixel, end, x, w, ahead, take);
+  count_groups<kFew, kOdd>(c, pixel, end, x, w, ahead, take);
+  count_groups<1, kOdd>(c, pixel, end, x, w, ahead, take);
 }
 
 template <typename Take>
 static inline void count_block(const WordsConv& c, int32_t pixel, int32_t end, int64_t block, const uint64_t* x, Take take) {
-  switch (c.steps % 4) {
-    case 0: return count_pixels<false, false>(c, pixel, end, block, x, take);
-    case 1: return count_pixels<true, false>(c, pixel, end, block, x, take);
-    case 2: return count_pixels<false, true>(c, pixel, end, block, x, take);
-    default: return count_pixels<true, true>(c, pixel, end, block, x, take);
-  }
+  if (c.steps % 2)
+    count_pixels<true>(c, pixel, end, block, x, take);
+  else
+    count_pixels<false>(c, pixel, end, block, x, take);
 }
 
 // `work(first pixel, one behind the last, block, first channel, channels, position, vectors of positions)` for each item.

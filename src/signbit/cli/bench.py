@@ -20,7 +20,7 @@ _PEAKS = {
         "3 look-ups, 2 additions, split = 3 x 2 outputs x 4 inputs = 24 MACs a byte lane",
     ),
     "dot_gmacs": ("8-bit dot products", "GMAC/s", "products and their sum, 4 MACs a 32-bit lane"),
-    "word_gmacs": ("words of bits", "GMAC/s", "10 instructions = 4 words x 512 bits"),
+    "word_gmacs": ("words of bits", "GMAC/s", "5 instructions = 2 words x 512 bits"),
     "tile_gmacs": ("matrix tiles", "GMAC/s", "products of 16 x 16 x 64 bytes"),
     "copy_l1_gbs": ("copy, L1", "GB/s", "bytes read + written"),
     "copy_l2_gbs": ("copy, L2", "GB/s", "bytes read + written"),
