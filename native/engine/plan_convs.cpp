@@ -530,9 +530,6 @@ class FileBits {
   int quads_, taps_;
 };
 
-// Which bits of a nibble plane are channels.
-unsigned channels_of_plane(int channels, int plane) { return (1u << std::min(4, channels - 4 * plane)) - 1; }
-
 }  // namespace
 
 // A convolution whose lanes are output channels, but for its weights.
@@ -734,11 +731,33 @@ Kinds kinds_of(int results, int kernel, int stride, int pad, int dilation, int l
   return kinds;
 }
 
+// The low or the high nibbles of up to 16 bytes, the first one lowest.
+uint64_t word_of(const uint8_t* pairs, int count, bool high) {
+  uint64_t bytes[2] = {0, 0}, word = 0;
+  std::memcpy(bytes, pairs, size_t(count));
+  for (int half = 0; half < 2; half++) {
+    uint64_t x = bytes[half] >> (high ? 4 : 0) & 0x0F0F0F0F0F0F0F0F;
+    x = (x | x >> 4) & 0x00FF00FF00FF00FF;
+    x = (x | x >> 8) & 0x0000FFFF0000FFFF;
+    x = (x | x >> 16) & 0x00000000FFFFFFFF;
+    word |= x << 32 * half;
+  }
+  return word;
+}
+
+// Not by an instruction that the oldest CPUs lack, nor by GCC's call for it, which takes longer than all else that is done here.
+int count_ones(uint64_t x) {
+  x -= x >> 1 & 0x5555555555555555;
+  x = (x & 0x3333333333333333) + (x >> 2 & 0x3333333333333333);
+  x = (x + (x >> 4)) & 0x0F0F0F0F0F0F0F0F;
+  return int(x * 0x0101010101010101 >> 56);
+}
+
 }  // namespace
 
 // A tap outside the image is a word of zeros: its mismatches are the ones of its weights, which are added here as the valid taps'
 // matches are.
-void Planner::make_words_pixels(int index, WordsConv* c) {
+void Planner::make_words_pixels(int index, const std::vector<int16_t>& ones, WordsConv* c) {
   const NodeInfo& n = node(index);
   const Window& w = n.window;
   const Size in = size(n.inputs[0]);
@@ -770,11 +789,9 @@ void Planner::make_words_pixels(int index, WordsConv* c) {
         pixel[count++] = (image * from.image_rows + y * stride_h) * from.row_stride + x * stride_w;
       }
   for (; tile <= tiles; tile++) first[tile] = count;
-  // The ones of each channel's weights for each tap.
-  const FileBits file(w, program_.tensors[size_t(n.params[0])].data);
-  const int planes = ceil_div(w.in_channels, 4), taps = w.kernel_h * w.kernel_w;
+  const int taps = w.kernel_h * w.kernel_w;
   int16_t* start = keep<int16_t>(size_t(kinds) * channels);
-  std::vector<int> ones(size_t(taps), 0), valid(size_t(kinds), 0);
+  std::vector<int> valid(size_t(kinds), 0);
   std::vector<std::vector<int>> outside(static_cast<size_t>(kinds));  // taps
   for (int k = 0; k < kinds; k++)
     for (int tap = 0; tap < taps; tap++)
@@ -783,19 +800,12 @@ void Planner::make_words_pixels(int index, WordsConv* c) {
         outside[size_t(k)].push_back(tap);
       else
         valid[size_t(k)] += w.in_channels;
-  for (int channel = 0; channel < w.out_channels; channel++) {
-    const uint8_t* pair = file.pair(channel);
-    for (int tap = 0; tap < taps; tap++) {
-      ones[size_t(tap)] = 0;
-      for (int plane = 0; plane < planes; plane++)
-        ones[size_t(tap)] += __builtin_popcount(unsigned(*pair++ >> 4 * (channel % 2)) & channels_of_plane(w.in_channels, plane));
-    }
+  for (int channel = 0; channel < w.out_channels; channel++)
     for (int k = 0; k < kinds; k++) {
       int sum = valid[size_t(k)] / 2;
-      for (const int tap : outside[size_t(k)]) sum += ones[size_t(tap)];
+      for (const int tap : outside[size_t(k)]) sum += ones[size_t(channel) * size_t(taps) + size_t(tap)];
       start[size_t(k) * channels + size_t(channel)] = int16_t(sum);
     }
-  }
   c->pixel = pixel;
   c->row = row;
   c->place = at_place;
@@ -840,22 +850,26 @@ void Planner::add_words_conv(int index) {
   uint64_t* packed = keep<uint64_t>(weights);
   c.weights = packed;
   const FileBits file(w, program_.tensors[size_t(n.params[0])].data);
+  const size_t all_taps = size_t(w.out_channels) * size_t(taps);
+  charge(all_taps * sizeof(int16_t));
+  std::vector<int16_t> ones(all_taps);  // of each channel's weights for each tap
+  int16_t* next_ones = ones.data();
   for (int channel = 0; channel < w.out_channels; channel++) {
-    const uint8_t* pair = file.pair(channel);
+    const uint8_t* pairs = file.pair(channel);
     uint64_t* to = packed + size_t(channel / kBinaryChannels) * block_words + channel % kBinaryChannels;
-    for (int tap = 0; tap < taps; tap++)
-      for (int plane = 0; plane < c.planes; plane++) {
-        const uint64_t nibble = unsigned(*pair++ >> 4 * (channel % 2)) & channels_of_plane(w.in_channels, plane);
-        to[size_t(tap * words + plane / 16) * kBinaryChannels] |= nibble << 4 * (plane % 16);
-      }
     uint64_t sum = 0;
-    for (int k = 0; k < c.steps; k++, to += kBinaryChannels) {
-      sum ^= *to;
-      if ((c.steps - k) % 2) *to = sum;
-    }
+    for (int tap = 0, k = 0; tap < taps; tap++, pairs += c.planes, next_ones++)
+      for (int first = 0; first < c.planes; first += 16, k++, to += kBinaryChannels) {
+        uint64_t word = word_of(pairs + first, std::min(16, c.planes - first), channel % 2);
+        const int channels = w.in_channels - 4 * first;
+        if (channels < 64) word &= (uint64_t(1) << channels) - 1;
+        *next_ones = int16_t(*next_ones + count_ones(word));
+        sum ^= word;
+        *to = (c.steps - k) % 2 ? sum : word;
+      }
   }
   make_cuts(n, &c);
-  make_words_pixels(index, &c);
+  make_words_pixels(index, ones, &c);
   const Epilogue* e = make_epilogue(n);
   make_quant4(n, *e, &c);
   const bool integer = all_shifting(*e);

@@ -103,7 +103,7 @@ class Planner {
   bool reads_words_in_place(const NodeInfo& n) const;  // strided, and needs no repacked copy for it
   int words_tile(const NodeInfo& n, int steps) const;  // positions
   void add_words_conv(int index);
-  void make_words_pixels(int index, WordsConv* conv);
+  void make_words_pixels(int index, const std::vector<int16_t>& ones, WordsConv* conv);  // of each channel's weights for each tap
   void add_tile_q8_conv(int index);
   void add_q8_conv(int index);
   OutputsConv make_outputs_conv(int index);

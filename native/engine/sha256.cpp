@@ -2,6 +2,11 @@
 
 #include <cstring>
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#include <immintrin.h>
+#endif
+
 namespace signbit {
 namespace {
 
@@ -24,9 +29,7 @@ inline void round(uint32_t a, uint32_t b, uint32_t c, uint32_t& d, uint32_t e, u
   h += (rotate(a, 2) ^ rotate(a, 13) ^ rotate(a, 22)) + ((a & b) ^ (a & c) ^ (b & c));
 }
 
-}  // namespace
-
-void Sha256::compress(const uint8_t* block) {
+void compress_block(const uint8_t* block, uint32_t* state) {
   uint32_t w[64];
   for (int i = 0; i < 16; i++)
     w[i] = uint32_t(block[4 * i]) << 24 | uint32_t(block[4 * i + 1]) << 16 |
@@ -36,8 +39,8 @@ void Sha256::compress(const uint8_t* block) {
     w[i] = w[i - 16] + w[i - 7] + (rotate(a, 7) ^ rotate(a, 18) ^ (a >> 3)) +
            (rotate(b, 17) ^ rotate(b, 19) ^ (b >> 10));
   }
-  uint32_t a = state_[0], b = state_[1], c = state_[2], d = state_[3];
-  uint32_t e = state_[4], f = state_[5], g = state_[6], h = state_[7];
+  uint32_t a = state[0], b = state[1], c = state[2], d = state[3];
+  uint32_t e = state[4], f = state[5], g = state[6], h = state[7];
   // The words trade places; moving them along an array took more than twice as long.
   for (int i = 0; i < 64; i += 8) {
     round(a, b, c, d, e, f, g, h, kRound[i] + w[i]);
@@ -50,16 +53,68 @@ void Sha256::compress(const uint8_t* block) {
     round(b, c, d, e, f, g, h, a, kRound[i + 7] + w[i + 7]);
   }
   const uint32_t out[8] = {a, b, c, d, e, f, g, h};
-  for (int j = 0; j < 8; j++) state_[j] += out[j];
+  for (int j = 0; j < 8; j++) state[j] += out[j];
+}
+
+#if defined(__x86_64__)
+
+bool cpu_has_sha() {
+  static const bool found = [] {
+    unsigned a, b, c, d;
+    return __builtin_cpu_supports("sse4.1") && __get_cpuid_count(7, 0, &a, &b, &c, &d) && b >> 29 & 1;
+  }();
+  return found;
+}
+
+// By the instructions for it, which want the state as two vectors, a b e f and c d g h, the first letter highest. A file's digest is a
+// third of what opening it takes without them.
+__attribute__((target("sha,sse4.1"))) void compress_sha(const uint8_t* blocks, size_t count, uint32_t* state) {
+  const __m128i swap = _mm_set_epi64x(0x0c0d0e0f08090a0b, 0x0405060700010203);  // the bytes of each word
+  const __m128i dcba = _mm_loadu_si128(reinterpret_cast<const __m128i*>(state));
+  const __m128i hgfe = _mm_loadu_si128(reinterpret_cast<const __m128i*>(state + 4));
+  const __m128i cdab = _mm_shuffle_epi32(dcba, 0xB1), efgh = _mm_shuffle_epi32(hgfe, 0x1B);
+  __m128i abef = _mm_alignr_epi8(cdab, efgh, 8), cdgh = _mm_blend_epi16(efgh, cdab, 0xF0);
+  for (; count > 0; count--, blocks += 64) {
+    const __m128i before[2] = {abef, cdgh};
+    __m128i w[4];  // the last 16 words
+    for (int i = 0; i < 16; i++) {
+      __m128i& four = w[i % 4];
+      if (i < 4) {
+        four = _mm_shuffle_epi8(_mm_loadu_si128(reinterpret_cast<const __m128i*>(blocks + 16 * i)), swap);
+      } else {
+        const __m128i last = w[(i + 3) % 4], seven = _mm_alignr_epi8(last, w[(i + 2) % 4], 4);
+        four = _mm_sha256msg2_epu32(_mm_add_epi32(_mm_sha256msg1_epu32(four, w[(i + 1) % 4]), seven), last);
+      }
+      const __m128i words = _mm_add_epi32(four, _mm_loadu_si128(reinterpret_cast<const __m128i*>(kRound + 4 * i)));
+      cdgh = _mm_sha256rnds2_epu32(cdgh, abef, words);
+      abef = _mm_sha256rnds2_epu32(abef, cdgh, _mm_shuffle_epi32(words, 0x0E));
+    }
+    abef = _mm_add_epi32(abef, before[0]);
+    cdgh = _mm_add_epi32(cdgh, before[1]);
+  }
+  const __m128i feba = _mm_shuffle_epi32(abef, 0x1B), dchg = _mm_shuffle_epi32(cdgh, 0xB1);
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(state), _mm_blend_epi16(feba, dchg, 0xF0));
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(state + 4), _mm_alignr_epi8(dchg, feba, 8));
+}
+
+#endif
+
+}  // namespace
+
+void Sha256::compress(const uint8_t* blocks, size_t count) {
+#if defined(__x86_64__)
+  if (cpu_has_sha()) return compress_sha(blocks, count, state_);
+#endif
+  for (; count > 0; count--, blocks += 64) compress_block(blocks, state_);
 }
 
 void Sha256::update(const uint8_t* data, size_t size) {
   total_ += size;
   while (size > 0) {
     if (pending_size_ == 0 && size >= 64) {
-      compress(data);
-      data += 64;
-      size -= 64;
+      compress(data, size / 64);
+      data += size / 64 * 64;
+      size %= 64;
       continue;
     }
     const size_t take = size < 64 - pending_size_ ? size : 64 - pending_size_;
@@ -68,7 +123,7 @@ void Sha256::update(const uint8_t* data, size_t size) {
     data += take;
     size -= take;
     if (pending_size_ == 64) {
-      compress(pending_);
+      compress(pending_, 1);
       pending_size_ = 0;
     }
   }
