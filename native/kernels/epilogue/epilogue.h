@@ -332,8 +332,9 @@ static inline void run_epilogue(const Epilogue& e, int channel, size_t p, int bl
   if constexpr (is_same<Block, IntBlock>) {
     if (run_chain<C::kAffine, C::kAdd, C::kRPReLU, C::kSign, C::kStore>(e, channel, p, blocks, load)) return;
     if (run_chain<C::kAffine, C::kAdd, C::kRPReLU, C::kStore>(e, channel, p, blocks, load)) return;
-    // 8-bit features to which bits add (EDSR).
+    // 8-bit features to which bits add (EDSR), or that go another way than the bits (R2D2).
     if (run_chain<C::kAffine, C::kAdd, C::kPReLU, C::kQuant8>(e, channel, p, blocks, load)) return;
+    if (run_chain<C::kThreshold, C::kAffine, C::kPReLU, C::kQuant8>(e, channel, p, blocks, load)) return;
     if (run_chain<C::kQuant4Shift, C::kStoreI4>(e, channel, p, blocks, load)) return;
     if (run_chain<C::kQuant4Shift, C::kAddI4, C::kThreshold>(e, channel, p, blocks, load)) return;
     if (run_chain<C::kThreshold>(e, channel, p, blocks, load)) return;
