@@ -124,8 +124,8 @@ void Planner::add_repack_step(const Repack& r) {
                 std::to_string(r.stride_h) + "x" + std::to_string(r.stride_w);
   step.shape = dimensions(info(r.value).channels, r.geometry->height, r.geometry->width);
   step.layout = layout(to, r.type);
-  const int planes = to.planes, slots = r.slots();
-  step.bytes = from.geometry->body * from.element * size_t(from.planes) + to.plane_bytes * size_t(planes * slots);
+  const int planes = to.planes, kept = r.kept.empty() ? r.slots() : int(r.kept.size());
+  step.bytes = from.geometry->body * from.element * size_t(from.planes) + to.plane_bytes * size_t(planes * kept);
   const int32_t *phase_rows = keep_copy(r.rows), *phase_columns = keep_copy(r.columns);
   const int phases_a_row = int(r.columns.size());
   const int stride_h = r.stride_h, stride_w = r.stride_w;
@@ -134,13 +134,12 @@ void Planner::add_repack_step(const Repack& r) {
   const int columns = r.geometry->width + std::max(0, r.reach.high_x);
   const size_t guest_count = r.guests.size();
   const Repack::Guest* guests = guest_count ? keep_copy(r.guests) : nullptr;
-  const uint8_t* left_out = guest_count ? keep_copy(r.left_out) : nullptr;
+  const int32_t* kept_slots = guest_count ? keep_copy(r.kept) : nullptr;
   step.run = [=] {
-    session->pool_.run(int64_t(slots) * planes, [&](int64_t begin, int64_t end, int) {
+    session->pool_.run(int64_t(kept) * planes, [&](int64_t begin, int64_t end, int) {
       for (int64_t item = begin; item < end; item++) {
-        const size_t to_plane = size_t(item), plane = size_t(item % planes);
-        const int slot = int(item / planes);
-        if (left_out && left_out[slot]) continue;
+        const int slot = kept_slots ? kept_slots[item / planes] : int(item / planes);
+        const size_t plane = size_t(item % planes), to_plane = size_t(slot) * size_t(planes) + plane;
         const uint8_t halo = int(plane) + 1 == planes ? to.last_halo : to.halo;
         std::memset(to.body + to_plane * to.plane_bytes - to.geometry->margin * to.element, halo,
                     to.geometry->plane * to.element);
@@ -251,22 +250,30 @@ namespace {
 // Whether no two groups' results share a nibble plane.
 bool fills_planes(const Window& w) { return w.groups == 1 || w.out_channels / w.groups % 4 == 0; }
 
-bool only_compares(const NodeInfo& n) { return n.steps.size() == 1 && StepKind(n.steps[0].code) == StepKind::kThreshold; }
+
+// Sums that fit 16 bits are beyond these limits nowhere.
+constexpr int32_t kLeast = -32767, kMost = 32767;
 
 }  // namespace
 
-// Where the epilogue is a threshold of one cut a channel, and nibble planes are written whole: `above` and `flip`.
+// Whether the epilogue is a threshold of one cut a channel, and nibble planes are written whole.
+bool Planner::has_cuts(const NodeInfo& n) const {
+  if (!has_half_sums(n) || !fills_planes(n.window)) return false;
+  if (n.steps.size() != 1 || StepKind(n.steps[0].code) != StepKind::kThreshold) return false;
+  const int32_t* low = program_.tensors[size_t(n.steps[0].params[0])].i32();
+  const int32_t* high = program_.tensors[size_t(n.steps[0].params[1])].i32();
+  for (int c = 0; c < n.window.out_channels; c++)
+    if (low[c] > kLeast && high[c] < kMost) return false;
+  return true;
+}
+
+// `above` and `flip`, where there are cuts.
 void Planner::make_cuts(const NodeInfo& n, BinaryCuts* cuts) {
   const Window& w = n.window;
-  if (!has_half_sums(n) || !fills_planes(w)) return;
-  if (!only_compares(n)) return;
+  if (!has_cuts(n)) return;
   const std::vector<int32_t>& params = n.steps[0].params;
   auto tensor = [&](size_t k) -> const Tensor& { return program_.tensors[size_t(params[k])]; };
   const int32_t *low = tensor(0).i32(), *high = tensor(1).i32();
-  // Sums that fit 16 bits are beyond these limits nowhere.
-  constexpr int32_t kLeast = -32767, kMost = 32767;
-  for (int c = 0; c < w.out_channels; c++)
-    if (low[c] > kLeast && high[c] < kMost) return;  // two cuts
   int16_t* above = keep<int16_t>(size_t(w.out_channels));
   uint8_t* flip = keep<uint8_t>(size_t(ceil_div(w.out_channels, 4)));
   for (int c = 0; c < w.out_channels; c++) {
@@ -679,7 +686,7 @@ bool Planner::uses_words(const NodeInfo& n) const {
   if (!s_.kernels_->words_conv || n.op != Op::kConvB1 || w.groups != 1 || !has_half_sums(n)) return false;
   const Geometry& g = *geometry(size(n.outputs[0]));
   if (lanes_are_outputs(*s_.kernels_, g, w.out_channels, true)) return false;
-  return words_pay(g, w.kernel_h * w.kernel_w, w.in_channels, w.out_channels, only_compares(n));
+  return words_pay(g, w.kernel_h * w.kernel_w, w.in_channels, w.out_channels, has_cuts(n));
 }
 
 bool Planner::fits_words(const Geometry& g, int planes, int slots) const {
@@ -881,12 +888,18 @@ void Planner::add_words_conv(int index) {
   const auto kernel = integer ? kernels->words_conv_integer : kernels->words_conv;
   const int64_t tiles = ceil_div(int(c.end), c.tile);
   const auto convolve = parallel(n, tiles * c.blocks, [=](int64_t begin, int64_t end, int thread) {
-    kernel(c, *e, reinterpret_cast<uint64_t*>(room.data + size_t(thread) * room.bytes), begin, end);
+    kernel(c, *e, room.of(thread), begin, end);
   });
   Session* session = &s_;
   const int64_t planes = int64_t(words) * (repack ? repack->slots() : 1);
+  const int64_t spreads = planes * int64_t((c.positions + kSpreadPositions - 1) / kSpreadPositions);
+  const bool shared = size_t(planes) * c.positions > 4 * kSpreadPositions;  // else done before a thread would come
   step.run = [=] {
-    session->pool_.run(planes, [=](int64_t begin, int64_t end, int) { kernels->words_spread(c, begin, end); });
+    if (shared)
+      session->pool_.run(spreads, [=](int64_t begin, int64_t end, int) { kernels->words_spread(c, begin, end); });
+    else
+      kernels->words_spread(c, 0, spreads);
+    room.clear(session->pool_.size());
     convolve();
   };
 }
@@ -965,12 +978,13 @@ void Planner::add_tile_conv(int index) {
   s_.weight_bytes_ += weights * sizeof(uint64_t);
   const int64_t tiles = (int64_t(c.end) + kMaxTile - 1) / kMaxTile;
   const auto convolve = parallel(n, blocks * tiles, [=](int64_t begin, int64_t end, int thread) {
-    kernels->tile_conv(c, *e, room.data + size_t(thread) * room.bytes, begin, end);
+    kernels->tile_conv(c, *e, room.of(thread), begin, end);
   });
   Session* session = &s_;
   const int64_t planes = int64_t(c.planes) * (repack ? repack->slots() : 1);
   step.run = [=] {
     session->pool_.run(planes, [=](int64_t begin, int64_t end, int) { kernels->tile_spread(c, begin, end); });
+    room.clear(session->pool_.size());
     convolve();
   };
 }
@@ -1014,7 +1028,7 @@ void Planner::add_tile_q8_conv(int index) {
   step.bytes += bytes;
   s_.weight_bytes_ += bytes;
   step.run = parallel(n, (int64_t(c.end) + kMaxTile - 1) / kMaxTile, [=](int64_t begin, int64_t end, int thread) {
-    kernels->tile_q8_conv(c, *e, room.data + size_t(thread) * room.bytes, begin, end);
+    kernels->tile_q8_conv(c, *e, room.of(thread).data, begin, end);
   });
 }
 

@@ -1,5 +1,4 @@
 #include "planner.h"
-#include "select.h"
 
 #include <algorithm>
 #include <cstdlib>
@@ -8,6 +7,7 @@
 #include <numeric>
 
 #include "error.h"
+#include "select.h"
 
 namespace signbit {
 namespace {
@@ -195,6 +195,7 @@ void Planner::choose_layouts() {
       repack->halo_matters = true;
     }
     repack->last = i + 1;
+    repack->readers++;
     const Reach r = reach_of(n);
     repack->reach = {std::min(repack->reach.low_y, r.low_y), std::max(repack->reach.high_y, r.high_y),
                      std::min(repack->reach.low_x, r.low_x), std::max(repack->reach.high_x, r.high_x)};
@@ -205,34 +206,40 @@ void Planner::choose_layouts() {
     charge((repack->rows.size() + repack->columns.size() - before) * sizeof(int32_t));
   }
   for (Repack& r : repacks_) {
-    int readers = 0, reader = 0;
-    for (int i = 0; i < end; i++)
-      if (repack_of_[size_t(i)] == &r) {
-        readers++;
-        reader = i;
-      }
-    if (readers == 1) seat_guests(node(reader), &r);
+    seat_guests(&r);
     r.map = make_map(r.type, info(r.value).channels, r.geometry, r.slots(), r.first, r.last);
     set_halo(&r.map, r.type, info(r.value).channels, r.halo);
   }
 }
 
+namespace {
+
+constexpr int kMaxGuestSlots = 64;      // strides beyond are rare, and every phase is compared with every other one
+constexpr int kLeastGuestOutputs = 16;  // fewer read the copy too seldom to pay for what it costs to make
+
+}  // namespace
+
 // A dword of a pixel has four bytes, and an image three channels: a fourth of all products would be with nothing. So the free bytes
 // of some phases hold channels of another phase, at the same place, where each of its taps has one of theirs beside it. Of 7x7
 // taps in steps of 2 there are 40 to read then, of 49; of 4x4 in steps of 4 twelve.
-void Planner::seat_guests(const NodeInfo& n, Repack* r) {
+void Planner::seat_guests(Repack* r) {
+  const NodeInfo& n = node(r->first - 1);
   const Window& w = n.window;
   const int channels = w.in_channels, slots = r->slots();
-  if (n.op != Op::kConvQ8 || r->type != Type::kU8 || w.groups != 1 || channels >= 4) return;
+  if (r->readers != 1 || n.op != Op::kConvQ8 || w.groups != 1 || channels >= 4) return;
+  if (slots > kMaxGuestSlots || w.out_channels < kLeastGuestOutputs) return;
   if (lanes_are_outputs(*s_.kernels_, *r->geometry, w.out_channels, false)) return;  // few pixels, and they are read one by one
-  const auto slot_of = [](const std::vector<int32_t>& phases, int at, int stride) {
+  typedef std::map<std::pair<int, int>, int> Taps;  // by their places
+  constexpr size_t kTapBytes = sizeof(Taps::value_type) + 4 * sizeof(void*) + 5 * sizeof(int32_t);
+  charge(size_t(w.kernel_h) * size_t(w.kernel_w) * kTapBytes + size_t(slots) * 4 * sizeof(Repack::Guest));
+  const auto phase = [](const std::vector<int32_t>& phases, int at, int stride) {
     return int(std::lower_bound(phases.begin(), phases.end(), at - floor_div(at, stride) * stride) - phases.begin());
   };
-  std::vector<std::map<std::pair<int, int>, int>> taps(static_cast<size_t>(slots));  // of a slot, by their places
+  std::vector<Taps> taps(static_cast<size_t>(slots));
   for (int ky = 0; ky < w.kernel_h; ky++)
     for (int kx = 0; kx < w.kernel_w; kx++) {
       const int y = ky * w.dilation_h - w.pad_h, x = kx * w.dilation_w - w.pad_w;
-      const int slot = slot_of(r->rows, y, w.stride_h) * int(r->columns.size()) + slot_of(r->columns, x, w.stride_w);
+      const int slot = phase(r->rows, y, w.stride_h) * int(r->columns.size()) + phase(r->columns, x, w.stride_w);
       taps[size_t(slot)][{floor_div(y, w.stride_h), floor_div(x, w.stride_w)}] = ky * w.kernel_w + kx;
     }
   const auto beside = [&](int slot, int other) {
@@ -242,33 +249,35 @@ void Planner::seat_guests(const NodeInfo& n, Repack* r) {
   std::vector<int> order, taken(size_t(slots), channels);  // bytes of a slot
   for (int slot = 0; slot < slots; slot++) order.push_back(slot);
   std::stable_sort(order.begin(), order.end(), [&](int a, int b) { return taps[size_t(a)].size() > taps[size_t(b)].size(); });
-  r->left_out.assign(size_t(slots), 0);
+  std::vector<bool> left_out(size_t(slots), false);
   for (const int slot : order) {
     if (taken[size_t(slot)] > channels) continue;  // a host
     std::vector<Repack::Guest> seats;
-    for (const int host : order)
-      if (host != slot && !r->left_out[size_t(host)] && beside(slot, host))
-        for (int byte = taken[size_t(host)]; byte < 4 && int(seats.size()) < channels; byte++)
-          seats.push_back({host, byte, slot, int(seats.size())});
-    if (int(seats.size()) < channels) continue;
-    for (const Repack::Guest& seat : seats) {
-      taken[size_t(seat.slot)]++;
-      r->guests.push_back(seat);
+    for (size_t i = 0; i < order.size() && int(seats.size()) < channels; i++) {
+      const int host = order[i];
+      if (host == slot || left_out[size_t(host)] || taken[size_t(host)] == 4 || !beside(slot, host)) continue;
+      for (int byte = taken[size_t(host)]; byte < 4 && int(seats.size()) < channels; byte++)
+        seats.push_back({host, byte, slot, int(seats.size())});
     }
-    r->left_out[size_t(slot)] = 1;
+    if (int(seats.size()) < channels) continue;
+    for (const Repack::Guest& seat : seats) taken[size_t(seat.slot)]++;
+    r->guests.insert(r->guests.end(), seats.begin(), seats.end());
+    left_out[size_t(slot)] = true;
   }
   if (r->guests.empty()) return;
-  charge(size_t(w.kernel_h) * size_t(w.kernel_w) * 5 * sizeof(int32_t) + size_t(slots) * 4 * sizeof(Repack::Guest));
+  std::stable_sort(r->guests.begin(), r->guests.end(),
+                   [](const Repack::Guest& a, const Repack::Guest& b) { return a.slot < b.slot; });
   for (int slot = 0; slot < slots; slot++) {
-    if (r->left_out[size_t(slot)]) continue;
+    if (left_out[size_t(slot)]) continue;
+    r->kept.push_back(slot);
     for (const auto& [place, tap] : taps[size_t(slot)]) {
       r->taps.push_back(tap);
       int32_t weights[4] = {-1, -1, -1, -1};
       for (int c = 0; c < channels; c++) weights[c] = 4 * tap + c;
       for (const Repack::Guest& guest : r->guests) {
-        const auto& theirs = taps[size_t(guest.from)];
-        const auto found = theirs.find(place);
-        if (guest.slot == slot && found != theirs.end()) weights[guest.byte] = 4 * found->second + guest.channel;
+        if (guest.slot != slot) continue;
+        const Taps& theirs = taps[size_t(guest.from)];
+        if (const auto found = theirs.find(place); found != theirs.end()) weights[guest.byte] = 4 * found->second + guest.channel;
       }
       r->weights.insert(r->weights.end(), weights, weights + 4);
     }
@@ -306,6 +315,7 @@ void Planner::choose_kernels() {
       continue;
     }
     charge(kMapBytes);
+    room += Room::kHeader;
     room_[i] = {weights, room, int(s_.buffers_.size()), nullptr};
     Buffer buffer;
     buffer.bytes = room * size_t(s_.options_.threads);

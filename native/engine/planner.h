@@ -58,6 +58,7 @@ class Planner {
     std::vector<int32_t> rows, columns;
     Reach reach;
     int first = 0, last = 0;     // consumers: the first and last node
+    int readers = 0;
     Map map;
     int slots() const { return int(rows.size() * columns.size()); }
     // Where a dword has room for more channels than there are, and one convolution alone reads them, pixels of some phases are
@@ -66,8 +67,8 @@ class Planner {
       int slot, byte;         // where it stands
       int from, channel;      // the slot whose pixel it is of
     };
-    std::vector<Guest> guests;
-    std::vector<uint8_t> left_out;      // [slots]
+    std::vector<Guest> guests;          // by the slot where they stand
+    std::vector<int32_t> kept;          // slots that are not left out
     std::vector<int32_t> taps;          // those that are read: a tap of a slot, guests with it
     std::vector<int32_t> weights;       // [taps][4]: where in a channel's weights a byte's is, or -1
   };
@@ -81,7 +82,7 @@ class Planner {
   bool reads_in_place(const NodeInfo& n) const;  // a convolution, but for what stands in the halo
   Repack* repack_for(int index, uint8_t halo);   // one that the node can read, or a new one
   void choose_layouts();  // maps, repacks, and how long each buffer lives
-  void seat_guests(const NodeInfo& reader, Repack* repack);
+  void seat_guests(Repack* repack);
   void choose_kernels();  // words and tiles, which need room
   void place_buffers();
   void check_memory();  // before anything that grows with the file or the image is allocated
@@ -165,6 +166,7 @@ class Planner {
   int valid_rows(const NodeInfo& n, int y) const;
   int valid_columns(const NodeInfo& n, int x) const;
   void make_valid(const NodeInfo& n, BinaryConv* conv);
+  bool has_cuts(const NodeInfo& n) const;
   void make_cuts(const NodeInfo& n, BinaryCuts* cuts);
   void make_quant4(const NodeInfo& n, const Epilogue& e, BinaryCuts* cuts);
   // Memory that lives as long as the session, charged before it is allocated.
@@ -189,10 +191,18 @@ class Planner {
   std::vector<Repack*> repack_of_;  // of each node, or null where it reads its input directly
   std::map<int, Map> spread_;       // of each node that uses words or tiles: its input as they read it
   struct Room {
+    static constexpr size_t kHeader = 64;  // where a thread's room says whose data it holds
     size_t weight_bytes;  // packed for these, and tables of pixels
     size_t bytes;         // a thread's
     int buffer;
     uint8_t* data;
+    ThreadRoom of(int thread) const {
+      uint8_t* mine = data + size_t(thread) * bytes;
+      return {reinterpret_cast<int64_t*>(mine), mine + kHeader};
+    }
+    void clear(int threads) const {
+      for (int thread = 0; thread < threads; thread++) *of(thread).held = -1;
+    }
   };
   std::map<int, Room> room_;  // of each node that uses words or tiles
   struct Valid {

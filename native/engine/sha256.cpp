@@ -77,6 +77,7 @@ __attribute__((target("sha,sse4.1"))) void compress_sha(const uint8_t* blocks, s
   for (; count > 0; count--, blocks += 64) {
     const __m128i before[2] = {abef, cdgh};
     __m128i w[4];  // the last 16 words
+#pragma GCC unroll 16
     for (int i = 0; i < 16; i++) {
       __m128i& four = w[i % 4];
       if (i < 4) {
@@ -103,7 +104,7 @@ __attribute__((target("sha,sse4.1"))) void compress_sha(const uint8_t* blocks, s
 
 void Sha256::compress(const uint8_t* blocks, size_t count) {
 #if defined(__x86_64__)
-  if (cpu_has_sha()) return compress_sha(blocks, count, state_);
+  if (!portable_ && cpu_has_sha()) return compress_sha(blocks, count, state_);
 #endif
   for (; count > 0; count--, blocks += 64) compress_block(blocks, state_);
 }

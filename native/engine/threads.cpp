@@ -16,7 +16,9 @@ namespace {
 
 constexpr int kOpen = 1 << 30;    // workers may join the run; below it, how many are at work
 constexpr int kSpins = 20000;     // some tens of microseconds: longer than the gap between two steps
-constexpr int kChunksAThread = 4; // a late thread leaves at most a quarter of its share to the others
+// Of what is left a thread takes this part of its share: large chunks first, then ever smaller ones, so that a thread that is slow for a
+// while, or late, keeps nobody waiting for long.
+constexpr int kPartOfShare = 2;
 
 void relax() {
 #if defined(__x86_64__)
@@ -54,10 +56,12 @@ void ThreadPool::stop() {
 }
 
 void ThreadPool::take_chunks(int thread) {
-  while (true) {
-    const int64_t begin = next_.fetch_add(chunk_);
-    if (begin >= items_) return;
-    (*work_)(begin, std::min(begin + chunk_, items_), thread);
+  int64_t begin = next_.load(std::memory_order_relaxed);
+  while (begin < items_) {
+    const int64_t end = begin + std::max<int64_t>(1, (items_ - begin) / (kPartOfShare * size()));
+    if (!next_.compare_exchange_weak(begin, end, std::memory_order_relaxed)) continue;
+    (*work_)(begin, end, thread);
+    begin = next_.load(std::memory_order_relaxed);
   }
 }
 
@@ -86,7 +90,6 @@ void ThreadPool::run(int64_t items, const std::function<void(int64_t, int64_t, i
     return;
   }
   items_ = items;
-  chunk_ = std::max<int64_t>(1, items / (int64_t(size()) * kChunksAThread));
   work_ = &work;
   next_.store(0);
   gate_.store(kOpen, std::memory_order_release);

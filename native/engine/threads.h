@@ -33,7 +33,7 @@ class ThreadPool {
   std::atomic<uint32_t> round_{0};
   std::atomic<int> gate_{0};  // kOpen, and the workers within a run
   std::atomic<int64_t> next_{0};
-  int64_t items_ = 0, chunk_ = 1;
+  int64_t items_ = 0;
   const std::function<void(int64_t, int64_t, int)>* work_ = nullptr;
   std::atomic<bool> stop_{false};  // a worker that comes late to a run may look while the pool stops
 };

@@ -42,10 +42,10 @@ void binary_conv(const BinaryConv&, const Epilogue&, int64_t begin, int64_t end)
 void binary_conv_integer(const BinaryConv&, const Epilogue&, int64_t begin, int64_t end);
 int binary_conv_vector();
 void words_spread(const WordsConv&, int64_t begin, int64_t end);
-void words_conv(const WordsConv&, const Epilogue&, uint64_t* gathered, int64_t begin, int64_t end);
-void words_conv_integer(const WordsConv&, const Epilogue&, uint64_t* gathered, int64_t begin, int64_t end);
+void words_conv(const WordsConv&, const Epilogue&, const ThreadRoom&, int64_t begin, int64_t end);
+void words_conv_integer(const WordsConv&, const Epilogue&, const ThreadRoom&, int64_t begin, int64_t end);
 void tile_spread(const TileConv&, int64_t begin, int64_t end);
-void tile_conv(const TileConv&, const Epilogue&, uint8_t* strip, int64_t begin, int64_t end);
+void tile_conv(const TileConv&, const Epilogue&, const ThreadRoom&, int64_t begin, int64_t end);
 void tile_q8_conv(const TileQ8Conv&, const Epilogue&, uint8_t* gathered, int64_t begin, int64_t end);
 void q8_conv(const Q8Conv&, const Epilogue&, int64_t begin, int64_t end);
 int32_t pack_q8(const int8_t* weights, int32_t steps, uint8_t* packed, int32_t* order, Q8Runs* runs);

@@ -172,6 +172,14 @@ struct BinaryConv : Conv, BinarySums {
   const int16_t* base;       // [body, rounded up to a vector]: -floor(valid / 2); zeros when sums need 32 bits
 };
 
+constexpr size_t kSpreadPositions = 1024;  // of an item of words_spread
+
+// What a thread has for itself while a step runs: several chunks of items may want the same there.
+struct ThreadRoom {
+  int64_t* held;             // whose data it is, a tile's or a block's; -1 before the first
+  uint8_t* data;
+};
+
 // The same by counting bits of words of 64 input channels, in one group: lanes are kBinaryChannels output channels, and only
 // pixels are computed. A step is a word of a tap. Steps are taken in pairs, the last two being one: of each pair the second
 // word is the exclusive or of itself and all before it, of weights and of inputs alike. The sums are even numbers' halves.
@@ -422,18 +430,18 @@ struct KernelTable {
   int64_t peak_look_up_macs, peak_dot_macs;
   void (*peak_copy)(uint8_t* to, const uint8_t* from, size_t bytes);
   // Null where the instruction set has no matrix tiles. Items: a plane of a slot; (block of kTileChannels) * tiles + tile of
-  // kMaxTile positions. `strip` is a thread's room: taps_a_strip * chunks * kTileChannels * 64 bytes.
+  // kMaxTile positions. A thread's room, taps_a_strip * chunks * kTileChannels * 64 bytes, holds a block's spread weights.
   void (*tile_spread)(const TileConv&, int64_t begin, int64_t end);
-  void (*tile_conv)(const TileConv&, const Epilogue&, uint8_t* strip, int64_t begin, int64_t end);
+  void (*tile_conv)(const TileConv&, const Epilogue&, const ThreadRoom&, int64_t begin, int64_t end);
   // Item: a tile of kMaxTile positions, of all channels. `gathered` has room for chunks * 16 * kMaxTile * 4 bytes.
   void (*tile_q8_conv)(const TileQ8Conv&, const Epilogue&, uint8_t* gathered, int64_t begin, int64_t end);
   int64_t (*peak_tiles)(int64_t rounds);  // as peak_dots
   int64_t peak_tile_macs;
-  // Null where the instruction set counts no bits. Items: a plane of words; tile * blocks + block of kBinaryChannels. `gathered`
-  // is a thread's room: tile * steps words.
+  // Null where the instruction set counts no bits. Items: a plane of words * parts + part of kSpreadPositions; tile * blocks + block
+  // of kBinaryChannels. A thread's room, tile * steps words, holds a tile's gathered pixels.
   void (*words_spread)(const WordsConv&, int64_t begin, int64_t end);
-  void (*words_conv)(const WordsConv&, const Epilogue&, uint64_t* gathered, int64_t begin, int64_t end);
-  void (*words_conv_integer)(const WordsConv&, const Epilogue&, uint64_t* gathered, int64_t begin, int64_t end);
+  void (*words_conv)(const WordsConv&, const Epilogue&, const ThreadRoom&, int64_t begin, int64_t end);
+  void (*words_conv_integer)(const WordsConv&, const Epilogue&, const ThreadRoom&, int64_t begin, int64_t end);
   int64_t (*peak_words)(int64_t rounds);  // as peak_dots
   int64_t peak_word_macs;
 };

@@ -1,6 +1,7 @@
 #!/bin/sh
 # What runs on every x86-64 CPU holds no instruction that only newer ones have: check_baseline.sh OBJDUMP OBJECT...
-# Looks for what AVX and later encode (VEX, EVEX): names with v in front, mask registers, BMI.
+# Looks for what AVX and later encode (VEX, EVEX): names with v in front, mask registers, BMI. The digest's own instructions
+# (sha256.cpp asks the CPU for them) are encoded as those of SSE are.
 set -eu
 objdump=$1
 shift

@@ -222,11 +222,13 @@ class Maker {
 
   void through_bits(const std::vector<int>& sums) {
     const int out = c_.conv.out, most = largest(sums);
+    const bool one_cut = pick(rng_, 0, 2) > 0;  // of each channel, which kernels may take instead of the sums
     std::vector<int32_t> low, high;
     std::vector<uint8_t> flip;
     for (int o = 0; o < out; o++) {
-      low.push_back(pick(rng_, -most, most));
-      high.push_back(pick(rng_, 0, 1) ? 2147483647 : pick(rng_, -most, most));
+      const bool lower = pick(rng_, 0, 1), upper = one_cut ? !lower : pick(rng_, 0, 1) > 0;
+      low.push_back(lower || !one_cut ? pick(rng_, -most, most) : -2147483647);
+      high.push_back(upper ? pick(rng_, -most, most) : 2147483647);
       flip.push_back(uint8_t(pick(rng_, 0, 1)));
     }
     std::vector<int> bits;
@@ -387,6 +389,15 @@ std::vector<Case> fixed_cases() {
       {{3, 6, 1, 2, 4096, 4096, 1, 0, 1, 9, 3, 0}, false, 7, sums, 2, 4111, 2, 1},  // the longest stride of a file
       {{1, 1, 3, 3, 1, 1, 1, 1, 1, 1, 1, 0}, false, 128, sums, 2, 2, 2, 1, -128},  // around the image 128, not 0
       {{256, 20, 3, 3, 1, 1, 1, 1, 1, 1, 1, 0}, true, 0, Ending::kBits, 90, 120, 2, 2},
+      // Several tiles of pixels and blocks of channels, the last of which is short, by one to three threads.
+      {{192, 13, 3, 3, 1, 1, 1, 1, 1, 1, 1, -1}, true, 0, Ending::kBits, 14, 14, 3, 3},
+      {{192, 61, 3, 3, 1, 1, 1, 1, 1, 1, 1, 0}, true, 0, Ending::kBits, 15, 13, 3, 2},
+      {{128, 9, 3, 3, 1, 1, 1, 1, 1, 1, 1, 1}, true, 0, Ending::kBits, 17, 13, 1, 1},
+      {{256, 61, 3, 3, 2, 2, 1, 1, 1, 1, 1, 0}, true, 0, Ending::kBits, 28, 27, 2, 3},
+      {{130, 12, 5, 5, 1, 1, 2, 2, 1, 1, 1, -1}, true, 0, Ending::kBits, 14, 14, 1, 3},
+      {{520, 34, 1, 1, 1, 1, 0, 0, 1, 1, 1, 0}, true, 0, Ending::kBits, 14, 9, 2, 3},
+      {{64, 64, 3, 3, 1, 1, 1, 1, 1, 1, 1, 1}, true, 0, Ending::kBits, 56, 56, 1, 3},
+      {{256, 40, 3, 3, 1, 1, 1, 1, 1, 1, 1, 0}, true, 0, Ending::kFourBits, 14, 14, 2, 3},
       {{80, 12, 3, 3, 2, 2, 1, 1, 1, 1, 1, 1}, true, 0, sums, 180, 200, 1, 3},
       {{60, 40, 3, 3, 1, 1, 1, 1, 1, 1, 2, 0}, false, 100, sums, 90, 120, 1, 2},
       {{3, 12, 3, 3, 1, 1, 1, 1, 1, 1, 1, 0}, true, 0, Ending::kBits, 1080, 1920, 1, 2},

@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
+#include <cstring>
 #include <functional>
 #include <limits>
 
@@ -507,6 +508,44 @@ void test_readers() {
   }
 }
 
+// Strided 8-bit convolutions of one image of few channels: with several readers of a copy each finds all of its own pixels there, and
+// a lone one may find others' beside them.
+void test_image_readers() {
+  for (const int channels : {1, 2, 3})
+    for (const int readers : {1, 2}) {
+      const int height = pick(20, 33), width = pick(20, 33), batch = pick(1, 2), zero_point = pick(0, 255);
+      Network net(channels);
+      Map input(batch, channels, height, width);
+      std::vector<int> x;
+      for (float& v : input.v) {
+        const int q = pick(0, 255);
+        v = float(q - zero_point);
+        x.push_back(q - zero_point);
+      }
+      const uint32_t bytes = net.node(6, {0}, kU8, channels);
+      float one = 1.0f;
+      int32_t scale;
+      std::memcpy(&scale, &one, 4);
+      net.nodes.back().steps = {{10, bytes, {scale, zero_point, 255}, {}}};
+      for (int reader = 0; reader < readers; reader++) {
+        const int kernel = reader ? 3 : 7;
+        const naive::Conv conv = {channels, 20, kernel, kernel, 2, 2, kernel / 2, kernel / 2, 1, 1, 1, 0};
+        std::vector<int> weight(conv.weights());
+        for (int& w : weight) w = pick(-128, 127);
+        const uint32_t packed = net.add(builder::weights(conv.pack_bytes(weight)));
+        const uint32_t y = net.node(2, {bytes}, kF32, conv.out, conv.attrs(zero_point), {packed});
+        const auto all = [&](float v) { return net.add(builder::tensor(0, std::vector<float>(size_t(conv.out), v))); };
+        const uint32_t ones = all(1.0f), zeros = all(0.0f);
+        net.nodes.back().steps = {{1, kNoValue, {}, {ones, zeros}}, {7, y, {}, {}}};
+        Map expected(batch, conv.out, conv.out_height(height), conv.out_width(width));
+        const std::vector<int> sums = conv.run(x, weight, batch, height, width);
+        expected.v.assign(sums.begin(), sums.end());
+        net.output(y, expected);
+      }
+      net.check(input, threads(), std::to_string(readers) + " readers of " + std::to_string(channels) + " channels");
+    }
+}
+
 // --- drawn cases ---
 
 Shape draw_shape() {
@@ -597,7 +636,7 @@ std::vector<int> draw_weight(const Shape& s) {
 // Those that are compiled as one, the same with a step more or less, and any others.
 std::vector<int> draw_steps() {
   static const std::vector<std::vector<int>> chains = {{1, 2, 3, 9, 7}, {1, 2, 3, 7}, {5, 7}, {5, 2, 8}, {8}, {8}, {8, 1, 7}, {1, 7},
-                                                       {1, 4, 7, 1, 2, 7}, {1, 2, 4, 10}};
+                                                       {1, 4, 7, 1, 2, 7}, {1, 2, 4, 10}, {8, 1, 4, 10}};
   std::vector<int> steps = one_of(chains);
   const int kind = pick(0, 3);
   if (kind == 0) {  // ends differently
@@ -651,6 +690,7 @@ int main(int argc, char** argv) {
     test_cuts_of_large_sums();
     test_surroundings();
     test_readers();
+    test_image_readers();
   }
   for (long i = 0; i < count; i++) {
     rng.seed(uint32_t(seed + i));

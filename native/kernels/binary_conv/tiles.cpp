@@ -101,7 +101,8 @@ static inline void write_nibbles(const TileConv& c, const Epilogue& e, int first
   }
 }
 
-void tile_conv(const TileConv& c, const Epilogue& e, uint8_t* strip, int64_t begin, int64_t end) {
+void tile_conv(const TileConv& c, const Epilogue& e, const ThreadRoom& room, int64_t begin, int64_t end) {
+  uint8_t* const strip = room.data;
   TileShapes shapes;
   for (int n = 0; n < 8; n++) {
     shapes.rows[n] = n == 6 || n == 7 ? uint8_t(c.rows) : uint8_t(kTileRows);
@@ -124,7 +125,8 @@ void tile_conv(const TileConv& c, const Epilogue& e, uint8_t* strip, int64_t beg
     const size_t position = size_t(item % tiles) * kMaxTile;
     const size_t count = c.end - position < kMaxTile ? c.end - position : kMaxTile;
     if (c.taps_a_strip == c.taps) {
-      if (item == begin || position == 0) spread_weights(c, block, 0, c.taps, strip);
+      if (*room.held != block) spread_weights(c, block, 0, c.taps, strip);
+      *room.held = block;
       add(0, c.taps, position, count);
     } else {
       for (int tap = 0, taps; tap < c.taps; tap += taps) {

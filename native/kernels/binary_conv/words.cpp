@@ -20,13 +20,16 @@ namespace SIGNBIT_NS {
 constexpr int kMany = 8, kFew = 4;
 
 void words_spread(const WordsConv& c, int64_t begin, int64_t end) {
+  const int64_t parts = int64_t((c.positions + kSpreadPositions - 1) / kSpreadPositions);
   for (int64_t item = begin; item < end; item++) {
-    const int64_t slot = item / c.slot_words;
-    const int32_t word = int32_t(item % c.slot_words), first = 16 * word;
+    const int64_t plane = item / parts, slot = plane / c.slot_words;
+    const int32_t word = int32_t(plane % c.slot_words), first = 16 * word;
     const int count = c.planes - first < 16 ? c.planes - first : 16;
     const uint8_t* from = c.nibbles + size_t(slot * c.planes + first) * c.nibble_plane - c.margin;
-    uint64_t* to = c.words + size_t(item) * c.word_plane - c.margin;
-    for (size_t i = 0; i < c.positions; i += kBytes) spread_words(from + i, c.nibble_plane, count, to + i);
+    uint64_t* to = c.words + size_t(plane) * c.word_plane - c.margin;
+    const size_t start = size_t(item % parts) * kSpreadPositions, left = c.positions - start;
+    const size_t stop = start + (left < kSpreadPositions ? left : kSpreadPositions);
+    for (size_t i = start; i < stop; i += kBytes) spread_words(from + i, c.nibble_plane, count, to + i);
   }
 }
 
@@ -37,7 +40,7 @@ template <typename Vector>
 struct Neighbours {
   typedef Vector Words;
   const uint64_t* from;
-  Words load(int32_t offset) const {
+  __attribute__((always_inline)) Words load(int32_t offset) const {
     Words x;
     memcpy(&x, from + offset, sizeof x);
     return x;
@@ -48,7 +51,7 @@ struct Strangers {
   typedef Vector Words;
   static constexpr int kCount = sizeof(Words) / sizeof(uint64_t);
   const uint64_t* from[kCount];
-  Words load(int32_t offset) const {
+  __attribute__((always_inline)) Words load(int32_t offset) const {
     Words x = {};
     for (int i = 0; i < kCount; i++) x[i] = from[i][offset];
     return x;
@@ -57,7 +60,7 @@ struct Strangers {
 struct Single {
   typedef uint64_t Words;
   const uint64_t* from;
-  Words load(int32_t offset) const { return from[offset]; }
+  __attribute__((always_inline)) Words load(int32_t offset) const { return from[offset]; }
 };
 
 // The words of some pixels as the steps want them: see WordsConv.
@@ -122,16 +125,20 @@ typedef int16_t Rows[kMaxTile][kBinaryChannels];
 // What becomes of a pixel's mismatches with a block of channels: half sums, a row a pixel; or bits, a byte a position.
 struct ToRows {
   Rows& rows;
+  const uint8_t* row;
+  const int32_t* start_at;
   const int16_t* start;
-  void operator()(const WordsConv& c, int32_t pixel, Bytes counts) const {
-    subtract_counts(rows[c.row[pixel]], start + c.start_at[pixel], counts);
+  __attribute__((always_inline)) void operator()(int32_t pixel, Bytes counts) const {
+    subtract_counts(rows[row[pixel]], start + start_at[pixel], counts);
   }
 };
 struct ToBits {
   uint8_t* bits;
+  const uint8_t* place;
+  const int32_t* start_at;
   const int64_t* cut;
-  void operator()(const WordsConv& c, int32_t pixel, Bytes counts) const {
-    bits[c.place[pixel]] = below(counts, cut + c.start_at[pixel]);
+  __attribute__((always_inline)) void operator()(int32_t pixel, Bytes counts) const {
+    bits[place[pixel]] = below(counts, cut + start_at[pixel]);
   }
 };
 
@@ -140,7 +147,7 @@ struct ToBits {
 struct Ahead {
   const uint64_t *next, *end;
   int lines;  // each time
-  void fetch() {
+  __attribute__((always_inline)) void fetch() {
     for (int line = 0; line < lines && next < end; line++, next += kBinaryChannels) __builtin_prefetch(next);
   }
 };
@@ -153,7 +160,7 @@ static inline __attribute__((always_inline)) void count_groups(const WordsConv& 
     ahead.fetch();
     Bytes counts[N];
     count_mismatches<N, kOdd>(x, w, pairs, counts);
-    for (int i = 0; i < N; i++) take(c, pixel + i, counts[i]);
+    for (int i = 0; i < N; i++) take(pixel + i, counts[i]);
   }
 }
 
@@ -179,28 +186,31 @@ static inline void count_block(const WordsConv& c, int32_t pixel, int32_t end, i
     count_pixels<false>(c, pixel, end, block, x, take);
 }
 
-// `work(first pixel, one behind the last, block, first channel, channels, position, vectors of positions)` for each item.
+// `work(first pixel, one behind the last, their words, block, first channel, channels, position, vectors of positions)` for each item.
 template <typename Work>
-static inline void for_items(const WordsConv& c, uint64_t* gathered, int64_t begin, int64_t end, Work work) {
+static inline void for_items(const WordsConv& c, const ThreadRoom& room, int64_t begin, int64_t end, Work work) {
+  uint64_t* const words = reinterpret_cast<uint64_t*>(room.data);
   for (int64_t item = begin; item < end; item++) {
     const int64_t tile = item / c.blocks, block = item % c.blocks;
     const int32_t pixel = c.first[tile], last = c.first[tile + 1];
-    if (item == begin || block == 0) gather_tile(c, pixel, last, gathered);
+    if (*room.held != tile) gather_tile(c, pixel, last, words);
+    *room.held = tile;
     const size_t position = size_t(tile) * size_t(c.tile), left = c.end - position;
     const int first = int(block) * kBinaryChannels, channels = c.channels - first;
-    work(pixel, last, block, first, channels < kBinaryChannels ? channels : kBinaryChannels, position,
+    work(pixel, last, words, block, first, channels < kBinaryChannels ? channels : kBinaryChannels, position,
          int(((left < size_t(c.tile) ? left : size_t(c.tile)) + kBytes - 1) / kBytes));
   }
 }
 
 // `finish(first channel, channels, position, sums, vectors)` for each item.
 template <typename Finish>
-static inline void for_sums(const WordsConv& c, uint64_t* gathered, int64_t begin, int64_t end, Finish finish) {
+static inline void for_sums(const WordsConv& c, const ThreadRoom& room, int64_t begin, int64_t end, Finish finish) {
   alignas(64) Rows rows = {};  // those of no pixel are computed with, whatever they hold
   alignas(64) int16_t out[kBinaryChannels][kMaxTile];
-  for_items(c, gathered, begin, end,
-            [&](int32_t pixel, int32_t last, int64_t block, int first, int channels, size_t position, int vectors) {
-              count_block(c, pixel, last, block, gathered, ToRows{rows, c.start + block * kBinaryChannels});
+  for_items(c, room, begin, end,
+            [&](int32_t pixel, int32_t last, const uint64_t* words, int64_t block, int first, int channels, size_t position,
+                int vectors) {
+              count_block(c, pixel, last, block, words, ToRows{rows, c.row, c.start_at, c.start + block * kBinaryChannels});
               for (int half = 0; half < c.tile / (kBytes / 2); half++) {
                 int16_t* columns[kBinaryChannels];
                 for (int j = 0; j < kBinaryChannels; j++) columns[j] = out[j] + half * (kBytes / 2);
@@ -211,12 +221,13 @@ static inline void for_sums(const WordsConv& c, uint64_t* gathered, int64_t begi
 }
 
 // The whole epilogue is a threshold of one cut.
-static void write_bits(const WordsConv& c, const Epilogue& e, uint64_t* gathered, int64_t begin, int64_t end) {
+static void write_compared(const WordsConv& c, const Epilogue& e, const ThreadRoom& room, int64_t begin, int64_t end) {
   const EpilogueStep& step = e.steps[0];
   alignas(64) uint8_t bits[kMaxTile] = {};
-  for_items(c, gathered, begin, end,
-            [&](int32_t pixel, int32_t last, int64_t block, int first, int channels, size_t position, int vectors) {
-              count_block(c, pixel, last, block, gathered, ToBits{bits, c.cut + block * kBinaryChannels});
+  for_items(c, room, begin, end,
+            [&](int32_t pixel, int32_t last, const uint64_t* words, int64_t block, int first, int channels, size_t position,
+                int vectors) {
+              count_block(c, pixel, last, block, words, ToBits{bits, c.place, c.start_at, c.cut + block * kBinaryChannels});
               for (int plane = first / 4; plane <= (first + channels - 1) / 4; plane++) {
                 uint8_t* dst = step.data + size_t(plane) * step.plane + position;
                 const Bytes flip = all_bytes(c.flip[plane]);
@@ -230,16 +241,16 @@ static void write_bits(const WordsConv& c, const Epilogue& e, uint64_t* gathered
             });
 }
 
-void words_conv(const WordsConv& c, const Epilogue& e, uint64_t* gathered, int64_t begin, int64_t end) {
-  if (c.above) return write_bits(c, e, gathered, begin, end);
-  for_sums(c, gathered, begin, end, [&](int first, int channels, size_t position, const Sums* sums, int vectors) {
+void words_conv(const WordsConv& c, const Epilogue& e, const ThreadRoom& room, int64_t begin, int64_t end) {
+  if (c.above) return write_compared(c, e, room, begin, end);
+  for_sums(c, room, begin, end, [&](int first, int channels, size_t position, const Sums* sums, int vectors) {
     finish_sums(c, e, first, channels, position, sums, vectors);
   });
 }
 
-void words_conv_integer(const WordsConv& c, const Epilogue& e, uint64_t* gathered, int64_t begin, int64_t end) {
-  if (c.above) return write_bits(c, e, gathered, begin, end);
-  for_sums(c, gathered, begin, end, [&](int first, int channels, size_t position, const Sums* sums, int vectors) {
+void words_conv_integer(const WordsConv& c, const Epilogue& e, const ThreadRoom& room, int64_t begin, int64_t end) {
+  if (c.above) return write_compared(c, e, room, begin, end);
+  for_sums(c, room, begin, end, [&](int first, int channels, size_t position, const Sums* sums, int vectors) {
     finish_sums_integer(c, e, first, channels, position, sums, vectors);
   });
 }

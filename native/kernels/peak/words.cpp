@@ -12,7 +12,7 @@ int64_t peak_word_macs() { return kPixels * kPairMacs; }
 
 // The steps of `words.cpp`, on words that differ in all bits: the sum of two of them is 0.
 int64_t peak_words(int64_t rounds) {
-  const Bytes word = all_bytes(0xFF), sum = zero_bytes();
+  Bytes word = all_bytes(0xFF), sum = zero_bytes();
   // A register that the compiler takes for another one each time, so that no comparison stands for two.
   const auto pixel = []() __attribute__((always_inline)) {
     Bytes x = zero_bytes();
@@ -21,6 +21,9 @@ int64_t peak_words(int64_t rounds) {
 #endif
     return x;
   };
+#if !defined(SIGNBIT_EMULATE_AVX512)
+  asm volatile("" : "+v"(word), "+v"(sum));  // no constants: an exclusive or with one of these is another instruction, or none
+#endif
   BitSums bits[kPixels];
   for (int i = 0; i < kPixels; i++) bits[i] = no_bits();
   for (int64_t round = 0; round < rounds; round++) {
