@@ -686,7 +686,7 @@ bool Planner::uses_words(const NodeInfo& n) const {
   if (!s_.kernels_->words_conv || n.op != Op::kConvB1 || w.groups != 1 || !has_half_sums(n)) return false;
   const Geometry& g = *geometry(size(n.outputs[0]));
   if (lanes_are_outputs(*s_.kernels_, g, w.out_channels, true)) return false;
-  return words_pay(g, w.kernel_h * w.kernel_w, w.in_channels, w.out_channels, has_cuts(n));
+  return words_pay(g, w.kernel_h * w.kernel_w, w.in_channels, w.out_channels, has_cuts(n), uses_tiles(n));
 }
 
 bool Planner::fits_words(const Geometry& g, int planes, int slots) const {

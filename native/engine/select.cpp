@@ -127,14 +127,15 @@ bool lanes_are_outputs(const KernelTable& kernels, const Geometry& g, int output
 
 // In instructions. Look-ups: of four channels for a pair, two thirds of an addition and a split, for each vector of positions, few of which
 // may be pixels; and two fifths more, for they are less even than words. Words: two and a half for each, and around them, of
-// eight output channels, seven where counts become bits, and six more where they become sums; gathering a pixel's words once.
-bool words_pay(const Geometry& g, int taps, int inputs, int outputs, bool bits) {
+// eight output channels, seven where counts become bits, and six more where they become sums; gathering a pixel's words once. Matrix
+// tiles are faster than look-ups where words win by little.
+bool words_pay(const Geometry& g, int taps, int inputs, int outputs, bool bits, bool tiles) {
   const auto parts = [](int64_t count, int64_t size) { return (count + size - 1) / size; };
   if (taps > 49) return false;  // each kind of pixel at the image's edges has sums of its own
   const int64_t pixels = int64_t(g.batch) * g.height * g.width, steps = taps * parts(inputs, 64);
   const double look_ups = double(parts(int64_t(g.end), 64)) * double(parts(outputs, 2) * taps * parts(inputs, 4)) * 3.75;
   const double words = double(pixels) * (double(parts(outputs, 8)) * (2.5 * double(steps) + (bits ? 7.0 : 13.0)) + 3.0 * double(steps));
-  return words < look_ups;
+  return words * (tiles ? 1.15 : 1.0) < look_ups;
 }
 
 // A tile is as costly with few rows: look-ups are not.

@@ -18,9 +18,9 @@ const KernelTable* select_kernels(const std::string& cap);
 // Whether a convolution without groups is faster with its `outputs` output channels as lanes than with pixels, where its
 // result has such a geometry.
 bool lanes_are_outputs(const KernelTable& kernels, const Geometry& g, int outputs, bool binary);
-// Whether a binary convolution, whose result has such a geometry, is faster by words than by look-ups; `bits` where nothing but bits
-// leave it, by one cut a channel.
-bool words_pay(const Geometry& g, int taps, int inputs, int outputs, bool bits);
+// Whether a binary convolution, whose result has such a geometry, is faster by words than by look-ups, or by matrix
+// tiles; `bits` where nothing but bits leave it, by one cut a channel.
+bool words_pay(const Geometry& g, int taps, int inputs, int outputs, bool bits, bool tiles);
 // Whether one of so many channels is faster by matrix tiles than by look-ups.
 bool tiles_pay(int inputs, int outputs);
 // The same of an 8-bit one of so many steps of four input channels.

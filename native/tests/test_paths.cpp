@@ -457,6 +457,22 @@ void test_surroundings() {
         }
 }
 
+// A convolution of `operand`, whose numbers are x, to an output of the network; `pad`: bits outside the image, or the zero point.
+void add_reader(Network* net, uint32_t operand, bool binary, int pad, const naive::Conv& conv, const std::vector<int>& x, const Map& input) {
+  std::vector<int> weight(conv.weights());
+  for (int& w : weight) w = binary ? 2 * pick(0, 1) - 1 : pick(-128, 127);
+  const uint32_t packed =
+      binary ? net->add(builder::tensor(4, conv.pack_bits(weight))) : net->add(builder::weights(conv.pack_bytes(weight)));
+  const uint32_t y = net->node(binary ? 1 : 2, {operand}, kF32, conv.out, conv.attrs(pad), {packed});
+  const auto all = [&](float v) { return net->add(builder::tensor(0, std::vector<float>(size_t(conv.out), v))); };
+  const uint32_t one = all(1.0f), zero = all(0.0f);
+  net->nodes.back().steps = {{1, kNoValue, {}, {one, zero}}, {7, y, {}, {}}};
+  Map expected(input.batch, conv.out, conv.out_height(input.height), conv.out_width(input.width));
+  const std::vector<int> sums = conv.run(x, weight, input.batch, input.height, input.width);
+  expected.v.assign(sums.begin(), sums.end());
+  net->output(y, expected);
+}
+
 // Convolutions that read one map of bits, each as it wants to see what lies outside: the first may set what stands there for all.
 void check_readers(int batch, int height, int width, const std::vector<naive::Conv>& readers, const std::string& name) {
   const int channels = readers[0].channels;
@@ -466,19 +482,7 @@ void check_readers(int batch, int height, int width, const std::vector<naive::Co
   for (float& v : input.v) v = float(2 * pick(0, 1) - 1);
   for (float v : input.v) x.push_back(int(v));
   const uint32_t bits = net.sign(0, channels);
-  for (const naive::Conv& conv : readers) {
-    std::vector<int> weight(conv.weights());
-    for (int& w : weight) w = 2 * pick(0, 1) - 1;
-    const uint32_t packed = net.add(builder::tensor(4, conv.pack_bits(weight)));
-    const uint32_t y = net.node(1, {bits}, kF32, conv.out, conv.attrs(conv.outside), {packed});
-    const auto all = [&](float v) { return net.add(builder::tensor(0, std::vector<float>(size_t(conv.out), v))); };
-    const uint32_t one = all(1.0f), zero = all(0.0f);
-    net.nodes.back().steps = {{1, kNoValue, {}, {one, zero}}, {7, y, {}, {}}};
-    Map expected(batch, conv.out, conv.out_height(height), conv.out_width(width));
-    const std::vector<int> sums = conv.run(x, weight, batch, height, width);
-    expected.v.assign(sums.begin(), sums.end());
-    net.output(y, expected);
-  }
+  for (const naive::Conv& conv : readers) add_reader(&net, bits, true, conv.outside, conv, x, input);
   net.check(input, threads(), name);
 }
 
@@ -529,18 +533,7 @@ void test_image_readers() {
       net.nodes.back().steps = {{10, bytes, {scale, zero_point, 255}, {}}};
       for (int reader = 0; reader < readers; reader++) {
         const int kernel = reader ? 3 : 7;
-        const naive::Conv conv = {channels, 20, kernel, kernel, 2, 2, kernel / 2, kernel / 2, 1, 1, 1, 0};
-        std::vector<int> weight(conv.weights());
-        for (int& w : weight) w = pick(-128, 127);
-        const uint32_t packed = net.add(builder::weights(conv.pack_bytes(weight)));
-        const uint32_t y = net.node(2, {bytes}, kF32, conv.out, conv.attrs(zero_point), {packed});
-        const auto all = [&](float v) { return net.add(builder::tensor(0, std::vector<float>(size_t(conv.out), v))); };
-        const uint32_t ones = all(1.0f), zeros = all(0.0f);
-        net.nodes.back().steps = {{1, kNoValue, {}, {ones, zeros}}, {7, y, {}, {}}};
-        Map expected(batch, conv.out, conv.out_height(height), conv.out_width(width));
-        const std::vector<int> sums = conv.run(x, weight, batch, height, width);
-        expected.v.assign(sums.begin(), sums.end());
-        net.output(y, expected);
+        add_reader(&net, bytes, false, zero_point, {channels, 20, kernel, kernel, 2, 2, kernel / 2, kernel / 2, 1, 1, 1, 0}, x, input);
       }
       net.check(input, threads(), std::to_string(readers) + " readers of " + std::to_string(channels) + " channels");
     }
