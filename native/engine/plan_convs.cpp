@@ -250,7 +250,6 @@ namespace {
 // Whether no two groups' results share a nibble plane.
 bool fills_planes(const Window& w) { return w.groups == 1 || w.out_channels / w.groups % 4 == 0; }
 
-
 // Sums that fit 16 bits are beyond these limits nowhere.
 constexpr int32_t kLeast = -32767, kMost = 32767;
 
@@ -364,11 +363,6 @@ std::vector<uint8_t> plane_masks(const Reads& r) {
   return masks;
 }
 
-// Of a phase that is among the sorted ones.
-int64_t position(const std::vector<int32_t>& phases, int phase) {
-  return std::lower_bound(phases.begin(), phases.end(), phase) - phases.begin();
-}
-
 // Whether an epilogue is of integer steps without a multiplication.
 bool all_shifting(const Epilogue& e) {
   return std::all_of(e.steps, e.steps + e.count, [](const EpilogueStep& s) { return is_shifting(s.code); });
@@ -382,18 +376,23 @@ size_t band_bytes() {
 
 }  // namespace
 
+const Planner::Repack* Planner::with_guests(int index) const {
+  const Repack* repack = repack_of_[size_t(index)];
+  return repack && !repack->guests.empty() ? repack : nullptr;
+}
+
 // Of an input with guests fewer than there are.
 int Planner::taps_read(int index) const {
   const Window& w = node(index).window;
-  const Repack* repack = repack_of_[size_t(index)];
-  return repack && !repack->taps.empty() ? int(repack->taps.size()) : w.kernel_h * w.kernel_w;
+  const Repack* hosts = with_guests(index);
+  return hosts ? int(hosts->taps.size()) : w.kernel_h * w.kernel_w;
 }
 
 // Where the taps that are read lie, over a number of neighbouring planes of a node's input, in bytes from the first plane:
 // [tap][plane].
 const int32_t* Planner::tap_offsets(int index, const Map& in, int planes) {
   const Window& w = node(index).window;
-  const Repack* repack = repack_of_[size_t(index)];
+  const Repack *repack = repack_of_[size_t(index)], *hosts = with_guests(index);
   const Geometry& g = *in.geometry;
   const int taps = taps_read(index);
   int32_t* offset = keep<int32_t>(size_t(taps) * size_t(planes));
@@ -401,14 +400,10 @@ const int32_t* Planner::tap_offsets(int index, const Map& in, int planes) {
   const int64_t element = int64_t(in.element), slot_bytes = in.planes * int64_t(in.plane_bytes);
   const int stride_h = repack ? w.stride_h : 1, stride_w = repack ? w.stride_w : 1;
   for (int k = 0; k < taps; k++) {
-    const int tap = repack && !repack->taps.empty() ? repack->taps[size_t(k)] : k;
-    const int dy = tap / w.kernel_w * w.dilation_h - w.pad_h, oy = floor_div(dy, stride_h);
-    const int dx = tap % w.kernel_w * w.dilation_w - w.pad_w, ox = floor_div(dx, stride_w);
-    int64_t at = (oy * int64_t(g.row_stride) + ox) * element;
-    if (repack) {
-      const int64_t row = position(repack->rows, dy - oy * stride_h), column = position(repack->columns, dx - ox * stride_w);
-      at += (row * int64_t(repack->columns.size()) + column) * slot_bytes;
-    }
+    const int tap = hosts ? hosts->taps[size_t(k)] : k;
+    const int y = tap / w.kernel_w * w.dilation_h - w.pad_h, x = tap % w.kernel_w * w.dilation_w - w.pad_w;
+    int64_t at = (floor_div(y, stride_h) * int64_t(g.row_stride) + floor_div(x, stride_w)) * element;
+    if (repack) at += repack->slot_of(y, x) * slot_bytes;
     for (int q = 0; q < planes; q++) *next++ = int32_t(at + q * int64_t(in.plane_bytes));
   }
   return offset;
@@ -777,7 +772,7 @@ void Planner::make_words_pixels(int index, const std::vector<int16_t>& ones, Wor
   const int kinds_a_row = int(columns.outside.size()), kinds = int(rows.outside.size()) * kinds_a_row;
   const size_t pixels = size_t(g.batch) * size_t(g.height) * size_t(g.width), channels = size_t(c->blocks) * kBinaryChannels;
   int32_t* pixel = keep<int32_t>(pixels);
-  uint8_t *row = keep<uint8_t>(pixels), *at_place = keep<uint8_t>(pixels);
+  uint8_t* place = keep<uint8_t>(pixels);
   int32_t* start_at = keep<int32_t>(pixels);
   const int tiles = ceil_div(int(g.end), c->tile);
   int32_t* first = keep<int32_t>(size_t(tiles) + 1);
@@ -789,9 +784,8 @@ void Planner::make_words_pixels(int index, const std::vector<int16_t>& ones, Wor
       for (int x = 0; x < g.width; x++) {
         const int at = (image * g.image_rows + y) * g.row_stride + x;
         for (; tile <= at / c->tile; tile++) first[tile] = count;
-        const int within = at % c->tile % vector, place = within / 2;
-        at_place[count] = uint8_t(at % c->tile);
-        row[count] = uint8_t(at % c->tile - within + within % 2 * (vector / 2) + place % 8 * 4 + place / 8);
+        const int in_tile = at % c->tile, within = in_tile % vector, pair = within / 2;
+        place[count] = uint8_t(c->above ? in_tile : in_tile - within + within % 2 * (vector / 2) + pair % 8 * 4 + pair / 8);
         start_at[count] = (rows.of[size_t(y)] * kinds_a_row + columns.of[size_t(x)]) * int32_t(channels);
         pixel[count++] = (image * from.image_rows + y * stride_h) * from.row_stride + x * stride_w;
       }
@@ -814,8 +808,7 @@ void Planner::make_words_pixels(int index, const std::vector<int16_t>& ones, Wor
       start[size_t(k) * channels + size_t(channel)] = int16_t(sum);
     }
   c->pixel = pixel;
-  c->row = row;
-  c->place = at_place;
+  c->place = place;
   c->start_at = start_at;
   c->first = first;
   c->start = start;
@@ -907,11 +900,10 @@ void Planner::add_words_conv(int index) {
 // Matrix tiles multiply, which programs in integers are made to do without.
 bool Planner::uses_tiles(const NodeInfo& n) const {
   const Window& w = n.window;
-  const bool multiplies = std::none_of(program_.values.begin(), program_.values.end(),
-                                       [](const ValueInfo& v) { return is_planar(v.type); });
-  return s_.kernels_->tile_conv && n.op == Op::kConvB1 && w.groups == 1 && is_narrow(n) && multiplies &&
-         tiles_pay(w.in_channels, w.out_channels) &&
-         !lanes_are_outputs(*s_.kernels_, *geometry(size(n.outputs[0])), w.out_channels, true);
+  if (!s_.kernels_->tile_conv || n.op != Op::kConvB1 || w.groups != 1 || !is_narrow(n)) return false;
+  if (!tiles_pay(w.in_channels, w.out_channels)) return false;
+  if (lanes_are_outputs(*s_.kernels_, *geometry(size(n.outputs[0])), w.out_channels, true)) return false;
+  return std::none_of(program_.values.begin(), program_.values.end(), [](const ValueInfo& v) { return is_planar(v.type); });
 }
 
 bool Planner::uses_q8_tiles(const NodeInfo& n) const {
@@ -1006,14 +998,13 @@ void Planner::add_tile_q8_conv(int index) {
   int8_t* packed = keep<int8_t>(bytes);
   int32_t* correction = keep<int32_t>(size_t(w.out_channels));
   const int8_t* file = reinterpret_cast<const int8_t*>(program_.tensors[size_t(n.params[0])].data);
-  const Repack* repack = repack_of_[size_t(index)];
-  const int32_t* seats = repack && !repack->weights.empty() ? repack->weights.data() : nullptr;
+  const Repack* hosts = with_guests(index);
   const size_t in_file = size_t(w.kernel_h) * size_t(w.kernel_w) * size_t(in.planes) * 4;
   for (int channel = 0; channel < w.out_channels; channel++, file += in_file) {
     int8_t* to = packed + size_t(channel / kTileChannels) * block_bytes + size_t(channel % kTileChannels) * row;
     for (int step = 0; step < c.steps; step++)
       for (int b = 0; b < 4; b++) {
-        const int at = seats ? seats[4 * step + b] : step % in.planes * 4 + b < w.in_channels ? 4 * step + b : -1;
+        const int at = hosts ? hosts->weights[size_t(4 * step + b)] : step % in.planes * 4 + b < w.in_channels ? 4 * step + b : -1;
         if (at < 0) continue;
         to[size_t(step / kTilePlanes) * kTileChannels * row + size_t(step % kTilePlanes * 4 + b)] = file[at];
         correction[channel] += file[at] * w.zero_point;
@@ -1046,8 +1037,7 @@ void Planner::add_q8_conv(int index) {
   Q8Runs* runs = keep<Q8Runs>(segments.size() * size_t(kQ8Channels / pack));
   const size_t step_bytes = size_t(pack) * size_t(kernels->q8_quad_bytes);
   const int in_group = w.in_channels / w.groups, in_file = (in_group + 3) / 4 * 4, taps = w.kernel_h * w.kernel_w;
-  const Repack* repack = repack_of_[size_t(index)];
-  const int32_t* seats = repack && !repack->weights.empty() ? repack->weights.data() : nullptr;
+  const Repack* hosts = with_guests(index);
   size_t bytes = 0;
   Q8Runs* next_runs = runs;
   std::vector<int8_t> quads;  // [steps][pack][4]
@@ -1067,10 +1057,10 @@ void Planner::add_q8_conv(int index) {
         const int own = 4 * reads.plane() - reads_of(w, channel, 1).first;
         const int8_t* row = file + size_t(channel) * size_t(taps) * size_t(in_file);
         int8_t* quad = quads.data() + 4 * j;
-        if (seats) {
+        if (hosts) {
           for (int step = 0; step < s.steps; step++, quad += 4 * pack)
             for (int b = 0; b < 4; b++) {
-              const int at = seats[4 * step + b];
+              const int at = hosts->weights[size_t(4 * step + b)];
               if (at >= 0) quad[b] = row[at];
               correction[channel] += quad[b] * w.zero_point;
             }

@@ -212,6 +212,13 @@ void Planner::choose_layouts() {
   }
 }
 
+int Planner::Repack::slot_of(int y, int x) const {
+  const auto phase = [](const std::vector<int32_t>& phases, int at, int stride) {
+    return int(std::lower_bound(phases.begin(), phases.end(), at - floor_div(at, stride) * stride) - phases.begin());
+  };
+  return phase(rows, y, stride_h) * int(columns.size()) + phase(columns, x, stride_w);
+}
+
 namespace {
 
 constexpr int kMaxGuestSlots = 64;      // strides beyond are rare, and every phase is compared with every other one
@@ -232,15 +239,11 @@ void Planner::seat_guests(Repack* r) {
   typedef std::map<std::pair<int, int>, int> Taps;  // by their places
   constexpr size_t kTapBytes = sizeof(Taps::value_type) + 4 * sizeof(void*) + 5 * sizeof(int32_t);
   charge(size_t(w.kernel_h) * size_t(w.kernel_w) * kTapBytes + size_t(slots) * 4 * sizeof(Repack::Guest));
-  const auto phase = [](const std::vector<int32_t>& phases, int at, int stride) {
-    return int(std::lower_bound(phases.begin(), phases.end(), at - floor_div(at, stride) * stride) - phases.begin());
-  };
   std::vector<Taps> taps(static_cast<size_t>(slots));
   for (int ky = 0; ky < w.kernel_h; ky++)
     for (int kx = 0; kx < w.kernel_w; kx++) {
       const int y = ky * w.dilation_h - w.pad_h, x = kx * w.dilation_w - w.pad_w;
-      const int slot = phase(r->rows, y, w.stride_h) * int(r->columns.size()) + phase(r->columns, x, w.stride_w);
-      taps[size_t(slot)][{floor_div(y, w.stride_h), floor_div(x, w.stride_w)}] = ky * w.kernel_w + kx;
+      taps[size_t(r->slot_of(y, x))][{floor_div(y, w.stride_h), floor_div(x, w.stride_w)}] = ky * w.kernel_w + kx;
     }
   const auto beside = [&](int slot, int other) {
     return std::all_of(taps[size_t(slot)].begin(), taps[size_t(slot)].end(),

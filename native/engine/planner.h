@@ -13,7 +13,7 @@ inline size_t round_up(size_t x, size_t to) { return (x + to - 1) / to * to; }
 inline int ceil_div(int a, int b) { return (a + b - 1) / b; }
 inline int floor_div(int a, int b) { return a >= 0 ? a / b : -((-a + b - 1) / b); }
 
-constexpr size_t kWordsPixelBytes = 2 * sizeof(int32_t) + 2;  // of WordsConv: pixel, start_at, row, place
+constexpr size_t kWordsPixelBytes = 2 * sizeof(int32_t) + 1;  // of WordsConv: pixel, start_at, place
 constexpr int64_t kWrapped = int64_t(1) << 31;  // what no 32-bit integer is beyond, on either side of 0
 constexpr size_t kMaxBuffer = size_t(1) << 30;  // of one map: offsets between taps are 32-bit
 // Of a session without a limit of its own: nothing that is meant to run needs more, and sums below it cannot overflow.
@@ -61,6 +61,7 @@ class Planner {
     int readers = 0;
     Map map;
     int slots() const { return int(rows.size() * columns.size()); }
+    int slot_of(int y, int x) const;  // that a tap so far from an output's place lies in
     // Where a dword has room for more channels than there are, and one convolution alone reads them, pixels of some phases are
     // guests in others' dwords, and their own dwords are left out. Empty: there are no guests.
     struct Guest {
@@ -146,6 +147,7 @@ class Planner {
     const Repack* repack = repack_of_[size_t(index)];
     return repack ? repack->map : s_.maps_[size_t(node(index).inputs[0])];
   }
+  const Repack* with_guests(int index) const;  // what a node reads, where there are guests in it; else null
   int taps_read(int index) const;
   const int32_t* tap_offsets(int index, const Map& in, int planes);
   std::vector<ConvSegment> make_segments(int index, int block_channels, bool one_group,

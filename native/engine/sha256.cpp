@@ -66,8 +66,8 @@ bool cpu_has_sha() {
   return found;
 }
 
-// By the instructions for it, which want the state as two vectors, a b e f and c d g h, the first letter highest. A file's digest is a
-// third of what opening it takes without them.
+// By the instructions for it, which want the state as two vectors, a b e f and c d g h, the first letter highest. Without them
+// a file's digest is most of what opening it takes.
 __attribute__((target("sha,sse4.1"))) void compress_sha(const uint8_t* blocks, size_t count, uint32_t* state) {
   const __m128i swap = _mm_set_epi64x(0x0c0d0e0f08090a0b, 0x0405060700010203);  // the bytes of each word
   const __m128i dcba = _mm_loadu_si128(reinterpret_cast<const __m128i*>(state));

@@ -151,6 +151,12 @@ struct Quant4 {
   int16_t shift;
 };
 
+// What a thread has for itself while a step runs: several chunks of items may want the same there.
+struct ThreadRoom {
+  int64_t* held;             // whose data it is, a tile's or a block's; -1 before the first
+  uint8_t* data;
+};
+
 // What epilogues of binary convolutions are brought to.
 struct BinaryCuts {
   // Where the epilogue is nothing but a threshold of one cut a channel, the bit is (dot / 2 > above) ^ flip; else null.
@@ -172,14 +178,6 @@ struct BinaryConv : Conv, BinarySums {
   const int16_t* base;       // [body, rounded up to a vector]: -floor(valid / 2); zeros when sums need 32 bits
 };
 
-constexpr size_t kSpreadPositions = 1024;  // of an item of words_spread
-
-// What a thread has for itself while a step runs: several chunks of items may want the same there.
-struct ThreadRoom {
-  int64_t* held;             // whose data it is, a tile's or a block's; -1 before the first
-  uint8_t* data;
-};
-
 // The same by counting bits of words of 64 input channels, in one group: lanes are kBinaryChannels output channels, and only
 // pixels are computed. A step is a word of a tap. Steps are taken in pairs, the last two being one: of each pair the second
 // word is the exclusive or of itself and all before it, of weights and of inputs alike. The sums are even numbers' halves.
@@ -194,10 +192,9 @@ struct WordsConv : BinarySums {
   const int32_t* offset;     // [steps], in words
   const uint64_t* weights;   // [blocks of kBinaryChannels][steps][kBinaryChannels]
   const int32_t* pixel;      // positions that are pixels, in their order
-  // [pixels]: where a tile's sums stand among the rows that are transposed. The rows of 32 even positions stand before those of
-  // the odd ones between them, the first of four eighths of either together, then the second ones.
-  const uint8_t* row;
-  const uint8_t* place;      // [pixels]: of a pixel in its tile
+  // [pixels]: with cuts a pixel's place in its tile; else where its sums stand among the rows that are transposed. The rows of 32
+  // even positions stand before those of the odd ones between them, the first of four eighths of either together, then the second.
+  const uint8_t* place;
   const int32_t* start_at;   // [pixels]: what a pixel's mismatches are subtracted from, of the first channel
   const int16_t* start;      // [kinds of pixels][channels, rounded up to kBinaryChannels]
   const int64_t* cut;        // where there are cuts (`above`), as `start`: the bit is (mismatches < cut) ^ flip
@@ -206,6 +203,7 @@ struct WordsConv : BinarySums {
   int32_t tile;              // positions: kTile or kMaxTile
   size_t end;                // positions: one behind the last pixel
 };
+constexpr size_t kSpreadPositions = 1024;  // of an item of words_spread
 
 // The same by matrix tiles, in one group. A step is a tap and up to 16 planes of the input, which a tile's rows are; `chunks` steps
 // of `rows` planes are all of them, and more: weights of the planes beyond are 0. Weights: [blocks of kTileChannels][taps][chunks]

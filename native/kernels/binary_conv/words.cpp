@@ -8,7 +8,7 @@
 // So a vector of 512 matches costs two and a half instructions.
 //
 // A tile's pixels are first gathered, a few at a time, as the steps want them. Sums leave a pixel a row; rows stand so
-// (WordsConv::row) that transposing them gives what `sums.h` wants: of a vector of positions the even ones first.
+// (WordsConv::place) that transposing them gives what `sums.h` wants: of a vector of positions the even ones first.
 #include "../../simd/simd.h"
 #include "../declare.h"
 #include "sums.h"
@@ -125,11 +125,11 @@ typedef int16_t Rows[kMaxTile][kBinaryChannels];
 // What becomes of a pixel's mismatches with a block of channels: half sums, a row a pixel; or bits, a byte a position.
 struct ToRows {
   Rows& rows;
-  const uint8_t* row;
+  const uint8_t* place;
   const int32_t* start_at;
   const int16_t* start;
   __attribute__((always_inline)) void operator()(int32_t pixel, Bytes counts) const {
-    subtract_counts(rows[row[pixel]], start + start_at[pixel], counts);
+    subtract_counts(rows[place[pixel]], start + start_at[pixel], counts);
   }
 };
 struct ToBits {
@@ -210,7 +210,7 @@ static inline void for_sums(const WordsConv& c, const ThreadRoom& room, int64_t 
   for_items(c, room, begin, end,
             [&](int32_t pixel, int32_t last, const uint64_t* words, int64_t block, int first, int channels, size_t position,
                 int vectors) {
-              count_block(c, pixel, last, block, words, ToRows{rows, c.row, c.start_at, c.start + block * kBinaryChannels});
+              count_block(c, pixel, last, block, words, ToRows{rows, c.place, c.start_at, c.start + block * kBinaryChannels});
               for (int half = 0; half < c.tile / (kBytes / 2); half++) {
                 int16_t* columns[kBinaryChannels];
                 for (int j = 0; j < kBinaryChannels; j++) columns[j] = out[j] + half * (kBytes / 2);
