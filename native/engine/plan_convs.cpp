@@ -388,22 +388,27 @@ int Planner::taps_read(int index) const {
   return hosts ? int(hosts->taps.size()) : w.kernel_h * w.kernel_w;
 }
 
+// Where a tap lies in its slot, in positions from a pixel.
+int64_t Planner::tap_position(int index, const Geometry& in, int tap, int* slot) const {
+  const Window& w = node(index).window;
+  const Repack* repack = repack_of_[size_t(index)];
+  const int y = tap / w.kernel_w * w.dilation_h - w.pad_h, x = tap % w.kernel_w * w.dilation_w - w.pad_w;
+  *slot = repack ? repack->slot_of(y, x) : 0;
+  return floor_div(y, repack ? w.stride_h : 1) * int64_t(in.row_stride) + floor_div(x, repack ? w.stride_w : 1);
+}
+
 // Where the taps that are read lie, over a number of neighbouring planes of a node's input, in bytes from the first plane:
 // [tap][plane].
 const int32_t* Planner::tap_offsets(int index, const Map& in, int planes) {
-  const Window& w = node(index).window;
-  const Repack *repack = repack_of_[size_t(index)], *hosts = with_guests(index);
-  const Geometry& g = *in.geometry;
+  const Repack* hosts = with_guests(index);
   const int taps = taps_read(index);
   int32_t* offset = keep<int32_t>(size_t(taps) * size_t(planes));
   int32_t* next = offset;
-  const int64_t element = int64_t(in.element), slot_bytes = in.planes * int64_t(in.plane_bytes);
-  const int stride_h = repack ? w.stride_h : 1, stride_w = repack ? w.stride_w : 1;
+  const int64_t slot_bytes = in.planes * int64_t(in.plane_bytes);
   for (int k = 0; k < taps; k++) {
-    const int tap = hosts ? hosts->taps[size_t(k)] : k;
-    const int y = tap / w.kernel_w * w.dilation_h - w.pad_h, x = tap % w.kernel_w * w.dilation_w - w.pad_w;
-    int64_t at = (floor_div(y, stride_h) * int64_t(g.row_stride) + floor_div(x, stride_w)) * element;
-    if (repack) at += repack->slot_of(y, x) * slot_bytes;
+    int slot = 0;
+    const int64_t position = tap_position(index, *in.geometry, hosts ? hosts->taps[size_t(k)] : k, &slot);
+    const int64_t at = position * int64_t(in.element) + slot * slot_bytes;
     for (int q = 0; q < planes; q++) *next++ = int32_t(at + q * int64_t(in.plane_bytes));
   }
   return offset;
@@ -472,7 +477,8 @@ int64_t Planner::band_tiles(int index, int planes, int block_channels, int64_t t
   const Reach r = reach_of(n);
   const int64_t around = int64_t(r.high_y - r.low_y) * in.geometry->row_stride;
   const int64_t held = int64_t(band_bytes()) / (slots * planes * int64_t(in.element));
-  return std::min(tiles, std::max<int64_t>(1, std::max(held - around, around) / tile));
+  const int64_t threads = s_.options_.threads, share = (tiles + threads - 1) / threads;
+  return std::min(share, std::max<int64_t>(1, std::max(held - around, around) / tile));
 }
 
 // What an epilogue begins with is at most, on either side of 0: a sum, or a map's integer.
@@ -625,7 +631,8 @@ void Planner::add_binary_conv(int index) {
   const NodeInfo& n = node(index);
   const Window& w = n.window;
   if (w.groups == 1 && is_narrow(n) && lanes_are_outputs(*s_.kernels_, *geometry(size(n.outputs[0])), w.out_channels, true)) return add_binary_outputs(index);
-  if (spread_.count(index)) return spread_.at(index).element == sizeof(uint64_t) ? add_words_conv(index) : add_tile_conv(index);
+  if (words_.count(index)) return add_words_conv(index);
+  if (spread_.count(index)) return add_tile_conv(index);
   std::vector<int32_t> first;
   std::vector<ConvSegment> segments = make_segments(index, kBinaryChannels, true, &first);
   size_t bytes = 0;
@@ -691,22 +698,56 @@ bool Planner::fits_words(const Geometry& g, int planes, int slots) const {
 // All taps of all pixels lie in the image or the halo around it. Pixels are gathered one by one: no two need to be neighbours.
 bool Planner::reads_words_in_place(const NodeInfo& n) const {
   if (is_direct(n) || !uses_words(n)) return false;
+  const Geometry& g = *geometry(size(n.inputs[0]));
+  return fits_words(g, ceil_div(n.window.in_channels, 4), 1) && halo_in_place(n) <= g.halo;
+}
+
+// The halo that a convolution's taps reach into, in front of the image or behind it.
+int64_t Planner::halo_in_place(const NodeInfo& n) const {
   const Window& w = n.window;
   const Size in = size(n.inputs[0]), out = size(n.outputs[0]);
-  if (!fits_words(*geometry(in), ceil_div(w.in_channels, 4), 1)) return false;
-  const int halo = geometry(in)->halo;
-  const auto within = [halo](int limit, int results, int kernel, int stride, int pad, int dilation) {
+  const auto reached = [](int limit, int results, int kernel, int stride, int pad, int dilation) {
     const int64_t last = int64_t(results - 1) * stride + int64_t(kernel - 1) * dilation - pad;
-    return pad <= halo && last < int64_t(limit) + halo;
+    return std::max<int64_t>(pad, last + 1 - limit);
   };
-  return within(in.height, out.height, w.kernel_h, w.stride_h, w.pad_h, w.dilation_h) &&
-         within(in.width, out.width, w.kernel_w, w.stride_w, w.pad_w, w.dilation_w);
+  return std::max(reached(in.height, out.height, w.kernel_h, w.stride_h, w.pad_h, w.dilation_h),
+                  reached(in.width, out.width, w.kernel_w, w.stride_w, w.pad_w, w.dilation_w));
 }
 
 // As many as leave the gathered words of a tile in the first-level cache, or nearly.
 int Planner::words_tile(const NodeInfo& n, int steps) const {
   const bool large = size_t(kMaxTile) * size_t(steps) * sizeof(uint64_t) > cache_bytes(1);
   return large || geometry(size(n.outputs[0]))->end <= size_t(kTile) ? kTile : kMaxTile;
+}
+
+// A thread holds what four tiles read, or all of it: then rows that two tiles read are seldom spread twice.
+Planner::Words Planner::lay_out_words(int index) const {
+  const NodeInfo& n = node(index);
+  const Map& in = input_of(index);
+  const Geometry &g = *geometry(size(n.outputs[0])), &from = *in.geometry;
+  const bool repacked = repack_of_[size_t(index)] != nullptr;
+  const int taps = n.window.kernel_h * n.window.kernel_w;
+  Words words;
+  words.slot_words = ceil_div(in.planes, 16);
+  for (int tap = 0; tap < taps; tap++) {
+    int slot = 0;
+    const int64_t at = tap_position(index, from, tap, &slot);
+    words.reach[0] = tap ? std::min(words.reach[0], at) : at;
+    words.reach[1] = tap ? std::max(words.reach[1], at + 1) : at + 1;
+  }
+  // Of a position of the output, or of the pixel before it where it is none.
+  const auto read_from = [&](int64_t at) {
+    const int64_t row = at / g.row_stride, x = std::min<int64_t>(at % g.row_stride, g.width - 1);
+    const int64_t image = row / g.image_rows, y = std::min<int64_t>(row % g.image_rows, g.height - 1);
+    return (image * from.image_rows + y * (repacked ? 1 : n.window.stride_h)) * from.row_stride + x * (repacked ? 1 : n.window.stride_w);
+  };
+  const int64_t tile = words_tile(n, taps * words.slot_words), last = int64_t(g.end) - 1;
+  int64_t most = 0;
+  for (int64_t at = 0; at <= last; at += tile) most = std::max(most, read_from(std::min(at + tile - 1, last)) - read_from(at));
+  const int64_t around = words.reach[1] - words.reach[0] + 2 * kTile;  // and what vectors begin before and end behind
+  words.room = int64_t(round_up(size_t(std::min(read_from(last), 4 * (most + around)) + around), kTile));
+  words.plane = size_t(words.room) + kTile / 8;  // an odd number of cache lines
+  return words;
 }
 
 namespace {
@@ -825,26 +866,39 @@ void Planner::add_words_conv(int index) {
   const NodeInfo& n = node(index);
   const Window& w = n.window;
   const KernelTable* kernels = s_.kernels_;
-  const Map &in = input_of(index), &spread = spread_.at(index);
+  const Map& in = input_of(index);
+  const Words& laid_out = words_.at(index);
   const Repack* repack = repack_of_[size_t(index)];
-  const int taps = w.kernel_h * w.kernel_w, words = spread.planes;
+  const int taps = w.kernel_h * w.kernel_w, words = laid_out.slot_words;
   WordsConv c = {};
   c.nibbles = in.body;
   c.nibble_plane = in.plane_bytes;
   c.planes = in.planes;
-  c.words = reinterpret_cast<uint64_t*>(spread.body);
-  c.word_plane = spread.plane_bytes / sizeof(uint64_t);
   c.slot_words = words;
-  c.margin = in.geometry->margin;
-  c.positions = in.geometry->plane;
+  c.word_planes = words * (repack ? repack->slots() : 1);
+  c.word_plane = laid_out.plane;
+  c.room = laid_out.room;
+  std::copy_n(laid_out.reach, 2, c.reach);
   c.steps = taps * words;
   c.channels = w.out_channels;
   c.blocks = ceil_div(w.out_channels, kBinaryChannels);
   c.tile = words_tile(n, c.steps);
   c.end = geometry(size(n.outputs[0]))->end;
-  const int32_t* bytes = tap_offsets(index, spread, words);
-  int32_t* offset = keep<int32_t>(size_t(c.steps));
-  for (int k = 0; k < c.steps; k++) offset[k] = bytes[k] / int32_t(sizeof(uint64_t));
+  c.tiles = ceil_div(int(c.end), c.tile);
+  // Phases of a stride have rows of the image behind their last results.
+  c.body = int64_t(in.geometry->body + (repack ? in.geometry->margin : 0));
+  uint64_t* outside = keep<uint64_t>(size_t(words));
+  for (int plane = 0; plane < in.planes; plane++) {
+    const uint64_t halo = plane + 1 == in.planes ? in.last_halo : in.halo;
+    outside[plane / 16] |= (halo & 15) << 4 * (plane % 16);
+  }
+  c.outside = outside;
+  int32_t *offset = keep<int32_t>(size_t(c.steps)), *next_offset = offset;
+  for (int tap = 0; tap < taps; tap++) {
+    int slot = 0;
+    const int64_t at = tap_position(index, *in.geometry, tap, &slot);
+    for (int word = 0; word < words; word++) *next_offset++ = int32_t(at + (slot * words + word) * int64_t(c.word_plane));
+  }
   c.offset = offset;
   const size_t block_words = size_t(c.steps) * kBinaryChannels, weights = size_t(c.blocks) * block_words;
   uint64_t* packed = keep<uint64_t>(weights);
@@ -873,28 +927,22 @@ void Planner::add_words_conv(int index) {
   const Epilogue* e = make_epilogue(n);
   make_quant4(n, *e, &c);
   const bool integer = all_shifting(*e);
-  const Room room = room_.at(index);
   PlanStep& step = new_step(n, "conv_b1", integer ? "words_int" : "words");
   step.macs_b1 = macs(n);
-  step.bytes += weights * sizeof(uint64_t) + spread.plane_bytes * size_t(spread.planes);
+  step.bytes += weights * sizeof(uint64_t) + size_t(c.word_planes) * in.geometry->body * sizeof(uint64_t);
   s_.weight_bytes_ += weights * sizeof(uint64_t);
   const auto kernel = integer ? kernels->words_conv_integer : kernels->words_conv;
-  const int64_t tiles = ceil_div(int(c.end), c.tile);
-  const auto convolve = parallel(n, tiles * c.blocks, [=](int64_t begin, int64_t end, int thread) {
-    kernel(c, *e, room.of(thread), begin, end);
-  });
-  Session* session = &s_;
-  const int64_t planes = int64_t(words) * (repack ? repack->slots() : 1);
-  const int64_t spreads = planes * int64_t((c.positions + kSpreadPositions - 1) / kSpreadPositions);
-  const bool shared = size_t(planes) * c.positions > 4 * kSpreadPositions;  // else done before a thread would come
-  step.run = [=] {
-    if (shared)
-      session->pool_.run(spreads, [=](int64_t begin, int64_t end, int) { kernels->words_spread(c, begin, end); });
-    else
-      kernels->words_spread(c, 0, spreads);
-    room.clear(session->pool_.size());
-    convolve();
-  };
+  // Shares of as many pixels each: the last tile has few.
+  std::vector<int64_t> ends;
+  for (int64_t tile = 0, share = 1; tile < c.tiles; tile++)
+    for (const int64_t pixels = c.first[tile + 1] - c.first[tile]; share < s_.options_.threads; share++) {
+      const int64_t wanted = share * c.first[c.tiles] / s_.options_.threads - c.first[tile];
+      if (wanted > pixels) break;
+      ends.push_back(tile * c.blocks + wanted * c.blocks / std::max<int64_t>(pixels, 1));
+    }
+  step.run = in_rooms(index, int64_t(c.tiles) * c.blocks, [=](const ThreadRoom& room, int64_t begin, int64_t end) {
+    kernel(c, *e, room, begin, end);
+  }, std::move(ends));
 }
 
 // Matrix tiles multiply, which programs in integers are made to do without.
@@ -963,20 +1011,18 @@ void Planner::add_tile_conv(int index) {
   make_cuts(n, &c);
   const Epilogue* e = make_epilogue(n);
   make_quant4(n, *e, &c);
-  const Room room = room_.at(index);
   PlanStep& step = new_step(n, "conv_b1", "tiles");
   step.macs_b1 = macs(n);
   step.bytes += weights * sizeof(uint64_t) + spread.plane_bytes * size_t(spread.planes);
   s_.weight_bytes_ += weights * sizeof(uint64_t);
   const int64_t tiles = (int64_t(c.end) + kMaxTile - 1) / kMaxTile;
-  const auto convolve = parallel(n, blocks * tiles, [=](int64_t begin, int64_t end, int thread) {
-    kernels->tile_conv(c, *e, room.of(thread), begin, end);
+  const auto convolve = in_rooms(index, blocks * tiles, [=](const ThreadRoom& room, int64_t begin, int64_t end) {
+    kernels->tile_conv(c, *e, room, begin, end);
   });
   Session* session = &s_;
   const int64_t planes = int64_t(c.planes) * (repack ? repack->slots() : 1);
   step.run = [=] {
     session->pool_.run(planes, [=](int64_t begin, int64_t end, int) { kernels->tile_spread(c, begin, end); });
-    room.clear(session->pool_.size());
     convolve();
   };
 }
@@ -1019,7 +1065,7 @@ void Planner::add_tile_q8_conv(int index) {
   step.bytes += bytes;
   s_.weight_bytes_ += bytes;
   step.run = parallel(n, (int64_t(c.end) + kMaxTile - 1) / kMaxTile, [=](int64_t begin, int64_t end, int thread) {
-    kernels->tile_q8_conv(c, *e, room.of(thread).data, begin, end);
+    kernels->tile_q8_conv(c, *e, room.of(thread), begin, end);
   });
 }
 

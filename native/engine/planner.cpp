@@ -42,12 +42,15 @@ constexpr size_t kMapBytes = sizeof(Map) + sizeof(Buffer);
 constexpr size_t kGeometryBytes = sizeof(Geometry) + 128;
 constexpr size_t kRepackBytes = 512 + kMapBytes;
 
+constexpr int kMostHaloForWords = 2;
+
 }  // namespace
 
 void Planner::plan() {
   infer_sizes();
   find_halos();
   build_geometries();
+  widen_halos();
   choose_layouts();
   choose_kernels();
   place_buffers();
@@ -94,21 +97,38 @@ void Planner::build_geometries() {
     if (slot) continue;
     charge(kGeometryBytes);
     slot = std::make_unique<Geometry>();
-    Geometry& g = *slot;
-    g.batch = s_.options_.batch;
-    g.height = size.height;
-    g.width = size.width;
-    g.halo = halo_[{size.height, size.width}];
-    g.row_stride = g.width + g.halo;
-    g.image_rows = g.height + g.halo;
-    // Behind the last pixel there is only the halo of its own row and image: the margin serves for it.
-    g.end = (size_t(g.batch) * size_t(g.image_rows) - size_t(g.halo) - 1) * size_t(g.row_stride) + size_t(g.width);
-    if (g.end > kMaxBuffer)
-      throw ArgumentError("maps of " + std::to_string(g.height) + "x" + std::to_string(g.width) + " pixels for " +
-                          std::to_string(g.batch) + " images are too large; use a smaller image or batch");
-    g.margin = round_up(size_t(g.halo) * size_t(g.row_stride) + size_t(g.halo), kTile);
-    g.body = round_up(g.end, kTile);
-    g.plane = 2 * g.margin + g.body;
+    slot->batch = s_.options_.batch;
+    slot->height = size.height;
+    slot->width = size.width;
+    lay_out(slot.get());
+  }
+}
+
+void Planner::lay_out(Geometry* geometry) {
+  Geometry& g = *geometry;
+  g.halo = halo_[{g.height, g.width}];
+  g.row_stride = g.width + g.halo;
+  g.image_rows = g.height + g.halo;
+  // Behind the last pixel there is only the halo of its own row and image: the margin serves for it.
+  g.end = (size_t(g.batch) * size_t(g.image_rows) - size_t(g.halo) - 1) * size_t(g.row_stride) + size_t(g.width);
+  if (g.end > kMaxBuffer)
+    throw ArgumentError("maps of " + std::to_string(g.height) + "x" + std::to_string(g.width) + " pixels for " +
+                        std::to_string(g.batch) + " images are too large; use a smaller image or batch");
+  g.margin = round_up(size_t(g.halo) * size_t(g.row_stride) + size_t(g.halo), kTile);
+  g.body = round_up(g.end, kTile);
+  g.plane = 2 * g.margin + g.body;
+}
+
+// Words read any map in place whose halo their taps do not leave: a narrow one costs less than a copy for them.
+void Planner::widen_halos() {
+  for (const NodeInfo& n : program_.nodes) {
+    if (is_direct(n) || !uses_words(n)) continue;
+    const Size in = size(n.inputs[0]);
+    const int64_t wanted = halo_in_place(n);
+    int& halo = halo_[{in.height, in.width}];
+    if (wanted <= halo || wanted > kMostHaloForWords) continue;
+    halo = int(wanted);
+    lay_out(s_.geometries_.at({in.height, in.width}).get());
   }
 }
 
@@ -297,13 +317,14 @@ void Planner::choose_kernels() {
     const Repack* repack = repack_of_[size_t(i)];
     const int slots = repack ? repack->slots() : 1;
     if (uses_words(n) && fits_words(*in.geometry, in.planes, slots)) {
-      const int words = ceil_div(in.planes, 16), steps = taps * words;
-      spread_[i] = make_planes(n.window.in_channels, words, sizeof(uint64_t), in.geometry, slots, i + 1, i + 1);
+      const Words& words = words_[i] = lay_out_words(i);
+      const int steps = taps * words.slot_words;
       const Size out = size(n.outputs[0]);
       const size_t pixels = size_t(s_.options_.batch) * size_t(out.height) * size_t(out.width);
       weights = round_up(size_t(n.window.out_channels), kBinaryChannels) * size_t(steps) * sizeof(uint64_t) +
                 pixels * kWordsPixelBytes;
-      room = size_t(words_tile(n, steps)) * size_t(steps) * sizeof(uint64_t);
+      room = size_t(words_tile(n, steps)) * size_t(steps) * sizeof(uint64_t) +
+             words.plane * sizeof(uint64_t) * size_t(words.slot_words) * size_t(slots);
     } else if (uses_tiles(n)) {
       const int chunks = ceil_div(in.planes, kTilePlanes), planes = chunks * ceil_div(in.planes, chunks);
       if (size_t(planes) * size_t(slots) > kMaxBuffer / (4 * (in.geometry->plane + 64))) continue;  // look-ups do without
@@ -318,12 +339,16 @@ void Planner::choose_kernels() {
       continue;
     }
     charge(kMapBytes);
-    room += Room::kHeader;
     room_[i] = {weights, room, int(s_.buffers_.size()), nullptr};
     Buffer buffer;
     buffer.bytes = room * size_t(s_.options_.threads);
     buffer.first = buffer.last = i + 1;
     s_.buffers_.push_back(buffer);
+  }
+  tapped_.assign(program_.values.size(), 0);
+  for (int i = 0; i < node_count(); i++) {
+    if (words_.count(i) && !repack_of_[size_t(i)]) continue;  // words know what is beside the image
+    for (int v : node(i).inputs) tapped_[size_t(v)] = in_quads(info(v).type) && geometry(size(v))->margin;
   }
 }
 

@@ -46,6 +46,12 @@ class Planner {
   struct Reach {
     int low_y = 0, high_y = 0, low_x = 0, high_x = 0;
   };
+  // How a convolution's input lies as words in each thread's room, a stretch of it: as WordsConv says.
+  struct Words {
+    int slot_words = 0;
+    size_t plane = 0;
+    int64_t room = 0, reach[2] = {0, 0};
+  };
   // A copy of a map brought to a strided consumer's geometry: one set of planes a phase.
   struct Repack {
     int value;
@@ -79,6 +85,8 @@ class Planner {
   void check_operands(const NodeInfo& n, const Size& out) const;
   void find_halos();
   void build_geometries();  // without their masks
+  void lay_out(Geometry* geometry);
+  void widen_halos();
   Type read_type(const NodeInfo& n) const;       // as what a convolution wants its input
   bool reads_in_place(const NodeInfo& n) const;  // a convolution, but for what stands in the halo
   Repack* repack_for(int index, uint8_t halo);   // one that the node can read, or a new one
@@ -102,8 +110,10 @@ class Planner {
   void add_tile_conv(int index);
   bool uses_words(const NodeInfo& n) const;
   bool fits_words(const Geometry& g, int planes, int slots) const;  // nibble planes of each slot, as words
+  int64_t halo_in_place(const NodeInfo& n) const;
   bool reads_words_in_place(const NodeInfo& n) const;  // strided, and needs no repacked copy for it
   int words_tile(const NodeInfo& n, int steps) const;  // positions
+  Words lay_out_words(int index) const;
   void add_words_conv(int index);
   void make_words_pixels(int index, const std::vector<int16_t>& ones, WordsConv* conv);  // of each channel's weights for each tap
   void add_tile_q8_conv(int index);
@@ -139,7 +149,9 @@ class Planner {
   void set_halo(Map* map, Type type, int channels, uint8_t halo);
   const Epilogue* make_epilogue(const NodeInfo& n);
   PlanStep& new_step(const NodeInfo& n, const char* op, const char* kernel);
-  // A step's run: clears margins of the maps that `n` writes, then shares the items out to the threads.
+  // A step's run: clears margins of the maps that `n` writes, then shares the items out to the threads; shares end where `ends` says.
+  std::function<void()> in_rooms(int index, int64_t items, std::function<void(const ThreadRoom&, int64_t, int64_t)> work,
+                                 std::vector<int64_t> ends = {});
   std::function<void()> parallel(const NodeInfo& n, int64_t items,
                                  std::function<void(int64_t, int64_t, int)> work);
   // What a convolution reads: its input, or a repacked copy.
@@ -149,6 +161,7 @@ class Planner {
   }
   const Repack* with_guests(int index) const;  // what a node reads, where there are guests in it; else null
   int taps_read(int index) const;
+  int64_t tap_position(int index, const Geometry& in, int tap, int* slot) const;
   const int32_t* tap_offsets(int index, const Map& in, int planes);
   std::vector<ConvSegment> make_segments(int index, int block_channels, bool one_group,
                                          std::vector<int32_t>* first);
@@ -191,20 +204,15 @@ class Planner {
   std::deque<Repack> repacks_;
   std::map<std::vector<int>, std::vector<Repack*>> repacks_of_;  // by value, resolution and strides
   std::vector<Repack*> repack_of_;  // of each node, or null where it reads its input directly
-  std::map<int, Map> spread_;       // of each node that uses words or tiles: its input as they read it
+  std::map<int, Map> spread_;       // of each node that uses tiles: its input as they read it
+  std::map<int, Words> words_;      // of each node that uses words
+  std::vector<char> tapped_;        // of each value, whether there is a margin that readers look at
   struct Room {
-    static constexpr size_t kHeader = 64;  // where a thread's room says whose data it holds
     size_t weight_bytes;  // packed for these, and tables of pixels
     size_t bytes;         // a thread's
     int buffer;
     uint8_t* data;
-    ThreadRoom of(int thread) const {
-      uint8_t* mine = data + size_t(thread) * bytes;
-      return {reinterpret_cast<int64_t*>(mine), mine + kHeader};
-    }
-    void clear(int threads) const {
-      for (int thread = 0; thread < threads; thread++) *of(thread).held = -1;
-    }
+    uint8_t* of(int thread) const { return data + size_t(thread) * bytes; }
   };
   std::map<int, Room> room_;  // of each node that uses words or tiles
   struct Valid {

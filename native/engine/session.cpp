@@ -17,7 +17,8 @@ Session::Session(std::shared_ptr<const Program> program, const SessionOptions& o
     : program_(std::move(program)),
       options_(options),
       kernels_(select_kernels(options.isa)),
-      pool_(options.threads) {
+      pool_(options.threads),
+      held_(size_t(options.threads)) {
   const DefaultFloatMode mode;  // tables of pixels and of resizing are made here
   Planner(this).plan();
 }

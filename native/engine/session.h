@@ -91,6 +91,12 @@ class Session {
   SessionOptions options_;
   const KernelTable* kernels_;
   ThreadPool pool_;
+  // Whose data lies in each thread's room, and in which step's run it came there.
+  struct alignas(64) Held {
+    int64_t step = 0, data[3] = {};
+  };
+  std::vector<Held> held_;
+  int64_t steps_run_ = 0;  // of those with rooms
   std::map<std::pair<int, int>, std::unique_ptr<Geometry>> geometries_;
   std::vector<Map> maps_;  // one a value
   std::vector<Buffer> buffers_;

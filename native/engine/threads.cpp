@@ -14,11 +14,12 @@
 namespace signbit {
 namespace {
 
-constexpr int kOpen = 1 << 30;    // workers may join the run; below it, how many are at work
-constexpr int kSpins = 20000;     // some tens of microseconds: longer than the gap between two steps
-// Of what is left a thread takes this part of its share: large chunks first, then ever smaller ones, so that a thread that is slow for a
-// while, or late, keeps nobody waiting for long.
-constexpr int kPartOfShare = 2;
+constexpr uint64_t kOpen = uint64_t(1) << 31;     // workers may join the run
+constexpr uint64_t kRun = uint64_t(1) << 32;      // runs count in these
+constexpr uint64_t kWithin = kOpen - 1;           // the workers within a run
+constexpr int kSpins = 20000;  // up to a millisecond, where a pause takes 140 cycles: longer than the gap between two steps
+
+uint64_t share_of(int64_t begin, int64_t end) { return uint64_t(begin) << 32 | uint64_t(end); }
 
 void relax() {
 #if defined(__x86_64__)
@@ -30,7 +31,7 @@ void relax() {
 
 }  // namespace
 
-ThreadPool::ThreadPool(int threads) {
+ThreadPool::ThreadPool(int threads) : shares_(size_t(std::max(threads, 1))) {
   try {
     workers_.reserve(size_t(std::max(threads - 1, 0)));
     for (int i = 1; i < threads; i++) workers_.emplace_back([this, i] { worker(i); });
@@ -49,63 +50,89 @@ void ThreadPool::stop() {
   {
     std::lock_guard<std::mutex> lock(mutex_);
     stop_ = true;
-    round_.fetch_add(1);
   }
   wake_.notify_all();
   for (std::thread& t : workers_) t.join();
 }
 
+// From a share, half of what is left there: its owner from the front, others from the back. So chunks become ever smaller, and a thread
+// that is slow for a while, or late, keeps nobody waiting for long; and one that is neither sees the same rows of each map, which are in
+// its own cache.
 void ThreadPool::take_chunks(int thread) {
-  int64_t begin = next_.load(std::memory_order_relaxed);
-  while (begin < items_) {
-    const int64_t end = begin + std::max<int64_t>(1, (items_ - begin) / (kPartOfShare * size()));
-    if (!next_.compare_exchange_weak(begin, end, std::memory_order_relaxed)) continue;
-    (*work_)(begin, end, thread);
-    begin = next_.load(std::memory_order_relaxed);
+  const int64_t items = gate_.items, unit = gate_.unit;
+  const std::function<void(int64_t, int64_t, int)>& work = *gate_.work;
+  for (int k = 0; k < size(); k++) {
+    std::atomic<uint64_t>& share = shares_[size_t((thread + k) % size())].left;
+    uint64_t left = share.load(std::memory_order_relaxed);
+    while (true) {
+      const int64_t begin = int64_t(left >> 32), end = int64_t(left & 0xFFFFFFFF);
+      if (begin >= end) break;
+      const int64_t count = (end - begin + 1) / 2, from = k == 0 ? begin : end - count;
+      const uint64_t rest = k == 0 ? share_of(begin + count, end) : share_of(begin, from);
+      if (!share.compare_exchange_weak(left, rest, std::memory_order_relaxed)) continue;
+      work(from * unit, std::min((from + count) * unit, items), thread);
+      left = share.load(std::memory_order_relaxed);
+    }
   }
 }
 
 void ThreadPool::worker(int thread) {
   const DefaultFloatMode mode;  // a thread starts with its maker's
-  uint32_t seen = 0;
+  uint64_t seen = 0;            // the last run that this thread was in
+  const auto is_new = [&](uint64_t state) { return (state & kOpen) && (state ^ seen) >= kRun; };
   while (true) {
-    for (int i = 0; i < kSpins && round_.load(std::memory_order_acquire) == seen; i++) relax();
-    if (round_.load(std::memory_order_acquire) == seen) {
-      std::unique_lock<std::mutex> lock(mutex_);
-      wake_.wait(lock, [&] { return round_.load() != seen; });
+    uint64_t state = gate_.state.load(std::memory_order_relaxed);
+    for (int i = 0; i < kSpins && !is_new(state) && !stop_.load(std::memory_order_relaxed); i++) {
+      relax();
+      state = gate_.state.load(std::memory_order_relaxed);
     }
-    seen = round_.load(std::memory_order_acquire);
+    if (!is_new(state)) {
+      std::unique_lock<std::mutex> lock(mutex_);
+      asleep_++;  // before the last look at the gate; `run` opens it before it looks for sleepers
+      wake_.wait(lock, [&] { return stop_ || is_new(state = gate_.state.load()); });
+      asleep_--;
+    }
     if (stop_) return;
-    int gate = gate_.load(std::memory_order_relaxed);
-    while ((gate & kOpen) && !gate_.compare_exchange_weak(gate, gate + 1, std::memory_order_acquire)) relax();
-    if (!(gate & kOpen)) continue;  // the others have done it all
-    take_chunks(thread);
-    gate_.fetch_sub(1, std::memory_order_release);
+    while (is_new(state))
+      if (gate_.state.compare_exchange_weak(state, state + 1, std::memory_order_acquire)) {
+        seen = state;
+        take_chunks(thread);
+        gate_.state.fetch_sub(1, std::memory_order_release);
+        break;
+      }
   }
 }
 
-void ThreadPool::run(int64_t items, const std::function<void(int64_t, int64_t, int)>& work) {
+void ThreadPool::run(int64_t items, const std::function<void(int64_t, int64_t, int)>& work, const int64_t* ends) {
   if (workers_.empty() || items <= 1) {
     if (items > 0) work(0, items, 0);
     return;
   }
-  items_ = items;
-  work_ = &work;
-  next_.store(0);
-  gate_.store(kOpen, std::memory_order_release);
-  {
-    std::lock_guard<std::mutex> lock(mutex_);
-    round_.fetch_add(1, std::memory_order_release);
+  gate_.items = items;
+  gate_.work = &work;
+  gate_.unit = 1 + (items >> 31);  // shares count in 32 bits
+  const int64_t units = (items + gate_.unit - 1) / gate_.unit;
+  int64_t begin = 0;
+  for (int i = 0; i < size(); i++) {
+    const int64_t end = i + 1 == size() ? units : ends ? ends[i] / gate_.unit : units * (i + 1) / size();
+    shares_[size_t(i)].left.store(share_of(begin, end), std::memory_order_relaxed);
+    begin = end;
   }
-  wake_.notify_all();
+  const uint64_t state = (gate_.state.load(std::memory_order_relaxed) & ~(kRun - 1)) + kRun;
+  gate_.state.store(state | kOpen);
+  if (asleep_ > 0) {
+    { std::lock_guard<std::mutex> lock(mutex_); }  // who has looked at the gate already is waiting by now
+    wake_.notify_all();
+  }
   take_chunks(0);
   // Nobody waits for a worker that has not come yet: where others use the machine, its CPU may be taken for a while.
-  gate_.fetch_and(~kOpen, std::memory_order_relaxed);
-  for (int i = 0; gate_.load(std::memory_order_acquire) > 0; i++) {
+  uint64_t now = gate_.state.fetch_and(~kOpen, std::memory_order_acquire);
+  for (int i = 0; (now & kWithin) > 0; i++) {
     if (i < kSpins)
       relax();
     else
       std::this_thread::yield();  // a worker lost its CPU to somebody else: let it have this one
+    now = gate_.state.load(std::memory_order_acquire);
   }
 }
 

@@ -16,9 +16,10 @@ class ThreadPool {
   explicit ThreadPool(int threads);
   ~ThreadPool();
 
-  // Split [0, items) into chunks and run `work(begin, end, thread)` on all threads; returns when all are
-  // done. Which thread takes which chunk varies; results must not depend on it.
-  void run(int64_t items, const std::function<void(int64_t, int64_t, int)>& work);
+  // Split [0, items) into chunks and run `work(begin, end, thread)` on all threads; returns when all are done. Each thread has a share,
+  // the same of each run, and helps the others behind it: who takes which chunk varies, and results must not depend on it. Shares are as
+  // many items each, or end where `ends` says, an item for each thread.
+  void run(int64_t items, const std::function<void(int64_t, int64_t, int)>& work, const int64_t* ends = nullptr);
 
   int size() const { return int(workers_.size()) + 1; }
 
@@ -27,14 +28,21 @@ class ThreadPool {
   void stop();
   void take_chunks(int thread);
 
+  // What a run changes lies on lines of its own: each that two threads write costs them a journey.
+  struct alignas(64) Share {
+    std::atomic<uint64_t> left{0};  // of a thread's units: the first, in the upper half, and one behind the last
+  };
+  struct alignas(64) Gate {
+    std::atomic<uint64_t> state{0};  // the run's number, in the upper half; below it kOpen, and the workers within
+    int64_t items = 0, unit = 1;     // of shares
+    const std::function<void(int64_t, int64_t, int)>* work = nullptr;
+  };
+  Gate gate_;
+  std::vector<Share> shares_;
   std::vector<std::thread> workers_;
   std::mutex mutex_;
   std::condition_variable wake_;
-  std::atomic<uint32_t> round_{0};
-  std::atomic<int> gate_{0};  // kOpen, and the workers within a run
-  std::atomic<int64_t> next_{0};
-  int64_t items_ = 0;
-  const std::function<void(int64_t, int64_t, int)>* work_ = nullptr;
+  std::atomic<int> asleep_{0};
   std::atomic<bool> stop_{false};  // a worker that comes late to a run may look while the pool stops
 };
 

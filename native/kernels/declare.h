@@ -41,7 +41,6 @@ static inline void advance(const ConvItems& c, ConvWalk* w) {
 void binary_conv(const BinaryConv&, const Epilogue&, int64_t begin, int64_t end);
 void binary_conv_integer(const BinaryConv&, const Epilogue&, int64_t begin, int64_t end);
 int binary_conv_vector();
-void words_spread(const WordsConv&, int64_t begin, int64_t end);
 void words_conv(const WordsConv&, const Epilogue&, const ThreadRoom&, int64_t begin, int64_t end);
 void words_conv_integer(const WordsConv&, const Epilogue&, const ThreadRoom&, int64_t begin, int64_t end);
 void tile_spread(const TileConv&, int64_t begin, int64_t end);

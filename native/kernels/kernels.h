@@ -153,7 +153,7 @@ struct Quant4 {
 
 // What a thread has for itself while a step runs: several chunks of items may want the same there.
 struct ThreadRoom {
-  int64_t* held;             // whose data it is, a tile's or a block's; -1 before the first
+  int64_t* held;             // [3]: whose data it is, a tile's or a block's, -1 before the first; positions that are spread (words)
   uint8_t* data;
 };
 
@@ -185,10 +185,12 @@ struct WordsConv : BinarySums {
   const uint8_t* nibbles;    // body of the input's first plane, planes and bytes of a plane; a set of planes a slot
   size_t nibble_plane;
   int32_t planes;
-  uint64_t* words;           // the input as words: body, positions of a plane, planes of a slot
-  size_t word_plane;
-  int32_t slot_words;
-  size_t margin, positions;  // of a plane: before the body, and all
+  int64_t body;              // positions of the input's planes; what is before and behind them is `outside`, [words of a slot]
+  const uint64_t* outside;
+  int32_t slot_words, word_planes;  // the input as words: planes of a slot, and of all
+  size_t word_plane;         // words from a plane to the next
+  int64_t room;              // positions that a thread holds of them
+  int64_t reach[2];          // of the taps, from a pixel: the first position, and one behind the last
   const int32_t* offset;     // [steps], in words
   const uint64_t* weights;   // [blocks of kBinaryChannels][steps][kBinaryChannels]
   const int32_t* pixel;      // positions that are pixels, in their order
@@ -199,11 +201,10 @@ struct WordsConv : BinarySums {
   const int16_t* start;      // [kinds of pixels][channels, rounded up to kBinaryChannels]
   const int64_t* cut;        // where there are cuts (`above`), as `start`: the bit is (mismatches < cut) ^ flip
   const int32_t* first;      // [tiles + 1]: each tile's first pixel
-  int32_t steps, channels, blocks;
+  int32_t steps, channels, blocks, tiles;
   int32_t tile;              // positions: kTile or kMaxTile
   size_t end;                // positions: one behind the last pixel
 };
-constexpr size_t kSpreadPositions = 1024;  // of an item of words_spread
 
 // The same by matrix tiles, in one group. A step is a tap and up to 16 planes of the input, which a tile's rows are; `chunks` steps
 // of `rows` planes are all of them, and more: weights of the planes beyond are 0. Weights: [blocks of kTileChannels][taps][chunks]
@@ -435,9 +436,8 @@ struct KernelTable {
   void (*tile_q8_conv)(const TileQ8Conv&, const Epilogue&, uint8_t* gathered, int64_t begin, int64_t end);
   int64_t (*peak_tiles)(int64_t rounds);  // as peak_dots
   int64_t peak_tile_macs;
-  // Null where the instruction set counts no bits. Items: a plane of words * parts + part of kSpreadPositions; tile * blocks + block
-  // of kBinaryChannels. A thread's room, tile * steps words, holds a tile's gathered pixels.
-  void (*words_spread)(const WordsConv&, int64_t begin, int64_t end);
+  // Null where the instruction set counts no bits. Item: tile * blocks + block of kBinaryChannels. A thread's room holds a tile's gathered pixels,
+  // tile * steps words, and word_planes * word_plane words of the input.
   void (*words_conv)(const WordsConv&, const Epilogue&, const ThreadRoom&, int64_t begin, int64_t end);
   void (*words_conv_integer)(const WordsConv&, const Epilogue&, const ThreadRoom&, int64_t begin, int64_t end);
   int64_t (*peak_words)(int64_t rounds);  // as peak_dots

@@ -77,7 +77,6 @@ const KernelTable* SIGNBIT_TABLE() {
       nullptr,
       nullptr,
       nullptr,
-      nullptr,
       0,
   };
   return &table;

@@ -8,7 +8,6 @@ const KernelTable* avx512_popcnt_kernels() {
   static const KernelTable table = [] {
     KernelTable t = *avx512_kernels();
     t.isa = "avx512_popcnt";
-    t.words_spread = SIGNBIT_NS::words_spread;
     t.words_conv = SIGNBIT_NS::words_conv;
     t.words_conv_integer = SIGNBIT_NS::words_conv_integer;
     t.peak_words = SIGNBIT_NS::peak_words;

@@ -1,7 +1,9 @@
 // Every item of a parallel loop runs exactly once, round after round; a pool that gets no memory is an error.
 #include <atomic>
+#include <chrono>
 #include <cstdlib>
 #include <new>
+#include <thread>
 #include <vector>
 
 #include "check.h"
@@ -33,16 +35,46 @@ void test_items() {
     check::that(pool.size() == threads, "size");
     for (int round = 0; round < 300; round++) {
       const int items = round % 37;
+      // Shares as one likes them: even ones, all to the first thread, all to the last, uneven ones.
+      std::vector<int64_t> ends;
+      for (int i = 1; i < threads && round % 4; i++) ends.push_back(round % 4 == 1 ? items : round % 4 == 2 ? 0 : int64_t(items) * i * i / (threads * threads));
       std::vector<std::atomic<int>> hits(size_t(items) + 1);
       std::atomic<bool> in_range{true};
-      pool.run(items, [&](int64_t begin, int64_t end, int thread) {
-        if (thread < 0 || thread >= threads) in_range = false;
-        for (int64_t i = begin; i < end; i++) hits[size_t(i)]++;
-      });
+      pool.run(
+          items,
+          [&](int64_t begin, int64_t end, int thread) {
+            if (thread < 0 || thread >= threads) in_range = false;
+            for (int64_t i = begin; i < end; i++) hits[size_t(i)]++;
+          },
+          ends.empty() ? nullptr : ends.data());
       bool once = in_range;
       for (int i = 0; i < items; i++) once = once && hits[size_t(i)] == 1;
       check::that(once && hits[size_t(items)] == 0, "threads " + std::to_string(threads) + " items " + std::to_string(items));
     }
+  }
+}
+
+// More items than shares count: chunks of several, all of them within range and none twice.
+void test_many_items() {
+  signbit::ThreadPool pool(3);
+  const int64_t items = (int64_t(5) << 31) + 7;
+  std::atomic<int64_t> count{0};
+  std::atomic<uint64_t> twice{0};  // the sum of all items, as far as 64 bits hold it
+  pool.run(items, [&](int64_t begin, int64_t end, int) {
+    count += end - begin;
+    twice += uint64_t(end - begin) * uint64_t(begin + end - 1);
+  });
+  check::that(count == items && twice == uint64_t(items) * uint64_t(items - 1), "items by the thousand million");
+}
+
+// Threads that sleep between runs come when they are called.
+void test_sleep() {
+  signbit::ThreadPool pool(4);
+  for (int round = 0; round < 20; round++) {
+    std::atomic<int> done{0};
+    pool.run(64, [&](int64_t begin, int64_t end, int) { done += int(end - begin); });
+    check::that(done == 64, "after a sleep");
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
   }
 }
 
@@ -66,6 +98,8 @@ void test_no_memory() {
 
 int main() {
   test_items();
+  test_many_items();
+  test_sleep();
   test_no_memory();
   return check::report();
 }

@@ -19,18 +19,29 @@ namespace SIGNBIT_NS {
 // Pixels that share the weights in registers: as many as possible, then fewer, then one by one.
 constexpr int kMany = 8, kFew = 4;
 
-void words_spread(const WordsConv& c, int64_t begin, int64_t end) {
-  const int64_t parts = int64_t((c.positions + kSpreadPositions - 1) / kSpreadPositions);
-  for (int64_t item = begin; item < end; item++) {
-    const int64_t plane = item / parts, slot = plane / c.slot_words;
-    const int32_t word = int32_t(plane % c.slot_words), first = 16 * word;
+// The input's nibbles from position `begin` to `end`, both multiples of a vector, as words that begin at `to`.
+static void spread(const WordsConv& c, int64_t begin, int64_t end, uint64_t* to) {
+  for (int32_t plane = 0; plane < c.word_planes; plane++, to += c.word_plane) {
+    const int32_t word = plane % c.slot_words, slot = plane / c.slot_words, first = 16 * word;
     const int count = c.planes - first < 16 ? c.planes - first : 16;
-    const uint8_t* from = c.nibbles + size_t(slot * c.planes + first) * c.nibble_plane - c.margin;
-    uint64_t* to = c.words + size_t(plane) * c.word_plane - c.margin;
-    const size_t start = size_t(item % parts) * kSpreadPositions, left = c.positions - start;
-    const size_t stop = start + (left < kSpreadPositions ? left : kSpreadPositions);
-    for (size_t i = start; i < stop; i += kBytes) spread_words(from + i, c.nibble_plane, count, to + i);
+    const uint8_t* from = c.nibbles + size_t(slot * c.planes + first) * c.nibble_plane;
+    for (int64_t i = begin; i < end; i += kBytes)
+      if (i >= 0 && i < c.body)
+        spread_words(from + i, c.nibble_plane, count, to + (i - begin));
+      else
+        for (int j = 0; j < kBytes; j++) to[i - begin + j] = c.outside[word];
   }
+}
+
+// Spreads what a tile's pixels read and the thread has not spread yet: `held` are the first position that its `words` hold, and one behind
+// the last. Tiles follow one another: what is held grows until there is no room for more.
+static void spread_for(const WordsConv& c, int32_t pixel, int32_t last, uint64_t* words, int64_t* held) {
+  const int64_t begin = (c.pixel[pixel] + c.reach[0]) & -int64_t(kBytes);
+  const int64_t end = (c.pixel[last - 1] + c.reach[1] + kBytes - 1) & -int64_t(kBytes);
+  if (begin < held[0] || begin > held[1] || end - held[0] > c.room) held[0] = held[1] = begin;
+  if (end <= held[1]) return;
+  spread(c, held[1], end, words + (held[1] - held[0]));
+  held[1] = end;
 }
 
 // A word of each of some pixels: of neighbours, of as many anywhere, of one.
@@ -83,24 +94,24 @@ static inline void gather(const WordsConv& c, const Pixels& pixels, uint64_t* to
 }
 
 template <typename Words>
-static inline void gather_groups(const WordsConv& c, int32_t& first, int32_t end, uint64_t*& to) {
+static inline void gather_groups(const WordsConv& c, const uint64_t* words, int32_t& first, int32_t end, uint64_t*& to) {
   constexpr int kCount = Strangers<Words>::kCount;
   for (; end - first >= kCount; first += kCount, to += kCount * c.steps) {
     const int32_t* pixel = c.pixel + first;
     if (pixel[kCount - 1] == pixel[0] + kCount - 1) {
-      gather(c, Neighbours<Words>{c.words + pixel[0]}, to);
+      gather(c, Neighbours<Words>{words + pixel[0]}, to);
     } else {
       Strangers<Words> pixels;
-      for (int i = 0; i < kCount; i++) pixels.from[i] = c.words + pixel[i];
+      for (int i = 0; i < kCount; i++) pixels.from[i] = words + pixel[i];
       gather(c, pixels, to);
     }
   }
 }
 
-static void gather_tile(const WordsConv& c, int32_t first, int32_t end, uint64_t* to) {
-  gather_groups<Eight>(c, first, end, to);
-  gather_groups<Four>(c, first, end, to);
-  for (; first < end; first++, to += c.steps) gather(c, Single{c.words + c.pixel[first]}, to);
+static void gather_tile(const WordsConv& c, const uint64_t* words, int32_t first, int32_t end, uint64_t* to) {
+  gather_groups<Eight>(c, words, first, end, to);
+  gather_groups<Four>(c, words, first, end, to);
+  for (; first < end; first++, to += c.steps) gather(c, Single{words + c.pixel[first]}, to);
 }
 
 template <int N, bool kOdd>
@@ -189,15 +200,18 @@ static inline void count_block(const WordsConv& c, int32_t pixel, int32_t end, i
 // `work(first pixel, one behind the last, their words, block, first channel, channels, position, vectors of positions)` for each item.
 template <typename Work>
 static inline void for_items(const WordsConv& c, const ThreadRoom& room, int64_t begin, int64_t end, Work work) {
-  uint64_t* const words = reinterpret_cast<uint64_t*>(room.data);
+  uint64_t *const gathered = reinterpret_cast<uint64_t*>(room.data), *const words = gathered + size_t(c.tile) * size_t(c.steps);
   for (int64_t item = begin; item < end; item++) {
     const int64_t tile = item / c.blocks, block = item % c.blocks;
     const int32_t pixel = c.first[tile], last = c.first[tile + 1];
-    if (*room.held != tile) gather_tile(c, pixel, last, words);
+    if (*room.held != tile && pixel < last) {
+      spread_for(c, pixel, last, words, room.held + 1);
+      gather_tile(c, words - room.held[1], pixel, last, gathered);
+    }
     *room.held = tile;
     const size_t position = size_t(tile) * size_t(c.tile), left = c.end - position;
     const int first = int(block) * kBinaryChannels, channels = c.channels - first;
-    work(pixel, last, words, block, first, channels < kBinaryChannels ? channels : kBinaryChannels, position,
+    work(pixel, last, gathered, block, first, channels < kBinaryChannels ? channels : kBinaryChannels, position,
          int(((left < size_t(c.tile) ? left : size_t(c.tile)) + kBytes - 1) / kBytes));
   }
 }
