@@ -8,7 +8,7 @@ namespace signbit {
 
 namespace {
 
-constexpr int64_t kFewestSharedMacs = 1 << 19;  // binary ones, done before another thread would come
+constexpr int64_t kFewestSharedMacs = 1 << 19;  // binary ones: less is done before another thread has come
 
 void clear_margins(const Map& m) {
   const Geometry& g = *m.geometry;
