@@ -30,5 +30,14 @@ namespace SIGNBIT_NS {
 // FieldSums hold so many bytes whose fields are at most 12: 21 * 12 = 252 <= 255.
 constexpr int kGroupsBeforeWidening = 21;
 
+// A line that will be written: where another core read it last, taking it back takes as long as hundreds of instructions.
+static inline void claim_line(const void* p) {
+#if defined(__x86_64__)
+  asm volatile("prefetchw %0" ::"m"(*static_cast<const char*>(p)));  // nothing where a CPU has none; GCC leaves it out by default
+#else
+  __builtin_prefetch(p, 1);
+#endif
+}
+
 }  // namespace SIGNBIT_NS
 }  // namespace signbit

@@ -152,6 +152,7 @@ static inline void count_tile(const BinaryConv& c, const ConvSegment& s, size_t 
 static void run_tile(const BinaryConv& c, const Epilogue& e, const ConvSegment& s, size_t position) {
   alignas(64) int16_t out[kBinaryChannels][kMaxTile];
   const int vectors = count_vectors(c, position);
+  if (c.above) claim_nibbles(e, s.channel, s.channels, position, vectors);
   count_tile(c, s, position, out, vectors);
   finish_sums(c, e, s.channel, s.channels, position, out, vectors);
 }
@@ -159,6 +160,7 @@ static void run_tile(const BinaryConv& c, const Epilogue& e, const ConvSegment& 
 static void run_tile_integer(const BinaryConv& c, const Epilogue& e, const ConvSegment& s, size_t position) {
   alignas(64) int16_t out[kBinaryChannels][kMaxTile];
   const int vectors = count_vectors(c, position);
+  if (c.above) claim_nibbles(e, s.channel, s.channels, position, vectors);
   count_tile(c, s, position, out, vectors);
   finish_sums_integer(c, e, s.channel, s.channels, position, out, vectors);
 }

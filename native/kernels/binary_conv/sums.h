@@ -17,6 +17,14 @@ static inline void store_pairs(int16_t* p, Pairs x) {
   store_words(p + kBytes / 2, x.odd);
 }
 
+// The lines that `write_nibbles` writes, before their sums are made.
+static inline void claim_nibbles(const Epilogue& e, int first, int count, size_t position, int vectors) {
+  constexpr size_t kLine = 64;
+  const EpilogueStep& step = e.steps[0];
+  for (int plane = first / 4; plane <= (first + count - 1) / 4; plane++)
+    for (size_t i = 0; i < size_t(vectors) * kBytes; i += kLine) claim_line(step.data + size_t(plane) * step.plane + position + i);
+}
+
 // The whole epilogue is a threshold of one cut: sums to bits, a nibble plane at a time.
 static inline void write_nibbles(const BinaryCuts& c, const Epilogue& e, int first, int count, size_t position,
                                  const Sums* sums, int vectors) {

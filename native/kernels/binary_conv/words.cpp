@@ -241,6 +241,7 @@ static void write_compared(const WordsConv& c, const Epilogue& e, const ThreadRo
   for_items(c, room, begin, end,
             [&](int32_t pixel, int32_t last, const uint64_t* words, int64_t block, int first, int channels, size_t position,
                 int vectors) {
+              claim_nibbles(e, first, channels, position, vectors);
               count_block(c, pixel, last, block, words, ToBits{bits, c.place, c.start_at, c.cut + block * kBinaryChannels});
               for (int plane = first / 4; plane <= (first + channels - 1) / 4; plane++) {
                 uint8_t* dst = step.data + size_t(plane) * step.plane + position;
