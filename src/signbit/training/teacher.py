@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -112,7 +113,13 @@ def load_teacher(
         SignbitError: the checkpoint is missing or damaged.
     """
     if recipe.checkpoint is not None:
-        teacher = _trained(load_trained(recipe.checkpoint), recipe, source, f"{path}.checkpoint")
+        field = f"{path}.checkpoint"
+        if not Path(recipe.checkpoint).exists():
+            raise SignbitError(
+                f"{field}: {recipe.checkpoint}: no such file or folder; train the teacher first, or "
+                f"say where its run is: --set {field}=FOLDER"
+            )
+        teacher = _trained(load_trained(recipe.checkpoint), recipe, source, field)
     elif recipe.timm is not None:
         teacher = _from_timm(recipe.timm, recipe, source, path)
     else:
