@@ -458,7 +458,7 @@ std::vector<ConvSegment> Planner::make_segments(int index, int block_channels, b
 }
 
 // Tiles of positions a band: as many as keep what a block of channels reads of them, and of the rows around them, in
-// cache until the last block has read it. One band where no two blocks read the same planes, or all of it fits.
+// cache until the last block has read it, and as give each thread one. One band where no two blocks read the same planes.
 int64_t Planner::band_tiles(int index, const std::vector<ConvSegment>& segments, int64_t tile) const {
   const Window& w = node(index).window;
   int planes = 1;
@@ -702,12 +702,13 @@ bool Planner::reads_words_in_place(const NodeInfo& n) const {
   return fits_words(g, ceil_div(n.window.in_channels, 4), 1) && halo_in_place(n) <= g.halo;
 }
 
-// The halo that a convolution's taps reach into, in front of the image or behind it.
+// The halo that a convolution reaches into, in front of the image or behind it: its taps, and pixels' own places, which padding beyond a
+// kernel leaves behind; so each image's pixels come before the next one's.
 int64_t Planner::halo_in_place(const NodeInfo& n) const {
   const Window& w = n.window;
   const Size in = size(n.inputs[0]), out = size(n.outputs[0]);
   const auto reached = [](int limit, int results, int kernel, int stride, int pad, int dilation) {
-    const int64_t last = int64_t(results - 1) * stride + int64_t(kernel - 1) * dilation - pad;
+    const int64_t place = int64_t(results - 1) * stride, last = std::max(place, place + int64_t(kernel - 1) * dilation - pad);
     return std::max<int64_t>(pad, last + 1 - limit);
   };
   return std::max(reached(in.height, out.height, w.kernel_h, w.stride_h, w.pad_h, w.dilation_h),
@@ -720,7 +721,7 @@ int Planner::words_tile(const NodeInfo& n, int steps) const {
   return large || geometry(size(n.outputs[0]))->end <= size_t(kTile) ? kTile : kMaxTile;
 }
 
-// A thread holds what four tiles read, or all of it: then rows that two tiles read are seldom spread twice.
+// A thread holds what four tiles read, with the rows around each, or all of it: then rows that two tiles read are seldom spread twice.
 Planner::Words Planner::lay_out_words(int index) const {
   const NodeInfo& n = node(index);
   const Map& in = input_of(index);
@@ -735,17 +736,15 @@ Planner::Words Planner::lay_out_words(int index) const {
     words.reach[0] = tap ? std::min(words.reach[0], at) : at;
     words.reach[1] = tap ? std::max(words.reach[1], at + 1) : at + 1;
   }
-  // Of a position of the output, or of the pixel before it where it is none.
-  const auto read_from = [&](int64_t at) {
-    const int64_t row = at / g.row_stride, x = std::min<int64_t>(at % g.row_stride, g.width - 1);
-    const int64_t image = row / g.image_rows, y = std::min<int64_t>(row % g.image_rows, g.height - 1);
-    return (image * from.image_rows + y * (repacked ? 1 : n.window.stride_h)) * from.row_stride + x * (repacked ? 1 : n.window.stride_w);
-  };
-  const int64_t tile = words_tile(n, taps * words.slot_words), last = int64_t(g.end) - 1;
-  int64_t most = 0;
-  for (int64_t at = 0; at <= last; at += tile) most = std::max(most, read_from(std::min(at + tile - 1, last)) - read_from(at));
+  const int64_t stride_h = repacked ? 1 : n.window.stride_h, stride_w = repacked ? 1 : n.window.stride_w;
+  const int64_t image = int64_t(g.height - 1) * stride_h * from.row_stride, row = int64_t(g.width - 1) * stride_w;
+  const int64_t all = int64_t(g.batch - 1) * from.image_rows * from.row_stride + image + row;
+  // From a tile's first pixel to its last: at each of its ends of rows to the next row, or to the next image.
+  const int64_t tile = words_tile(n, taps * words.slot_words), rows = (tile - 1) / g.row_stride + 1;
+  const int64_t step = std::max(stride_h * from.row_stride, g.batch > 1 ? int64_t(from.image_rows) * from.row_stride - image : 0);
+  const int64_t most = rows * step + std::min(tile, int64_t(g.width) - 1) * stride_w;
   const int64_t around = words.reach[1] - words.reach[0] + 2 * kTile;  // and what vectors begin before and end behind
-  words.room = int64_t(round_up(size_t(std::min(read_from(last), 4 * (most + around)) + around), kTile));
+  words.room = int64_t(round_up(size_t(std::min(all, 4 * (most + around)) + around), kTile));
   words.plane = size_t(words.room) + kTile / 8;  // an odd number of cache lines
   return words;
 }
@@ -884,7 +883,6 @@ void Planner::add_words_conv(int index) {
   c.blocks = ceil_div(w.out_channels, kBinaryChannels);
   c.tile = words_tile(n, c.steps);
   c.end = geometry(size(n.outputs[0]))->end;
-  c.tiles = ceil_div(int(c.end), c.tile);
   // Phases of a stride have rows of the image behind their last results.
   c.body = int64_t(in.geometry->body + (repack ? in.geometry->margin : 0));
   uint64_t* outside = keep<uint64_t>(size_t(words));
@@ -933,16 +931,17 @@ void Planner::add_words_conv(int index) {
   s_.weight_bytes_ += weights * sizeof(uint64_t);
   const auto kernel = integer ? kernels->words_conv_integer : kernels->words_conv;
   // Shares of as many pixels each: the last tile has few.
+  const int tiles = ceil_div(int(c.end), c.tile);
   std::vector<int64_t> ends;
-  for (int64_t tile = 0, share = 1; tile < c.tiles; tile++)
+  for (int64_t tile = 0, share = 1; tile < tiles; tile++)
     for (const int64_t pixels = c.first[tile + 1] - c.first[tile]; share < s_.options_.threads; share++) {
-      const int64_t wanted = share * c.first[c.tiles] / s_.options_.threads - c.first[tile];
+      const int64_t wanted = share * c.first[tiles] / s_.options_.threads - c.first[tile];
       if (wanted > pixels) break;
       ends.push_back(tile * c.blocks + wanted * c.blocks / std::max<int64_t>(pixels, 1));
     }
-  step.run = in_rooms(index, int64_t(c.tiles) * c.blocks, [=](const ThreadRoom& room, int64_t begin, int64_t end) {
+  step.run = in_rooms(index, int64_t(tiles) * c.blocks, [=](const ThreadRoom& room, int64_t begin, int64_t end) {
     kernel(c, *e, room, begin, end);
-  }, std::move(ends));
+  }, ends.empty() ? nullptr : keep_copy(ends));
 }
 
 // Matrix tiles multiply, which programs in integers are made to do without.

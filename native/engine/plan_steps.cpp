@@ -8,8 +8,6 @@ namespace signbit {
 
 namespace {
 
-constexpr int64_t kFewestSharedMacs = 1 << 19;  // binary ones: less is done before another thread has come
-
 void clear_margins(const Map& m) {
   const Geometry& g = *m.geometry;
   const size_t margin = g.margin * m.element, end = g.end * m.element;
@@ -33,27 +31,25 @@ std::string layout(const Map& m, Type type) {
   return text;
 }
 
-// With rooms that hold what a thread brought there in the same run. Such kernels write whole bodies.
+// With rooms that hold what a thread brought there in the same run. Such kernels write whole bodies: only margins are cleared, where somebody
+// looks at them.
 std::function<void()> Planner::in_rooms(int index, int64_t items, std::function<void(const ThreadRoom&, int64_t, int64_t)> work,
-                                        std::vector<int64_t> ends) {
+                                        const int64_t* ends) {
   Session* session = &s_;
   const Room room = room_.at(index);
   std::vector<Map> tapped;
   for (int v : node(index).outputs)
     if (tapped_[size_t(v)]) tapped.push_back(map(v));
-  const auto share = [=](int64_t begin, int64_t end, int thread) {
+  // Made once: a run takes no memory.
+  const std::function<void(int64_t, int64_t, int)> share = [=](int64_t begin, int64_t end, int thread) {
     Session::Held& held = session->held_[size_t(thread)];
     if (held.step != session->steps_run_) held = {session->steps_run_, {-1, 0, 0}};
     work({held.data, room.of(thread)}, begin, end);
   };
-  const bool shared = macs(node(index)) > kFewestSharedMacs;
   return [=] {
     for (const Map& m : tapped) clear_margins(m);
     session->steps_run_++;
-    if (shared)
-      session->pool_.run(items, share, ends.empty() ? nullptr : ends.data());
-    else
-      share(0, items, 0);
+    session->pool_.run(items, share, ends);
   };
 }
 
@@ -65,13 +61,9 @@ std::function<void()> Planner::parallel(const NodeInfo& n, int64_t items,
   for (int v : n.outputs)
     if (in_quads(info(v).type) && geometry(size(v))->margin) tapped.push_back(map(v));
   Session* session = &s_;
-  const bool shared = n.op != Op::kConvB1 || macs(n) > kFewestSharedMacs;
   return [=] {
     for (const Map& m : tapped) clear_margins(m);
-    if (shared)
-      session->pool_.run(items, work);
-    else
-      work(0, items, 0);
+    session->pool_.run(items, work);
   };
 }
 

@@ -73,7 +73,7 @@ Planner::Reach Planner::reach_of(const NodeInfo& n) const {
 }
 
 // All maps of one resolution share one geometry, so that any two of them line up position by position. Its halo is as
-// wide as the widest need of the convolutions that compute at that resolution.
+// wide as the widest need of the convolutions that compute at that resolution, or read it in place (`widen_halos`).
 void Planner::find_halos() {
   for (const NodeInfo& n : program_.nodes) {
     if (!is_conv(n)) continue;
@@ -204,8 +204,11 @@ void Planner::choose_layouts() {
       }
       if (map(v).halo == halo) continue;
     }
-    if (reads_words_in_place(n) && (map(v).halo == halo || !reads_halo(n))) {
-      settled[size_t(v)] = settled[size_t(v)] || reads_halo(n);
+    if (reads_words_in_place(n) && (!reads_halo(n) || !settled[size_t(v)] || map(v).halo == halo)) {
+      if (reads_halo(n) && !settled[size_t(v)]) {
+        set_halo(&map(v), info(v).type, info(v).channels, halo);
+        settled[size_t(v)] = true;
+      }
       continue;
     }
     Repack* repack = repack_for(i, halo);
@@ -347,7 +350,7 @@ void Planner::choose_kernels() {
   }
   tapped_.assign(program_.values.size(), 0);
   for (int i = 0; i < node_count(); i++) {
-    if (words_.count(i) && !repack_of_[size_t(i)]) continue;  // words know what is beside the image
+    if (words_.count(i) && !repack_of_[size_t(i)]) continue;  // words know what is before and behind the body
     for (int v : node(i).inputs) tapped_[size_t(v)] = in_quads(info(v).type) && geometry(size(v))->margin;
   }
 }

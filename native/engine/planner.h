@@ -149,9 +149,9 @@ class Planner {
   void set_halo(Map* map, Type type, int channels, uint8_t halo);
   const Epilogue* make_epilogue(const NodeInfo& n);
   PlanStep& new_step(const NodeInfo& n, const char* op, const char* kernel);
-  // A step's run: clears margins of the maps that `n` writes, then shares the items out to the threads; shares end where `ends` says.
+  // A step's run: clears margins of the maps that the node writes, then shares the items out to the threads, as ThreadPool::run says.
   std::function<void()> in_rooms(int index, int64_t items, std::function<void(const ThreadRoom&, int64_t, int64_t)> work,
-                                 std::vector<int64_t> ends = {});
+                                 const int64_t* ends = nullptr);
   std::function<void()> parallel(const NodeInfo& n, int64_t items,
                                  std::function<void(int64_t, int64_t, int)> work);
   // What a convolution reads: its input, or a repacked copy.

@@ -201,7 +201,7 @@ struct WordsConv : BinarySums {
   const int16_t* start;      // [kinds of pixels][channels, rounded up to kBinaryChannels]
   const int64_t* cut;        // where there are cuts (`above`), as `start`: the bit is (mismatches < cut) ^ flip
   const int32_t* first;      // [tiles + 1]: each tile's first pixel
-  int32_t steps, channels, blocks, tiles;
+  int32_t steps, channels, blocks;
   int32_t tile;              // positions: kTile or kMaxTile
   size_t end;                // positions: one behind the last pixel
 };

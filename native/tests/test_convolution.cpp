@@ -399,6 +399,15 @@ std::vector<Case> fixed_cases() {
       {{64, 64, 3, 3, 1, 1, 1, 1, 1, 1, 1, 1}, true, 0, Ending::kBits, 56, 56, 1, 3},
       {{256, 40, 3, 3, 1, 1, 1, 1, 1, 1, 1, 0}, true, 0, Ending::kFourBits, 14, 14, 2, 3},
       {{80, 12, 3, 3, 2, 2, 1, 1, 1, 1, 1, 1}, true, 0, sums, 180, 200, 1, 3},
+      // Strided, of many tiles, and with channels that pad a nibble.
+      {{64, 72, 3, 3, 2, 2, 1, 1, 1, 1, 1, 0}, true, 0, Ending::kBits, 112, 112, 1, 3},
+      {{66, 40, 3, 3, 2, 2, 1, 1, 1, 1, 1, 1}, true, 0, Ending::kBits, 60, 45, 2, 2},
+      {{64, 40, 5, 5, 3, 2, 2, 1, 2, 1, 1, -1}, true, 0, Ending::kBits, 61, 50, 2, 3},
+      // Padding beyond the kernel, and a tile that ends where an image begins.
+      {{1024, 64, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0}, true, 0, sums, 12, 14, 2, 1},
+      {{1024, 64, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0}, true, 0, sums, 16, 19, 2, 2},
+      {{1024, 64, 2, 2, 1, 1, 2, 2, 1, 1, 1, 0}, true, 0, sums, 11, 18, 2, 1},
+      {{1024, 64, 2, 2, 1, 1, 2, 2, 1, 1, 1, 0}, true, 0, sums, 12, 17, 2, 2},
       {{60, 40, 3, 3, 1, 1, 1, 1, 1, 1, 2, 0}, false, 100, sums, 90, 120, 1, 2},
       {{3, 12, 3, 3, 1, 1, 1, 1, 1, 1, 1, 0}, true, 0, Ending::kBits, 1080, 1920, 1, 2},
       {{3, 8, 7, 7, 2, 2, 3, 3, 1, 1, 1, 0}, false, 114, Ending::kBytes, 1080, 1920, 1, 2},

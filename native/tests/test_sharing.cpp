@@ -2,8 +2,10 @@
 // its halo and its phases, also where readers share a repacked copy or the memory of one that is done.
 #include <random>
 
+#include "../fuzz/net.h"
 #include "builder.h"
 #include "check.h"
+#include "maps.h"
 #include "naive.h"
 #include "signbit/signbit.h"
 
@@ -69,6 +71,51 @@ void run_case(const std::vector<naive::Conv>& convs, int channels, int size, int
   signbit_model_close(model);
 }
 
+// Bits that one kernel writes and several kinds of kernels read, each of which wants what is beside the image: every instruction set and
+// number of threads gives what the first one gives.
+void test_margins() {
+  fuzz::Net n(64);
+  const auto bits = [&](uint32_t from) { return n.conv(from, 64, {}, {n.affine(64), n.sign(n.value(fuzz::kB1, 64))}); };
+  const uint32_t first = bits(n.bits(0)), wide = bits(first);
+  n.give(n.conv_f32(wide, 64, {5, 1, 2, 1, 1, 0}));
+  n.give(n.conv_f32(first, 3, {3, 1, 1, 1, 1, 0}));   // few output channels
+  n.give(n.conv_f32(first, 64, {3, 1, 2, 2, 2, 0}));  // groups
+  n.give(n.conv_f32(first, 64, {3, 2, 1, 1, 1, 0}));
+  const std::vector<uint8_t> file = n.bytes();
+  constexpr int kSize = 23;
+  const std::vector<float> x = [] {
+    std::vector<float> v(64 * kSize * kSize);
+    for (float& p : v) p = float(pick(-9, 9));
+    return v;
+  }();
+  std::vector<std::vector<float>> expected;
+  for (const std::string& isa : maps::instruction_sets())
+    for (int threads : {1, 3}) {
+      char error[256];
+      signbit_model* model = nullptr;
+      signbit_session* session = nullptr;
+      const signbit_session_options options = {1, kSize, kSize, threads, isa.c_str(), 0};
+      const std::string name = "margins, " + isa + ", " + std::to_string(threads) + " threads: ";
+      check::that(signbit_model_open_memory(file.data(), file.size(), &model, error, sizeof error) == SIGNBIT_OK, name + error);
+      check::that(signbit_session_open(model, &options, &session, error, sizeof error) == SIGNBIT_OK, name + error);
+      if (check::failures) return;
+      std::vector<std::vector<float>> found;
+      std::vector<float*> outputs;
+      for (int i = 0; i < 4; i++) {
+        int64_t shape[4];
+        int32_t rank;
+        signbit_session_output_shape(session, i, shape, &rank);
+        found.emplace_back(size_t(shape[0] * shape[1] * shape[2] * shape[3]));
+      }
+      for (auto& y : found) outputs.push_back(y.data());
+      for (int round = 0; round < 2; round++) signbit_session_run(session, x.data(), SIGNBIT_INPUT_F32_NCHW, outputs.data(), nullptr, 0);
+      if (expected.empty()) expected = found;
+      for (int i = 0; i < 4; i++) check::that(found[size_t(i)] == expected[size_t(i)], name + "output " + std::to_string(i));
+      signbit_session_close(session);
+      signbit_model_close(model);
+    }
+}
+
 }  // namespace
 
 int main() {
@@ -81,6 +128,10 @@ int main() {
             {c, 64, 5, 5, 1, 1, 2, 2, 1, 1, 1, -1}, {c, 8, 3, 3, 2, 2, 1, 1, 1, 1, 1, -1},
             {c, 64, 3, 3, 1, 1, 1, 1, 1, 1, 1, 1}, {c, 8, 1, 1, 2, 2, 0, 0, 1, 1, 1, 0}},
            c, 12, 1, 2, "a late reader");
+  // Strided readers that want what an earlier reader's halo has, and one that does not.
+  run_case({{130, 64, 3, 3, 1, 1, 1, 1, 1, 1, 1, 1}, {130, 64, 3, 3, 2, 2, 1, 1, 1, 1, 1, 1}, {130, 64, 3, 3, 2, 2, 1, 1, 1, 1, 1, -1}},
+           130, 33, 2, 3, "one halo, then another");
+  test_margins();
   // Kernels, strides and padding are few, so that many readers share an output size.
   for (int round = 0; round < 300; round++) {
     const int channels = pick(1, 20), size = pick(9, 14), stride = pick(1, 4);

@@ -67,13 +67,22 @@ void test_many_items() {
   check::that(count == items && twice == uint64_t(items) * uint64_t(items - 1), "items by the thousand million");
 }
 
-// Threads that sleep between runs come when they are called.
+// Threads that sleep between runs come when they are called: each waits for all the others, but not for ever.
 void test_sleep() {
-  signbit::ThreadPool pool(4);
+  constexpr int kThreads = 4;
+  signbit::ThreadPool pool(kThreads);
   for (int round = 0; round < 20; round++) {
-    std::atomic<int> done{0};
-    pool.run(64, [&](int64_t begin, int64_t end, int) { done += int(end - begin); });
-    check::that(done == 64, "after a sleep");
+    std::atomic<int> come{0};
+    std::atomic<bool> all{true};
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+    pool.run(kThreads, [&](int64_t, int64_t, int) {
+      come++;
+      while (come < kThreads && all) {
+        std::this_thread::yield();
+        if (std::chrono::steady_clock::now() > deadline) all = false;
+      }
+    });
+    check::that(all && come == kThreads, "all threads come after a sleep");
     std::this_thread::sleep_for(std::chrono::milliseconds(5));
   }
 }
