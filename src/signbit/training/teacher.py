@@ -116,8 +116,8 @@ def load_teacher(
         field = f"{path}.checkpoint"
         if not Path(recipe.checkpoint).exists():
             raise SignbitError(
-                f"{field}: {recipe.checkpoint}: no such file or folder; train the teacher first, or "
-                f"say where its run is: --set {field}=FOLDER"
+                f"{field}: {recipe.checkpoint}: no such file or folder; train the teacher first, "
+                f"or say where its run is: --set {field}=FOLDER"
             )
         teacher = _trained(load_trained(recipe.checkpoint), recipe, source, field)
     elif recipe.timm is not None:
