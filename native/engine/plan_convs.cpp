@@ -112,7 +112,6 @@ void seat_channel(const Map& from, const Map& to, size_t to_plane, int byte, int
 }  // namespace
 
 void Planner::add_repack_step(const Repack& r) {
-  Session* session = &s_;
   const Map from = map(r.value), to = r.map;
   charge(kStepBytes + node(r.first - 1).path.size());
   s_.steps_.emplace_back();
@@ -135,30 +134,28 @@ void Planner::add_repack_step(const Repack& r) {
   const size_t guest_count = r.guests.size();
   const Repack::Guest* guests = guest_count ? keep_copy(r.guests) : nullptr;
   const int32_t* kept_slots = guest_count ? keep_copy(r.kept) : nullptr;
-  step.run = [=] {
-    session->pool_.run(int64_t(kept) * planes, [&](int64_t begin, int64_t end, int) {
-      for (int64_t item = begin; item < end; item++) {
-        const int slot = kept_slots ? kept_slots[item / planes] : int(item / planes);
-        const size_t plane = size_t(item % planes), to_plane = size_t(slot) * size_t(planes) + plane;
-        const uint8_t halo = int(plane) + 1 == planes ? to.last_halo : to.halo;
-        std::memset(to.body + to_plane * to.plane_bytes - to.geometry->margin * to.element, halo,
-                    to.geometry->plane * to.element);
-        const int py = phase_rows[slot / phases_a_row], px = phase_columns[slot % phases_a_row];
-        if (unpacks)
-          copy_bytes(from, to, plane / 4, int(plane % 4), to_plane, py, px, stride_h, stride_w, rows, columns);
-        else if (to.element == 1)
-          copy_phase<uint8_t>(from, to, plane, to_plane, py, px, stride_h, stride_w, rows, columns);
-        else if (to.element == 2)
-          copy_phase<uint16_t>(from, to, plane, to_plane, py, px, stride_h, stride_w, rows, columns);
-        else
-          copy_phase<uint32_t>(from, to, plane, to_plane, py, px, stride_h, stride_w, rows, columns);
-        for (size_t i = 0; i < guest_count; i++)
-          if (const Repack::Guest& g = guests[i]; g.slot == slot)
-            seat_channel(from, to, to_plane, g.byte, g.channel, phase_rows[g.from / phases_a_row],
-                         phase_columns[g.from % phases_a_row], stride_h, stride_w, rows, columns);
-      }
-    });
-  };
+  step.run = share_out({}, int64_t(kept) * planes, [=](int64_t begin, int64_t end, int) {
+    for (int64_t item = begin; item < end; item++) {
+      const int slot = kept_slots ? kept_slots[item / planes] : int(item / planes);
+      const size_t plane = size_t(item % planes), to_plane = size_t(slot) * size_t(planes) + plane;
+      const uint8_t halo = int(plane) + 1 == planes ? to.last_halo : to.halo;
+      std::memset(to.body + to_plane * to.plane_bytes - to.geometry->margin * to.element, halo,
+                  to.geometry->plane * to.element);
+      const int py = phase_rows[slot / phases_a_row], px = phase_columns[slot % phases_a_row];
+      if (unpacks)
+        copy_bytes(from, to, plane / 4, int(plane % 4), to_plane, py, px, stride_h, stride_w, rows, columns);
+      else if (to.element == 1)
+        copy_phase<uint8_t>(from, to, plane, to_plane, py, px, stride_h, stride_w, rows, columns);
+      else if (to.element == 2)
+        copy_phase<uint16_t>(from, to, plane, to_plane, py, px, stride_h, stride_w, rows, columns);
+      else
+        copy_phase<uint32_t>(from, to, plane, to_plane, py, px, stride_h, stride_w, rows, columns);
+      for (size_t i = 0; i < guest_count; i++)
+        if (const Repack::Guest& g = guests[i]; g.slot == slot)
+          seat_channel(from, to, to_plane, g.byte, g.channel, phase_rows[g.from / phases_a_row],
+                       phase_columns[g.from % phases_a_row], stride_h, stride_w, rows, columns);
+    }
+  });
 }
 
 // Sums of these taps fit int16.
@@ -1018,10 +1015,10 @@ void Planner::add_tile_conv(int index) {
   const auto convolve = in_rooms(index, blocks * tiles, [=](const ThreadRoom& room, int64_t begin, int64_t end) {
     kernels->tile_conv(c, *e, room, begin, end);
   });
-  Session* session = &s_;
-  const int64_t planes = int64_t(c.planes) * (repack ? repack->slots() : 1);
+  const auto spread_input = share_out({}, int64_t(c.planes) * (repack ? repack->slots() : 1),
+                                      [=](int64_t begin, int64_t end, int) { kernels->tile_spread(c, begin, end); });
   step.run = [=] {
-    session->pool_.run(planes, [=](int64_t begin, int64_t end, int) { kernels->tile_spread(c, begin, end); });
+    spread_input();
     convolve();
   };
 }

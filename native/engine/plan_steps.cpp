@@ -31,25 +31,12 @@ std::string layout(const Map& m, Type type) {
   return text;
 }
 
-// With rooms that hold what a thread brought there in the same run. Such kernels write whole bodies: only margins are cleared, where somebody
-// looks at them.
-std::function<void()> Planner::in_rooms(int index, int64_t items, std::function<void(const ThreadRoom&, int64_t, int64_t)> work,
-                                        const int64_t* ends) {
+std::function<void()> Planner::share_out(std::vector<Map> tapped, int64_t items, std::function<void(int64_t, int64_t, int)> work,
+                                         const int64_t* ends) {
   Session* session = &s_;
-  const Room room = room_.at(index);
-  std::vector<Map> tapped;
-  for (int v : node(index).outputs)
-    if (tapped_[size_t(v)]) tapped.push_back(map(v));
-  // Made once: a run takes no memory.
-  const std::function<void(int64_t, int64_t, int)> share = [=](int64_t begin, int64_t end, int thread) {
-    Session::Held& held = session->held_[size_t(thread)];
-    if (held.step != session->steps_run_) held = {session->steps_run_, {-1, 0, 0}};
-    work({held.data, room.of(thread)}, begin, end);
-  };
   return [=] {
     for (const Map& m : tapped) clear_margins(m);
-    session->steps_run_++;
-    session->pool_.run(items, share, ends);
+    session->pool_.run(items, work, ends);
   };
 }
 
@@ -60,10 +47,26 @@ std::function<void()> Planner::parallel(const NodeInfo& n, int64_t items,
   std::vector<Map> tapped;
   for (int v : n.outputs)
     if (in_quads(info(v).type) && geometry(size(v))->margin) tapped.push_back(map(v));
+  return share_out(std::move(tapped), items, std::move(work));
+}
+
+// With rooms that hold what a thread brought there in the same run. Such kernels write whole bodies: only margins are cleared, where somebody
+// looks at them.
+std::function<void()> Planner::in_rooms(int index, int64_t items, std::function<void(const ThreadRoom&, int64_t, int64_t)> work,
+                                        const int64_t* ends) {
   Session* session = &s_;
+  const Room room = room_.at(index);
+  std::vector<Map> tapped;
+  for (int v : node(index).outputs)
+    if (tapped_[size_t(v)]) tapped.push_back(map(v));
+  const auto run = share_out(std::move(tapped), items, [=](int64_t begin, int64_t end, int thread) {
+    Session::Held& held = session->held_[size_t(thread)];
+    if (held.step != session->steps_run_) held = {session->steps_run_, {-1, 0, 0}};
+    work({held.data, room.of(thread)}, begin, end);
+  }, ends);
   return [=] {
-    for (const Map& m : tapped) clear_margins(m);
-    session->pool_.run(items, work);
+    session->steps_run_++;
+    run();
   };
 }
 

@@ -150,6 +150,9 @@ class Planner {
   const Epilogue* make_epilogue(const NodeInfo& n);
   PlanStep& new_step(const NodeInfo& n, const char* op, const char* kernel);
   // A step's run: clears margins of the maps that the node writes, then shares the items out to the threads, as ThreadPool::run says.
+  // `work` is kept, so that a run takes no memory.
+  std::function<void()> share_out(std::vector<Map> tapped, int64_t items, std::function<void(int64_t, int64_t, int)> work,
+                                  const int64_t* ends = nullptr);
   std::function<void()> in_rooms(int index, int64_t items, std::function<void(const ThreadRoom&, int64_t, int64_t)> work,
                                  const int64_t* ends = nullptr);
   std::function<void()> parallel(const NodeInfo& n, int64_t items,

@@ -436,8 +436,8 @@ struct KernelTable {
   void (*tile_q8_conv)(const TileQ8Conv&, const Epilogue&, uint8_t* gathered, int64_t begin, int64_t end);
   int64_t (*peak_tiles)(int64_t rounds);  // as peak_dots
   int64_t peak_tile_macs;
-  // Null where the instruction set counts no bits. Item: tile * blocks + block of kBinaryChannels. A thread's room holds a tile's gathered pixels,
-  // tile * steps words, and word_planes * word_plane words of the input.
+  // Null where the instruction set counts no bits. Item: tile * blocks + block of kBinaryChannels. A thread's room holds a tile's
+  // gathered pixels, tile * steps words, and word_planes * word_plane words of the input.
   void (*words_conv)(const WordsConv&, const Epilogue&, const ThreadRoom&, int64_t begin, int64_t end);
   void (*words_conv_integer)(const WordsConv&, const Epilogue&, const ThreadRoom&, int64_t begin, int64_t end);
   int64_t (*peak_words)(int64_t rounds);  // as peak_dots

@@ -2,7 +2,6 @@
 // its halo and its phases, also where readers share a repacked copy or the memory of one that is done.
 #include <random>
 
-#include "../fuzz/net.h"
 #include "builder.h"
 #include "check.h"
 #include "maps.h"
@@ -71,49 +70,44 @@ void run_case(const std::vector<naive::Conv>& convs, int channels, int size, int
   signbit_model_close(model);
 }
 
-// Bits that one kernel writes and several kinds of kernels read, each of which wants what is beside the image: every instruction set and
-// number of threads gives what the first one gives.
+// Bits that one kernel writes and several kinds of kernels read, each of which wants what is beside the image.
 void test_margins() {
-  fuzz::Net n(64);
-  const auto bits = [&](uint32_t from) { return n.conv(from, 64, {}, {n.affine(64), n.sign(n.value(fuzz::kB1, 64))}); };
-  const uint32_t first = bits(n.bits(0)), wide = bits(first);
-  n.give(n.conv_f32(wide, 64, {5, 1, 2, 1, 1, 0}));
-  n.give(n.conv_f32(first, 3, {3, 1, 1, 1, 1, 0}));   // few output channels
-  n.give(n.conv_f32(first, 64, {3, 1, 2, 2, 2, 0}));  // groups
-  n.give(n.conv_f32(first, 64, {3, 2, 1, 1, 1, 0}));
-  const std::vector<uint8_t> file = n.bytes();
   constexpr int kSize = 23;
-  const std::vector<float> x = [] {
-    std::vector<float> v(64 * kSize * kSize);
-    for (float& p : v) p = float(pick(-9, 9));
-    return v;
-  }();
-  std::vector<std::vector<float>> expected;
-  for (const std::string& isa : maps::instruction_sets())
-    for (int threads : {1, 3}) {
-      char error[256];
-      signbit_model* model = nullptr;
-      signbit_session* session = nullptr;
-      const signbit_session_options options = {1, kSize, kSize, threads, isa.c_str(), 0};
-      const std::string name = "margins, " + isa + ", " + std::to_string(threads) + " threads: ";
-      check::that(signbit_model_open_memory(file.data(), file.size(), &model, error, sizeof error) == SIGNBIT_OK, name + error);
-      check::that(signbit_session_open(model, &options, &session, error, sizeof error) == SIGNBIT_OK, name + error);
-      if (check::failures) return;
-      std::vector<std::vector<float>> found;
-      std::vector<float*> outputs;
-      for (int i = 0; i < 4; i++) {
-        int64_t shape[4];
-        int32_t rank;
-        signbit_session_output_shape(session, i, shape, &rank);
-        found.emplace_back(size_t(shape[0] * shape[1] * shape[2] * shape[3]));
-      }
-      for (auto& y : found) outputs.push_back(y.data());
-      for (int round = 0; round < 2; round++) signbit_session_run(session, x.data(), SIGNBIT_INPUT_F32_NCHW, outputs.data(), nullptr, 0);
-      if (expected.empty()) expected = found;
-      for (int i = 0; i < 4; i++) check::that(found[size_t(i)] == expected[size_t(i)], name + "output " + std::to_string(i));
-      signbit_session_close(session);
-      signbit_model_close(model);
-    }
+  struct Bits {
+    uint32_t value;
+    std::vector<int> image;
+  };
+  maps::Network n(64);
+  const auto conv = [&](const Bits& from, const naive::Conv& c, uint32_t y, const std::vector<builder::StepDef>& steps) {
+    std::vector<int> weight(c.weights());
+    for (int& w : weight) w = 2 * pick(0, 1) - 1;
+    n.nodes.push_back({1, "conv", {from.value}, {y}, c.attrs(c.outside), {n.add(builder::tensor(4, c.pack_bits(weight)))}, steps});
+    return c.run(from.image, weight, 1, kSize, kSize);
+  };
+  const auto numbers = [&](int count, float x) { return n.add(builder::tensor(0, std::vector<float>(size_t(count), x))); };
+  const auto sums_of = [&](int count) { return builder::StepDef{1, maps::kNoValue, {}, {numbers(count, 1), numbers(count, 0)}}; };
+  const auto bits = [&](const Bits& from, const naive::Conv& c) {
+    const uint32_t y = n.value(maps::kB1, uint32_t(c.out));
+    Bits made = {y, conv(from, c, y, {sums_of(c.out), {9, y, {}, {numbers(c.out, 0)}}})};
+    for (int& v : made.image) v = v >= 0 ? 1 : -1;
+    return made;
+  };
+  const auto output = [&](const Bits& from, const naive::Conv& c) {
+    const uint32_t y = n.value(maps::kF32, uint32_t(c.out));
+    const std::vector<int> sums = conv(from, c, y, {sums_of(c.out), {7, y, {}, {}}});
+    maps::Map expected(1, c.out, c.out_height(kSize), c.out_width(kSize));
+    expected.v.assign(sums.begin(), sums.end());
+    n.output(y, expected);
+  };
+  maps::Map input(1, 64, kSize, kSize);
+  for (float& x : input.v) x = float(2 * pick(0, 1) - 1);
+  const naive::Conv usual = {64, 64, 3, 3, 1, 1, 1, 1, 1, 1, 1, 0};
+  const Bits first = bits({n.sign(0, 64), {input.v.begin(), input.v.end()}}, usual), wide = bits(first, usual);
+  output(wide, {64, 64, 5, 5, 1, 1, 2, 2, 1, 1, 1, 0});
+  output(first, {64, 3, 3, 3, 1, 1, 1, 1, 1, 1, 1, 0});   // few output channels
+  output(first, {64, 64, 3, 3, 1, 1, 2, 2, 2, 2, 2, 0});  // groups
+  output(first, {64, 64, 3, 3, 2, 2, 1, 1, 1, 1, 1, 0});
+  for (int threads : {1, 3}) n.check(input, threads, "margins, " + std::to_string(threads) + " threads");
 }
 
 }  // namespace

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -114,12 +113,14 @@ def load_teacher(
     """
     if recipe.checkpoint is not None:
         field = f"{path}.checkpoint"
-        if not Path(recipe.checkpoint).exists():
+        try:
+            trained = load_trained(recipe.checkpoint)
+        except SignbitError as error:
             raise SignbitError(
-                f"{field}: {recipe.checkpoint}: no such file or folder; train the teacher first, "
-                f"or say where its run is: --set {field}=FOLDER"
-            )
-        teacher = _trained(load_trained(recipe.checkpoint), recipe, source, field)
+                f"{field}: {error}; train the teacher first, or say where its run is: "
+                f"--set {field}=FOLDER"
+            ) from error
+        teacher = _trained(trained, recipe, source, field)
     elif recipe.timm is not None:
         teacher = _from_timm(recipe.timm, recipe, source, path)
     else:
