@@ -16,7 +16,9 @@ make bits again.
 
 The 8-bit networks' ranges are those of the input that is timed: their time does not depend on them.
 Every round runs each network once, and the loops of `signbit bench --peak`; ratios and shares of
-the peaks are taken within the round. BinaryConvolution keeps bits between layers only where its
+the peaks are taken within the round. With --scaling one thread is timed on each of the CPUs that
+several threads have, at whose mean speed it counts: CPUs of a machine that others use are not
+equally fast. BinaryConvolution keeps bits between layers only where its
 thresholds give 0 and 1 ("bits"); giving -1 and +1 means the same and goes by float32 maps ("+-1").
 
     python -m benchmarks.kernels                    # one thread, pinned
@@ -34,6 +36,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -294,14 +297,29 @@ def marginal(
         for name, contender in ours.items():
             peaks[name].append(_peaks(contender))
 
-    for name, contender in contenders.items():
-        runs[f"{name} long"] = lambda c=contender: c.long(x)
-        runs[f"{name} short"] = lambda c=contender: c.short(x)
     alone = options.scaling
+    cpus = sorted(os.sched_getaffinity(0))
+    for name, contender in contenders.items():
+        for cpu in cpus if alone and contender.threads == 1 else [None]:
+            where = cpus if cpu is None else [cpu]
+            runs[f"{name} long {cpu}"] = partial(_run_on, where, contender.long, x)
+            runs[f"{name} short {cpu}"] = partial(_run_on, where, contender.short, x)
     ms = interleave(runs, options.rounds, threads, options.clock, not alone, each_round=measure)
-    layers = depths[0] - depths[1]
-    us = {name: (ms[f"{name} long"] - ms[f"{name} short"]) * 1e3 / layers for name in contenders}
+
+    def times(name: str) -> np.ndarray:
+        """Of a layer; where it was timed on each CPU, at their mean speed."""
+        longs = np.array([ms[run] for run in runs if run.startswith(f"{name} long ")])
+        shorts = np.array([ms[run] for run in runs if run.startswith(f"{name} short ")])
+        return 1e3 / np.mean((depths[0] - depths[1]) / (longs - shorts), axis=0)
+
+    us = {name: times(name) for name in contenders}
     return us, {name: np.array(seen) for name, seen in peaks.items()}
+
+
+def _run_on(cpus: Sequence[int], run: Callable[[np.ndarray], object], x: np.ndarray) -> None:
+    """Of this thread; others stay where they are."""
+    os.sched_setaffinity(0, cpus)
+    run(x)
 
 
 def _peaks(contender: Contender) -> tuple[float, float]:
@@ -353,7 +371,8 @@ def _share(macs: int, us: np.ndarray, peaks: np.ndarray | None, which: int) -> f
 def peak_scaling(threads: int, isa: str, rounds: int) -> tuple[Quartiles, Quartiles]:
     """Look-up peaks of CPUs that all work at once, added up, and what that is of one CPU's alone.
 
-    CPUs that share a core cannot reach `threads` times one, whatever runs on them.
+    CPUs that share a core cannot reach `threads` times one, whatever runs on them. Of one alone:
+    the mean of all, for they need not be equally fast.
     """
     cpus = sorted(os.sched_getaffinity(0))[:threads]
     start = threading.Barrier(threads)
@@ -367,7 +386,7 @@ def peak_scaling(threads: int, isa: str, rounds: int) -> tuple[Quartiles, Quarti
     together, times = [], []
     with ThreadPoolExecutor(threads) as pool:
         for _ in range(rounds):
-            alone = pool.submit(measure, cpus[0], False).result()
+            alone = np.mean([pool.submit(measure, cpu, False).result() for cpu in cpus])
             all_at_once = sum(pool.map(lambda cpu: measure(cpu, True), cpus))
             together.append(all_at_once)
             times.append(all_at_once / alone)

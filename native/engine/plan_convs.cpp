@@ -10,21 +10,36 @@ namespace signbit {
 
 namespace {
 
-// Rows of one of a plane's four 8-bit channels, spread over the phases of a stride.
-void copy_bytes(const Map& from, const Map& to, size_t plane, int byte, size_t to_plane, int phase_y, int phase_x,
-                int stride_h, int stride_w, int rows, int columns) {
-  const Geometry &in = *from.geometry, &out = *to.geometry;
+// Pixels of a phase of a stride, in rows of a copy: from row `first` to row `last` of all images, those between images with them.
+struct Phase {
+  const Geometry &in, &out;
+  int y, x, stride_h, stride_w;
+  int rows, columns;  // that taps reach
+  int first, last;
+
+  int rows_inside() const { return std::min(rows, (in.height - y + stride_h - 1) / stride_h); }
+  int columns_inside() const { return std::max(0, std::min(columns, (in.width - x + stride_w - 1) / stride_w)); }
+  // `work(position in the copy, position of its first pixel, row of the image)` for each row up to `end` of an image.
+  template <typename Work>
+  void for_rows(int end, Work work) const {
+    for (int r = first; r < last; r++) {
+      const int n = r / out.image_rows, row = r % out.image_rows;
+      if (row >= end) continue;
+      work(size_t(r) * size_t(out.row_stride),
+           (size_t(n) * size_t(in.image_rows) + size_t(row * stride_h + y)) * size_t(in.row_stride) + size_t(x), row);
+    }
+  }
+};
+
+// Of one of a plane's four 8-bit channels.
+void copy_bytes(const Map& from, const Map& to, size_t plane, int byte, size_t to_plane, const Phase& p) {
   const uint8_t* src = from.body + plane * from.plane_bytes + byte;
   uint8_t* dst = to.body + to_plane * to.plane_bytes;
-  rows = std::min(rows, (in.height - phase_y + stride_h - 1) / stride_h);
-  columns = std::min(columns, (in.width - phase_x + stride_w - 1) / stride_w);
-  for (int n = 0; n < in.batch; n++)
-    for (int y = 0; y < rows; y++) {
-      const uint8_t* s = src + 4 * ((size_t(n) * size_t(in.image_rows) + size_t(y * stride_h + phase_y)) * size_t(in.row_stride) +
-                                    size_t(phase_x));
-      uint8_t* d = dst + (size_t(n) * size_t(out.image_rows) + size_t(y)) * size_t(out.row_stride);
-      for (int x = 0; x < columns; x++, s += 4 * stride_w) d[x] = *s;
-    }
+  const int columns = p.columns_inside();
+  p.for_rows(p.rows_inside(), [&](size_t at, size_t pixel, int) {
+    const uint8_t* s = src + 4 * pixel;
+    for (int x = 0; x < columns; x++, s += 4 * p.stride_w) dst[at + size_t(x)] = *s;
+  });
 }
 
 // Every second element, by vectors of 16 bytes: compilers do not make them of the last loop.
@@ -58,55 +73,45 @@ void copy_evens(const T* from, T* to, int count) {
 }
 
 template <typename T>
-void copy_phase(const Map& from, const Map& to, size_t plane, size_t to_plane, int phase_y, int phase_x,
-                int stride_h, int stride_w, int rows, int columns) {
-  const Geometry &in = *from.geometry, &out = *to.geometry;
+void copy_phase(const Map& from, const Map& to, size_t plane, size_t to_plane, const Phase& p) {
   const T* src = reinterpret_cast<const T*>(from.body + plane * from.plane_bytes);
   T* dst = reinterpret_cast<T*>(to.body + to_plane * to.plane_bytes);
-  rows = std::min(rows, (in.height - phase_y + stride_h - 1) / stride_h);
-  columns = std::min(columns, (in.width - phase_x + stride_w - 1) / stride_w);
-  for (int n = 0; n < in.batch; n++)
-    for (int y = 0; y < rows; y++) {
-      const T* s = src + (size_t(n) * size_t(in.image_rows) + size_t(y * stride_h + phase_y)) * size_t(in.row_stride) +
-                   phase_x;
-      T* d = dst + (size_t(n) * size_t(out.image_rows) + size_t(y)) * size_t(out.row_stride);
-      if (stride_w == 1) {
-        std::memcpy(d, s, size_t(std::max(columns, 0)) * sizeof(T));
-      } else if (stride_w == 2) {
-        copy_evens(s, d, columns);
-      } else {
-        for (int x = 0; x < columns; x++) d[x] = s[size_t(x) * size_t(stride_w)];
-      }
+  const int columns = p.columns_inside();
+  p.for_rows(p.rows_inside(), [&](size_t at, size_t pixel, int) {
+    const T* s = src + pixel;
+    T* d = dst + at;
+    if (p.stride_w == 1) {
+      std::memcpy(d, s, size_t(columns) * sizeof(T));
+    } else if (p.stride_w == 2) {
+      copy_evens(s, d, columns);
+    } else {
+      for (int x = 0; x < columns; x++) d[x] = s[size_t(x) * size_t(p.stride_w)];
     }
+  });
 }
 
 // Puts a channel of a phase's pixels into a byte of the dwords that stand where that phase's own would. Dwords with no such pixel
 // beside them have there what is outside the image.
-void seat_channel(const Map& from, const Map& to, size_t to_plane, int byte, int channel, int phase_y, int phase_x, int stride_h,
-                  int stride_w, int rows, int columns) {
-  const Geometry &in = *from.geometry, &out = *to.geometry;
+void seat_channel(const Map& from, const Map& to, size_t to_plane, int byte, int channel, const Phase& p) {
   const uint32_t* src = reinterpret_cast<const uint32_t*>(from.body);
   uint32_t* dst = reinterpret_cast<uint32_t*>(to.body + to_plane * to.plane_bytes);
   const uint32_t others = ~(uint32_t(255) << 8 * byte), outside = uint32_t(to.halo) << 8 * byte;
-  const int inside_rows = std::min(rows, (in.height - phase_y + stride_h - 1) / stride_h);
-  const int inside = std::max(0, std::min(columns, (in.width - phase_x + stride_w - 1) / stride_w));
-  for (int n = 0; n < in.batch; n++)
-    for (int y = 0; y < rows; y++) {
-      uint32_t* d = dst + (size_t(n) * size_t(out.image_rows) + size_t(y)) * size_t(out.row_stride);
-      int x = 0;
-      if (y < inside_rows) {
-        const uint32_t* s =
-            src + (size_t(n) * size_t(in.image_rows) + size_t(y * stride_h + phase_y)) * size_t(in.row_stride) + phase_x;
-        if (stride_w == 2)
-          for (; x < inside - 4; x += 4) {
-            const Quads4 seen = evens(vector_at(s + 2 * x), vector_at(s + 2 * x + 4)), kept = vector_at(d + x) & others;
-            const Quads4 made = kept | (seen >> 8 * channel & 255) << 8 * byte;
-            std::memcpy(d + x, &made, sizeof made);
-          }
-        for (; x < inside; x++) d[x] = (d[x] & others) | (s[size_t(x) * size_t(stride_w)] >> 8 * channel & 255) << 8 * byte;
-      }
-      for (; x < columns; x++) d[x] = (d[x] & others) | outside;
+  const int inside_rows = p.rows_inside(), inside = p.columns_inside();
+  p.for_rows(p.rows, [&](size_t at, size_t pixel, int row) {
+    uint32_t* d = dst + at;
+    int x = 0;
+    if (row < inside_rows) {
+      const uint32_t* s = src + pixel;
+      if (p.stride_w == 2)
+        for (; x < inside - 4; x += 4) {
+          const Quads4 seen = evens(vector_at(s + 2 * x), vector_at(s + 2 * x + 4)), kept = vector_at(d + x) & others;
+          const Quads4 made = kept | (seen >> 8 * channel & 255) << 8 * byte;
+          std::memcpy(d + x, &made, sizeof made);
+        }
+      for (; x < inside; x++) d[x] = (d[x] & others) | (s[size_t(x) * size_t(p.stride_w)] >> 8 * channel & 255) << 8 * byte;
     }
+    for (; x < p.columns; x++) d[x] = (d[x] & others) | outside;
+  });
 }
 
 }  // namespace
@@ -134,26 +139,35 @@ void Planner::add_repack_step(const Repack& r) {
   const size_t guest_count = r.guests.size();
   const Repack::Guest* guests = guest_count ? keep_copy(r.guests) : nullptr;
   const int32_t* kept_slots = guest_count ? keep_copy(r.kept) : nullptr;
-  step.run = share_out({}, int64_t(kept) * planes, [=](int64_t begin, int64_t end, int) {
+  // A copy of few planes is shared out by rows, too.
+  const int all_rows = r.geometry->batch * r.geometry->image_rows, threads = s_.options_.threads;
+  const int bands = std::min(threads == 1 ? 1 : ceil_div(4 * threads, kept * planes), all_rows);
+  step.run = share_out({}, int64_t(kept) * planes * bands, [=](int64_t begin, int64_t end, int) {
     for (int64_t item = begin; item < end; item++) {
-      const int slot = kept_slots ? kept_slots[item / planes] : int(item / planes);
-      const size_t plane = size_t(item % planes), to_plane = size_t(slot) * size_t(planes) + plane;
+      const int band = int(item / (int64_t(kept) * planes)), of = int(item % (int64_t(kept) * planes));
+      const int slot = kept_slots ? kept_slots[of / planes] : of / planes;
+      const size_t plane = size_t(of % planes), to_plane = size_t(slot) * size_t(planes) + plane;
+      const Geometry &in = *from.geometry, &out = *to.geometry;
+      const int first = int(int64_t(all_rows) * band / bands), last = int(int64_t(all_rows) * (band + 1) / bands);
+      const auto phase = [&](int of_slot) {
+        return Phase{in, out, phase_rows[of_slot / phases_a_row], phase_columns[of_slot % phases_a_row], stride_h, stride_w,
+                     rows, columns, first, last};
+      };
       const uint8_t halo = int(plane) + 1 == planes ? to.last_halo : to.halo;
-      std::memset(to.body + to_plane * to.plane_bytes - to.geometry->margin * to.element, halo,
-                  to.geometry->plane * to.element);
-      const int py = phase_rows[slot / phases_a_row], px = phase_columns[slot % phases_a_row];
+      const size_t start = band ? size_t(first) * size_t(out.row_stride) + out.margin : 0;  // from the margin's beginning
+      const size_t stop = band + 1 < bands ? size_t(last) * size_t(out.row_stride) + out.margin : out.plane;
+      std::memset(to.body + to_plane * to.plane_bytes - out.margin * to.element + start * to.element, halo, (stop - start) * to.element);
+      const Phase own = phase(slot);
       if (unpacks)
-        copy_bytes(from, to, plane / 4, int(plane % 4), to_plane, py, px, stride_h, stride_w, rows, columns);
+        copy_bytes(from, to, plane / 4, int(plane % 4), to_plane, own);
       else if (to.element == 1)
-        copy_phase<uint8_t>(from, to, plane, to_plane, py, px, stride_h, stride_w, rows, columns);
+        copy_phase<uint8_t>(from, to, plane, to_plane, own);
       else if (to.element == 2)
-        copy_phase<uint16_t>(from, to, plane, to_plane, py, px, stride_h, stride_w, rows, columns);
+        copy_phase<uint16_t>(from, to, plane, to_plane, own);
       else
-        copy_phase<uint32_t>(from, to, plane, to_plane, py, px, stride_h, stride_w, rows, columns);
+        copy_phase<uint32_t>(from, to, plane, to_plane, own);
       for (size_t i = 0; i < guest_count; i++)
-        if (const Repack::Guest& g = guests[i]; g.slot == slot)
-          seat_channel(from, to, to_plane, g.byte, g.channel, phase_rows[g.from / phases_a_row],
-                       phase_columns[g.from % phases_a_row], stride_h, stride_w, rows, columns);
+        if (const Repack::Guest& g = guests[i]; g.slot == slot) seat_channel(from, to, to_plane, g.byte, g.channel, phase(g.from));
     }
   });
 }
@@ -454,28 +468,45 @@ std::vector<ConvSegment> Planner::make_segments(int index, int block_channels, b
   return segments;
 }
 
-// Tiles of positions a band: as many as keep what a block of channels reads of them, and of the rows around them, in
-// cache until the last block has read it, and as give each thread one. One band where no two blocks read the same planes.
-int64_t Planner::band_tiles(int index, const std::vector<ConvSegment>& segments, int64_t tile) const {
-  const Window& w = node(index).window;
-  int planes = 1;
-  for (const ConvSegment& s : segments) planes = std::max(planes, reads_of(w, s.channel, s.channels).planes());
-  return band_tiles(index, planes, segments[0].channels, tile);
-}
-
-int64_t Planner::band_tiles(int index, int planes, int block_channels, int64_t tile) const {
-  const NodeInfo& n = node(index);
-  const Window& w = n.window;
+// Tiles of positions that a band has at most: as many as keep what a block of channels reads of them, and of the rows around them, in
+// cache until the last block has read it.
+int64_t Planner::band_tiles(int index, int planes, int64_t tile) const {
   const Repack* repack = repack_of_[size_t(index)];
   const Map& in = input_of(index);
-  const int64_t tiles = (int64_t(in.geometry->end) + tile - 1) / tile;
-  if (w.out_channels / w.groups <= block_channels) return tiles;
   const int64_t slots = repack ? repack->slots() : 1;
-  const Reach r = reach_of(n);
+  const Reach r = reach_of(node(index));
   const int64_t around = int64_t(r.high_y - r.low_y) * in.geometry->row_stride;
   const int64_t held = int64_t(band_bytes()) / (slots * planes * int64_t(in.element));
-  const int64_t threads = s_.options_.threads, share = (tiles + threads - 1) / threads;
-  return std::min(share, std::max<int64_t>(1, std::max(held - around, around) / tile));
+  return std::max<int64_t>(1, std::max(held - around, around) / tile);
+}
+
+// Bands, and where each thread's share of the items ends, null where they are as many each. A share has as many `vector`s of positions as the
+// others: the last tile has few. No band reaches over where a share ends but that of the tile which two shares divide: what a thread reads
+// and writes is another one's nowhere else. One band where no two blocks read the same planes.
+const int64_t* Planner::lay_out_items(int index, int planes, int block_channels, int64_t tile, int64_t vector, ConvItems* items) {
+  const Window& w = node(index).window;
+  items->end = input_of(index).geometry->end;
+  const int64_t vectors = (int64_t(items->end) + vector - 1) / vector, in_tile = tile / vector, tiles = (vectors + in_tile - 1) / in_tile;
+  const bool one_band = w.out_channels / w.groups <= block_channels;
+  const int64_t widest = one_band ? tiles : band_tiles(index, planes, tile), threads = s_.options_.threads;
+  std::vector<int32_t> band = {0};
+  std::vector<int64_t> ends;
+  const auto add_bands = [&](int64_t end) {
+    const int64_t from = band.back(), count = (end - from + widest - 1) / widest;
+    for (int64_t i = 1; i <= count; i++) band.push_back(int32_t(from + (end - from) * i / count));
+  };
+  for (int64_t share = 1; share < threads && (!one_band || items->blocks == 1); share++) {
+    const int64_t at = vectors * share / (threads * in_tile), within = vectors * share - at * threads * in_tile;
+    const int64_t of = std::min(in_tile, vectors - at * in_tile) * threads;
+    ends.push_back(at * items->blocks + within * items->blocks / of);
+    if (one_band) continue;
+    add_bands(at);
+    if (within) add_bands(at + 1);
+  }
+  add_bands(tiles);
+  band.push_back(band.back());  // a walk goes one item further
+  items->band = keep_copy(band);
+  return ends.empty() ? nullptr : keep_copy(ends);
 }
 
 // What an epilogue begins with is at most, on either side of 0: a sum, or a map's integer.
@@ -496,13 +527,16 @@ int64_t Planner::macs(const NodeInfo& n) const {
          (w.in_channels / w.groups);
 }
 
-void Planner::finish_conv(int index, int64_t tile, const std::vector<ConvSegment>& segments,
-                          const std::vector<int32_t>& first, Conv* conv) {
+// The rest of a convolution of segments; what it returns is as `lay_out_items` says.
+const int64_t* Planner::finish_conv(int index, int64_t tile, int64_t vector, const std::vector<ConvSegment>& segments,
+                                    const std::vector<int32_t>& first, Conv* conv) {
+  const Window& w = node(index).window;
   conv->segments = keep_copy(segments);
   conv->first = keep_copy(first);
   conv->blocks = int64_t(first.size()) - 1;
-  conv->band = band_tiles(index, segments, tile);
-  conv->end = input_of(index).geometry->end;
+  int planes = 1;
+  for (const ConvSegment& s : segments) planes = std::max(planes, reads_of(w, s.channel, s.channels).planes());
+  return lay_out_items(index, planes, segments[0].channels, tile, vector, conv);
 }
 
 namespace {
@@ -663,7 +697,7 @@ void Planner::add_binary_conv(int index) {
   }
   BinaryConv c = {};
   const KernelTable* kernels = s_.kernels_;
-  finish_conv(index, kMaxTile, segments, first, &c);
+  const int64_t* ends = finish_conv(index, kMaxTile, kernels->binary_vector, segments, first, &c);
   make_valid(n, &c);
   make_cuts(n, &c);
   const Epilogue* e = make_epilogue(n);
@@ -676,7 +710,7 @@ void Planner::add_binary_conv(int index) {
   s_.weight_bytes_ += bytes;
   const auto kernel = integer ? kernels->binary_conv_integer : kernels->binary_conv;
   step.run = parallel(n, c.blocks * ((int64_t(c.end) + kMaxTile - 1) / kMaxTile),
-                      [=](int64_t begin, int64_t end, int) { kernel(c, *e, begin, end); });
+                      [=](int64_t begin, int64_t end, int) { kernel(c, *e, begin, end); }, ends);
 }
 
 // Halves of the sums are what words give, of an even number of channels.
@@ -688,15 +722,25 @@ bool Planner::uses_words(const NodeInfo& n) const {
   return words_pay(g, w.kernel_h * w.kernel_w, w.in_channels, w.out_channels, has_cuts(n), uses_tiles(n));
 }
 
-bool Planner::fits_words(const Geometry& g, int planes, int slots) const {
-  return size_t(ceil_div(planes, 16)) * size_t(slots) <= kMaxBuffer / (sizeof(uint64_t) * (g.plane + kTile));
+namespace {
+
+bool fits_words(const Geometry& g, int channels, int slots) {
+  return size_t(ceil_div(channels, 64)) * size_t(slots) <= kMaxBuffer / (sizeof(uint64_t) * (g.plane + kTile));
+}
+
+}  // namespace
+
+bool Planner::takes_words(int index) const {
+  const NodeInfo& n = node(index);
+  const Repack* repack = repack_of_[size_t(index)];
+  return uses_words(n) && fits_words(*input_of(index).geometry, n.window.in_channels, repack ? repack->slots() : 1);
 }
 
 // All taps of all pixels lie in the image or the halo around it. Pixels are gathered one by one: no two need to be neighbours.
 bool Planner::reads_words_in_place(const NodeInfo& n) const {
   if (is_direct(n) || !uses_words(n)) return false;
   const Geometry& g = *geometry(size(n.inputs[0]));
-  return fits_words(g, ceil_div(n.window.in_channels, 4), 1) && halo_in_place(n) <= g.halo;
+  return fits_words(g, n.window.in_channels, 1) && halo_in_place(n) <= g.halo;
 }
 
 // The halo that a convolution reaches into, in front of the image or behind it: its taps, and pixels' own places, which padding beyond a
@@ -726,7 +770,11 @@ Planner::Words Planner::lay_out_words(int index) const {
   const bool repacked = repack_of_[size_t(index)] != nullptr;
   const int taps = n.window.kernel_h * n.window.kernel_w;
   Words words;
-  words.slot_words = ceil_div(in.planes, 16);
+  words.slot_words = ceil_div(n.window.in_channels, 64);
+  if (word_maps_.count(n.inputs[0])) {
+    words.plane = in.plane_bytes / sizeof(uint64_t);
+    return words;
+  }
   for (int tap = 0; tap < taps; tap++) {
     int slot = 0;
     const int64_t at = tap_position(index, from, tap, &slot);
@@ -809,24 +857,18 @@ void Planner::make_words_pixels(int index, const std::vector<int16_t>& ones, Wor
   const int kinds_a_row = int(columns.outside.size()), kinds = int(rows.outside.size()) * kinds_a_row;
   const size_t pixels = size_t(g.batch) * size_t(g.height) * size_t(g.width), channels = size_t(c->blocks) * kBinaryChannels;
   int32_t* pixel = keep<int32_t>(pixels);
-  uint8_t* place = keep<uint8_t>(pixels);
   int32_t* start_at = keep<int32_t>(pixels);
-  const int tiles = ceil_div(int(g.end), c->tile);
-  int32_t* first = keep<int32_t>(size_t(tiles) + 1);
-  const int vector = s_.kernels_->binary_vector;
-  int32_t count = 0;
-  int tile = 0;
+  int32_t* at = keep<int32_t>(pixels);
+  c->pixel = pixel;
+  c->start_at = start_at;
+  c->at = at;
   for (int image = 0; image < g.batch; image++)
     for (int y = 0; y < g.height; y++)
       for (int x = 0; x < g.width; x++) {
-        const int at = (image * g.image_rows + y) * g.row_stride + x;
-        for (; tile <= at / c->tile; tile++) first[tile] = count;
-        const int in_tile = at % c->tile, within = in_tile % vector, pair = within / 2;
-        place[count] = uint8_t(c->above ? in_tile : in_tile - within + within % 2 * (vector / 2) + pair % 8 * 4 + pair / 8);
-        start_at[count] = (rows.of[size_t(y)] * kinds_a_row + columns.of[size_t(x)]) * int32_t(channels);
-        pixel[count++] = (image * from.image_rows + y * stride_h) * from.row_stride + x * stride_w;
+        *at++ = (image * g.image_rows + y) * g.row_stride + x;
+        *start_at++ = (rows.of[size_t(y)] * kinds_a_row + columns.of[size_t(x)]) * int32_t(channels);
+        *pixel++ = (image * from.image_rows + y * stride_h) * from.row_stride + x * stride_w;
       }
-  for (; tile <= tiles; tile++) first[tile] = count;
   const int taps = w.kernel_h * w.kernel_w;
   int16_t* start = keep<int16_t>(size_t(kinds) * channels);
   std::vector<int> valid(size_t(kinds), 0);
@@ -844,10 +886,6 @@ void Planner::make_words_pixels(int index, const std::vector<int16_t>& ones, Wor
       for (const int tap : outside[size_t(k)]) sum += ones[size_t(channel) * size_t(taps) + size_t(tap)];
       start[size_t(k) * channels + size_t(channel)] = int16_t(sum);
     }
-  c->pixel = pixel;
-  c->place = place;
-  c->start_at = start_at;
-  c->first = first;
   c->start = start;
   if (!c->above) return;
   int64_t* cut = keep<int64_t>(size_t(kinds) * channels);
@@ -856,6 +894,86 @@ void Planner::make_words_pixels(int index, const std::vector<int16_t>& ones, Wor
     cut[i] = channel < size_t(w.out_channels) ? int64_t(start[i]) - c->above[channel] : 0;
   }
   c->cut = cut;
+}
+
+// Tiles of positions, and where in them their pixels' results stand. They begin at vectors, and the vector where a thread's share of the
+// pixels ends is one of its own: but for it, no two threads gather the same.
+void Planner::make_words_tiles(const Geometry& g, int32_t pixels, WordsConv* c) {
+  const int vector = s_.kernels_->binary_vector, vectors = ceil_div(int(g.end), vector), widest = c->tile / vector;
+  std::vector<int32_t> start = {0};  // in vectors
+  const auto add_tiles = [&](int end) {
+    const int from = start.back(), count = ceil_div(std::max(0, end - from), widest);
+    for (int i = 1; i <= count; i++) start.push_back(from + (end - from) * i / count);
+  };
+  for (int64_t share = 1; share < s_.options_.threads && widest > 1; share++) {
+    const int at = c->at[pixels * share / s_.options_.threads] / vector;
+    add_tiles(at);
+    add_tiles(at + 1);
+  }
+  add_tiles(vectors);
+  for (int32_t& at : start) at *= vector;
+  c->tiles = int32_t(start.size()) - 1;
+  int32_t* first = keep<int32_t>(size_t(c->tiles) + 1);
+  uint8_t* place = keep<uint8_t>(size_t(pixels));
+  int tile = -1;
+  for (int32_t i = 0; i < pixels; i++) {
+    while (tile + 1 < c->tiles && c->at[i] >= start[size_t(tile) + 1]) first[++tile] = i;
+    const int in_tile = c->at[i] - start[size_t(tile)], within = in_tile % vector, pair = within / 2;
+    place[i] = uint8_t(c->above ? in_tile : in_tile - within + within % 2 * (vector / 2) + pair % 8 * 4 + pair / 8);
+  }
+  while (tile < c->tiles) first[++tile] = pixels;
+  c->first = first;
+  c->place = place;
+  c->position = keep_copy(start);
+}
+
+// Of a result that lies as words: tiles of pixels, as many for each thread, so that no two threads gather the same; and what their readers see
+// outside the image.
+void Planner::make_words_result(const Map& m, bool seen_outside, int32_t pixels, WordsConv* c) {
+  constexpr int32_t kAtOnce = 8, kLeastShare = 32;  // pixels that a kernel takes together; fewer a thread share the weights too seldom
+  const Geometry& g = *m.geometry;
+  const int threads = s_.options_.threads;
+  const int64_t shares = pixels >= kLeastShare * int64_t(threads) ? threads : 1;
+  std::vector<int32_t> first;
+  for (int64_t share = 0; share < shares; share++) {
+    const auto at = [&](int64_t i, int64_t of, int32_t from, int32_t to) {
+      return i == of ? to : from + int32_t((to - from) * i / of) / kAtOnce * kAtOnce;
+    };
+    const int32_t from = at(share, shares, 0, pixels), to = at(share + 1, shares, 0, pixels), tiles = ceil_div(to - from, c->tile);
+    for (int32_t tile = 0; tile < tiles; tile++) first.push_back(at(tile, tiles, from, to));
+  }
+  c->tiles = int32_t(first.size());
+  first.push_back(pixels);
+  c->first = keep_copy(first);
+  c->to = reinterpret_cast<uint64_t*>(m.body);
+  c->to_plane = m.plane_bytes / sizeof(uint64_t);
+  std::vector<int32_t> gaps, first_gap;
+  const int32_t around = seen_outside ? g.halo * (g.row_stride + 1) : 0;
+  charge((first.size() + (seen_outside ? g.end + 2 * size_t(around) - size_t(pixels) : 0)) * sizeof(int32_t));
+  int32_t next = -around;
+  for (int32_t i = 0, tile = 0; i < pixels; i++) {
+    if (i == first[size_t(tile)]) {
+      first_gap.push_back(int32_t(gaps.size()));
+      tile++;
+    }
+    for (; seen_outside && next < c->at[i]; next++) gaps.push_back(next);
+    next = c->at[i] + 1;
+  }
+  for (; next < int32_t(g.end) + around; next++) gaps.push_back(next);
+  first_gap.push_back(int32_t(gaps.size()));
+  if (!gaps.empty()) c->gap = keep_copy(gaps);
+  c->first_gap = keep_copy(first_gap);
+}
+
+// What stands outside the image, of each word of a map of bits.
+const uint64_t* Planner::words_outside(const Map& m, int channels) {
+  uint64_t* outside = keep<uint64_t>(size_t(ceil_div(channels, 64)));
+  const int planes = ceil_div(channels, 4);
+  for (int plane = 0; plane < planes; plane++) {
+    const uint64_t halo = plane + 1 == planes ? m.last_halo : m.halo;
+    outside[plane / 16] |= (halo & 15) << 4 * (plane % 16);
+  }
+  return outside;
 }
 
 void Planner::add_words_conv(int index) {
@@ -867,9 +985,13 @@ void Planner::add_words_conv(int index) {
   const Repack* repack = repack_of_[size_t(index)];
   const int taps = w.kernel_h * w.kernel_w, words = laid_out.slot_words;
   WordsConv c = {};
-  c.nibbles = in.body;
-  c.nibble_plane = in.plane_bytes;
-  c.planes = in.planes;
+  if (laid_out.room) {
+    c.nibbles = in.body;
+    c.nibble_plane = in.plane_bytes;
+  } else {
+    c.words = reinterpret_cast<const uint64_t*>(in.body);
+  }
+  c.planes = ceil_div(w.in_channels, 4);
   c.slot_words = words;
   c.word_planes = words * (repack ? repack->slots() : 1);
   c.word_plane = laid_out.plane;
@@ -879,15 +1001,9 @@ void Planner::add_words_conv(int index) {
   c.channels = w.out_channels;
   c.blocks = ceil_div(w.out_channels, kBinaryChannels);
   c.tile = words_tile(n, c.steps);
-  c.end = geometry(size(n.outputs[0]))->end;
   // Phases of a stride have rows of the image behind their last results.
   c.body = int64_t(in.geometry->body + (repack ? in.geometry->margin : 0));
-  uint64_t* outside = keep<uint64_t>(size_t(words));
-  for (int plane = 0; plane < in.planes; plane++) {
-    const uint64_t halo = plane + 1 == in.planes ? in.last_halo : in.halo;
-    outside[plane / 16] |= (halo & 15) << 4 * (plane % 16);
-  }
-  c.outside = outside;
+  c.outside = words_outside(in, w.in_channels);
   int32_t *offset = keep<int32_t>(size_t(c.steps)), *next_offset = offset;
   for (int tap = 0; tap < taps; tap++) {
     int slot = 0;
@@ -919,24 +1035,32 @@ void Planner::add_words_conv(int index) {
   }
   make_cuts(n, &c);
   make_words_pixels(index, ones, &c);
+  const Map& out = map(n.outputs[0]);
+  const int32_t pixels = int32_t(s_.options_.batch * out.geometry->height * out.geometry->width);
+  if (word_maps_.count(n.outputs[0])) {
+    make_words_result(out, seen_[size_t(n.outputs[0])] != Seen::kPixels, pixels, &c);
+    c.halo = words_outside(out, w.out_channels);
+  } else {
+    make_words_tiles(*out.geometry, pixels, &c);
+  }
   const Epilogue* e = make_epilogue(n);
   make_quant4(n, *e, &c);
   const bool integer = all_shifting(*e);
   PlanStep& step = new_step(n, "conv_b1", integer ? "words_int" : "words");
   step.macs_b1 = macs(n);
-  step.bytes += weights * sizeof(uint64_t) + size_t(c.word_planes) * in.geometry->body * sizeof(uint64_t);
+  step.bytes += weights * sizeof(uint64_t);
+  if (!c.words) step.bytes += size_t(c.word_planes) * in.geometry->body * sizeof(uint64_t);
   s_.weight_bytes_ += weights * sizeof(uint64_t);
   const auto kernel = integer ? kernels->words_conv_integer : kernels->words_conv;
   // Shares of as many pixels each: the last tile has few.
-  const int tiles = ceil_div(int(c.end), c.tile);
   std::vector<int64_t> ends;
-  for (int64_t tile = 0, share = 1; tile < tiles; tile++)
-    for (const int64_t pixels = c.first[tile + 1] - c.first[tile]; share < s_.options_.threads; share++) {
-      const int64_t wanted = share * c.first[tiles] / s_.options_.threads - c.first[tile];
-      if (wanted > pixels) break;
-      ends.push_back(tile * c.blocks + wanted * c.blocks / std::max<int64_t>(pixels, 1));
+  for (int64_t tile = 0, share = 1; tile < c.tiles; tile++)
+    for (const int64_t of = c.first[tile + 1] - c.first[tile]; share < s_.options_.threads; share++) {
+      const int64_t wanted = share * pixels / s_.options_.threads - c.first[tile];
+      if (wanted > of) break;
+      ends.push_back(tile * c.blocks + wanted * c.blocks / std::max<int64_t>(of, 1));
     }
-  step.run = in_rooms(index, int64_t(tiles) * c.blocks, [=](const ThreadRoom& room, int64_t begin, int64_t end) {
+  step.run = in_rooms(index, int64_t(c.tiles) * c.blocks, [=](const ThreadRoom& room, int64_t begin, int64_t end) {
     kernel(c, *e, room, begin, end);
   }, ends.empty() ? nullptr : keep_copy(ends));
 }
@@ -1134,7 +1258,7 @@ void Planner::add_q8_conv(int index) {
     s.offset = keep_copy(offset);
   }
   Q8Conv c = {};
-  finish_conv(index, kTile, segments, first, &c);
+  const int64_t* ends = finish_conv(index, kTile, kernels->q8_outputs / 4, segments, first, &c);
   c.correction = correction;
   c.runs = runs;
   const Epilogue* e = make_epilogue(n);
@@ -1143,7 +1267,7 @@ void Planner::add_q8_conv(int index) {
   step.bytes += bytes;
   s_.weight_bytes_ += bytes;
   step.run = parallel(n, c.blocks * ((int64_t(c.end) + kTile - 1) / kTile),
-                      [=](int64_t begin, int64_t end, int) { kernels->q8_conv(c, *e, begin, end); });
+                      [=](int64_t begin, int64_t end, int) { kernels->q8_conv(c, *e, begin, end); }, ends);
 }
 
 namespace {
@@ -1232,14 +1356,13 @@ void Planner::add_signs_conv(int index) {
     for (int tap = 0, step = 0; tap < taps; tap++, row += in_file)
       for (int i = 0; i < w.in_channels; i++, step++) patterns[step / 4] |= uint8_t((row[i] > 0) << step % 4);
   c.blocks = ceil_div(c.channels, kSignsChannels);
-  c.band = band_tiles(index, w.in_channels, kSignsChannels, kMaxTile);
-  c.end = in.geometry->end;
+  const int64_t* ends = lay_out_items(index, w.in_channels, kSignsChannels, kMaxTile, 1, &c);
   const Epilogue* e = make_epilogue(n);
   PlanStep& step = new_step(n, "conv_shift", "signs");
   step.bytes += bytes;
   s_.weight_bytes_ += bytes;
   step.run = parallel(n, c.blocks * ((int64_t(c.end) + kMaxTile - 1) / kMaxTile),
-                      [=](int64_t begin, int64_t end, int) { kernels->conv_signs(c, *e, begin, end); });
+                      [=](int64_t begin, int64_t end, int) { kernels->conv_signs(c, *e, begin, end); }, ends);
 }
 
 void Planner::add_shift_conv(int index) {
@@ -1288,14 +1411,13 @@ void Planner::add_shift_conv(int index) {
   c.channels = w.out_channels;
   c.element = int32_t(in.element);
   c.blocks = ceil_div(w.out_channels, kBinaryChannels);
-  c.band = band_tiles(index, in_group, kBinaryChannels, kMaxTile);
-  c.end = in.geometry->end;
+  const int64_t* ends = lay_out_items(index, in_group, kBinaryChannels, kMaxTile, 1, &c);
   const Epilogue* e = make_epilogue(n);
   PlanStep& step = new_step(n, "conv_shift", bytes_in ? "shift_bytes" : "shift_words");
   step.bytes += bytes;
   s_.weight_bytes_ += bytes;
   step.run = parallel(n, c.blocks * ((int64_t(c.end) + kMaxTile - 1) / kMaxTile),
-                      [=](int64_t begin, int64_t end, int) { kernels->conv_shift(c, *e, begin, end); });
+                      [=](int64_t begin, int64_t end, int) { kernels->conv_shift(c, *e, begin, end); }, ends);
 }
 
 void Planner::add_shift_outputs(int index) {

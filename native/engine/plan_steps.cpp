@@ -24,7 +24,8 @@ void clear_margins(const Map& m) {
 
 std::string layout(const Map& m, Type type) {
   static const char* const names[] = {"f32", "i32", "i16", "i8", "u8", "i4", "b1"};
-  std::string text = names[int(type)] + (" " + std::to_string(m.planes)) + " planes, halo " + std::to_string(m.geometry->halo);
+  std::string text = names[int(type)] + (" " + std::to_string(m.planes)) + " planes" + (m.element == sizeof(uint64_t) ? " of words" : "") +
+                     ", halo " + std::to_string(m.geometry->halo);
   if (!m.geometry->halo) return text;
   if (type == Type::kU8) text += " (" + std::to_string(m.halo) + ")";
   if (type == Type::kB1) text += m.halo == kOutside ? " (outside)" : m.halo ? " (+1)" : " (-1)";
@@ -40,26 +41,26 @@ std::function<void()> Planner::share_out(std::vector<Map> tapped, int64_t items,
   };
 }
 
+std::vector<Map> Planner::seen_margins(const NodeInfo& n, Seen least) const {
+  std::vector<Map> maps;
+  for (int v : n.outputs)
+    if (in_quads(info(v).type) && geometry(size(v))->margin && seen_[size_t(v)] >= least) maps.push_back(s_.maps_[size_t(v)]);
+  return maps;
+}
+
 // The margins of maps that filter taps may read are written anew each time: other maps live in the same memory
 // between two runs.
 std::function<void()> Planner::parallel(const NodeInfo& n, int64_t items,
-                                        std::function<void(int64_t, int64_t, int)> work) {
-  std::vector<Map> tapped;
-  for (int v : n.outputs)
-    if (in_quads(info(v).type) && geometry(size(v))->margin) tapped.push_back(map(v));
-  return share_out(std::move(tapped), items, std::move(work));
+                                        std::function<void(int64_t, int64_t, int)> work, const int64_t* ends) {
+  return share_out(seen_margins(n, Seen::kBody), items, std::move(work), ends);
 }
 
-// With rooms that hold what a thread brought there in the same run. Such kernels write whole bodies: only margins are cleared, where somebody
-// looks at them.
+// With rooms that hold what a thread brought there in the same run. Such kernels write whole bodies: only margins are cleared.
 std::function<void()> Planner::in_rooms(int index, int64_t items, std::function<void(const ThreadRoom&, int64_t, int64_t)> work,
                                         const int64_t* ends) {
   Session* session = &s_;
   const Room room = room_.at(index);
-  std::vector<Map> tapped;
-  for (int v : node(index).outputs)
-    if (tapped_[size_t(v)]) tapped.push_back(map(v));
-  const auto run = share_out(std::move(tapped), items, [=](int64_t begin, int64_t end, int thread) {
+  const auto run = share_out(seen_margins(node(index), Seen::kMargins), items, [=](int64_t begin, int64_t end, int thread) {
     Session::Held& held = session->held_[size_t(thread)];
     if (held.step != session->steps_run_) held = {session->steps_run_, {-1, 0, 0}};
     work({held.data, room.of(thread)}, begin, end);

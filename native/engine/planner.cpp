@@ -145,22 +145,25 @@ Map Planner::make_map(Type type, int channels, const Geometry* g, int phases, in
 Map Planner::make_planes(int channels, int planes, size_t element, const Geometry* g, int phases, int first, int last) {
   Map m;
   m.geometry = g;
-  m.planes = planes;
-  m.element = element;
-  m.plane_bytes = g->plane * m.element;
-  // An odd number of cache lines: planes that lie a power of two apart would evict one another.
-  if (m.plane_bytes % 128 == 0) m.plane_bytes += 64;
-  m.buffer_offset = g->margin * m.element;
   m.buffer = int(s_.buffers_.size());
-  Buffer buffer;
-  buffer.bytes = m.plane_bytes * size_t(m.planes) * size_t(phases);
+  s_.buffers_.emplace_back();
+  s_.buffers_.back().first = first;
+  s_.buffers_.back().last = last;
+  set_planes(&m, planes, element, phases);
   if (size_t(m.planes) * size_t(phases) > kMaxBuffer / m.plane_bytes)
     throw ArgumentError("a map of " + dimensions(channels, g->height, g->width) + " for " +
                         std::to_string(g->batch) + " images is too large");
-  buffer.first = first;
-  buffer.last = last;
-  s_.buffers_.push_back(buffer);
   return m;
+}
+
+void Planner::set_planes(Map* m, int planes, size_t element, int phases) {
+  m->planes = planes;
+  m->element = element;
+  m->plane_bytes = m->geometry->plane * element;
+  // An odd number of cache lines: planes that lie a power of two apart would evict one another.
+  if (m->plane_bytes % 128 == 0) m->plane_bytes += 64;
+  m->buffer_offset = m->geometry->margin * element;
+  s_.buffers_[size_t(m->buffer)].bytes = m->plane_bytes * size_t(planes) * size_t(phases);
 }
 
 void Planner::set_halo(Map* m, Type type, int channels, uint8_t halo) {
@@ -310,8 +313,39 @@ void Planner::seat_guests(Repack* r) {
   }
 }
 
+// What readers look at outside a value's image. Repacked copies are made of pixels alone, and a convolution without padding reads no others;
+// what it makes of them beside the image is written over.
+void Planner::find_seen() {
+  seen_.assign(program_.values.size(), Seen::kPixels);
+  for (int i = 0; i < node_count(); i++) {
+    const NodeInfo& n = node(i);
+    if (is_conv(n) && (repack_of_[size_t(i)] || !reads_halo(n))) continue;
+    for (int v : n.inputs)  // words know what is before and behind the body
+      seen_[size_t(v)] = std::max(seen_[size_t(v)], takes_words(i) ? Seen::kBody : Seen::kMargins);
+  }
+}
+
+// A map of bits that convolutions by words alone write and read lies as they want it: nobody spreads it, and it takes half of the memory.
+void Planner::find_word_maps() {
+  std::vector<char> others(program_.values.size(), 0);
+  for (const OutputInfo& o : program_.outputs) others[size_t(o.value)] = 1;
+  for (int i = 0; i < node_count(); i++) {
+    const bool words = takes_words(i) && !repack_of_[size_t(i)];
+    for (size_t k = words; k < node(i).inputs.size(); k++) others[size_t(node(i).inputs[k])] = 1;
+  }
+  for (int i = 0; i < node_count(); i++) {
+    const NodeInfo& n = node(i);
+    const int v = n.outputs[0];
+    if (others[size_t(v)] || !takes_words(i) || !has_cuts(n)) continue;
+    word_maps_.insert(v);
+    set_planes(&map(v), ceil_div(n.window.out_channels, 64), sizeof(uint64_t), 1);
+  }
+}
+
 // Convolutions by words and by matrix tiles, and what they need beside their maps while they run.
 void Planner::choose_kernels() {
+  find_seen();
+  find_word_maps();
   for (int i = 0; i < node_count(); i++) {
     const NodeInfo& n = node(i);
     const Map& in = is_conv(n) ? input_of(i) : map(n.inputs[0]);
@@ -319,15 +353,15 @@ void Planner::choose_kernels() {
     const int blocks = ceil_div(n.window.out_channels, kTileChannels), taps = n.window.kernel_h * n.window.kernel_w;
     const Repack* repack = repack_of_[size_t(i)];
     const int slots = repack ? repack->slots() : 1;
-    if (uses_words(n) && fits_words(*in.geometry, in.planes, slots)) {
+    if (takes_words(i)) {
       const Words& words = words_[i] = lay_out_words(i);
       const int steps = taps * words.slot_words;
       const Size out = size(n.outputs[0]);
       const size_t pixels = size_t(s_.options_.batch) * size_t(out.height) * size_t(out.width);
       weights = round_up(size_t(n.window.out_channels), kBinaryChannels) * size_t(steps) * sizeof(uint64_t) +
                 pixels * kWordsPixelBytes;
-      room = size_t(words_tile(n, steps)) * size_t(steps) * sizeof(uint64_t) +
-             words.plane * sizeof(uint64_t) * size_t(words.slot_words) * size_t(slots);
+      room = size_t(words_tile(n, steps)) * size_t(steps) * sizeof(uint64_t);
+      if (words.room) room += words.plane * sizeof(uint64_t) * size_t(words.slot_words) * size_t(slots);
     } else if (uses_tiles(n)) {
       const int chunks = ceil_div(in.planes, kTilePlanes), planes = chunks * ceil_div(in.planes, chunks);
       if (size_t(planes) * size_t(slots) > kMaxBuffer / (4 * (in.geometry->plane + 64))) continue;  // look-ups do without
@@ -347,11 +381,6 @@ void Planner::choose_kernels() {
     buffer.bytes = room * size_t(s_.options_.threads);
     buffer.first = buffer.last = i + 1;
     s_.buffers_.push_back(buffer);
-  }
-  tapped_.assign(program_.values.size(), 0);
-  for (int i = 0; i < node_count(); i++) {
-    if (words_.count(i) && !repack_of_[size_t(i)]) continue;  // words know what is before and behind the body
-    for (int v : node(i).inputs) tapped_[size_t(v)] = in_quads(info(v).type) && geometry(size(v))->margin;
   }
 }
 

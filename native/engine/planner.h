@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstring>
+#include <set>
 #include <string>
 
 #include "session.h"
@@ -13,7 +14,7 @@ inline size_t round_up(size_t x, size_t to) { return (x + to - 1) / to * to; }
 inline int ceil_div(int a, int b) { return (a + b - 1) / b; }
 inline int floor_div(int a, int b) { return a >= 0 ? a / b : -((-a + b - 1) / b); }
 
-constexpr size_t kWordsPixelBytes = 2 * sizeof(int32_t) + 1;  // of WordsConv: pixel, start_at, place
+constexpr size_t kWordsPixelBytes = 3 * sizeof(int32_t);  // of WordsConv: pixel, start_at, at
 constexpr int64_t kWrapped = int64_t(1) << 31;  // what no 32-bit integer is beyond, on either side of 0
 constexpr size_t kMaxBuffer = size_t(1) << 30;  // of one map: offsets between taps are 32-bit
 // Of a session without a limit of its own: nothing that is meant to run needs more, and sums below it cannot overflow.
@@ -39,6 +40,8 @@ class Planner {
   void plan();
 
  private:
+  // What readers look at: nothing outside the image; what stands there in the body; margins, too.
+  enum class Seen : uint8_t { kPixels, kBody, kMargins };
   struct Size {
     int height = 0, width = 0;
   };
@@ -46,7 +49,7 @@ class Planner {
   struct Reach {
     int low_y = 0, high_y = 0, low_x = 0, high_x = 0;
   };
-  // How a convolution's input lies as words in each thread's room, a stretch of it: as WordsConv says.
+  // How a convolution's input lies as words: in each thread's room, a stretch of it, as WordsConv says; with a room of 0 so in memory.
   struct Words {
     int slot_words = 0;
     size_t plane = 0;
@@ -92,6 +95,8 @@ class Planner {
   Repack* repack_for(int index, uint8_t halo);   // one that the node can read, or a new one
   void choose_layouts();  // maps, repacks, and how long each buffer lives
   void seat_guests(Repack* repack);
+  void find_seen();
+  void find_word_maps();
   void choose_kernels();  // words and tiles, which need room
   void place_buffers();
   void check_memory();  // before anything that grows with the file or the image is allocated
@@ -109,13 +114,16 @@ class Planner {
   int taps_a_strip(const NodeInfo& n, int chunks) const;  // whose weights are spread together
   void add_tile_conv(int index);
   bool uses_words(const NodeInfo& n) const;
-  bool fits_words(const Geometry& g, int planes, int slots) const;  // nibble planes of each slot, as words
+  bool takes_words(int index) const;  // uses words, and there is room for its input as such
   int64_t halo_in_place(const NodeInfo& n) const;
   bool reads_words_in_place(const NodeInfo& n) const;  // strided, and needs no repacked copy for it
   int words_tile(const NodeInfo& n, int steps) const;  // positions
   Words lay_out_words(int index) const;
   void add_words_conv(int index);
   void make_words_pixels(int index, const std::vector<int16_t>& ones, WordsConv* conv);  // of each channel's weights for each tap
+  void make_words_tiles(const Geometry& g, int32_t pixels, WordsConv* conv);
+  void make_words_result(const Map& map, bool seen_outside, int32_t pixels, WordsConv* conv);
+  const uint64_t* words_outside(const Map& map, int channels);
   void add_tile_q8_conv(int index);
   void add_q8_conv(int index);
   OutputsConv make_outputs_conv(int index);
@@ -146,9 +154,11 @@ class Planner {
   Reach reach_of(const NodeInfo& n) const;
   Map make_map(Type type, int channels, const Geometry* geometry, int phases, int first, int last);
   Map make_planes(int channels, int planes, size_t element, const Geometry* geometry, int phases, int first, int last);
+  void set_planes(Map* map, int planes, size_t element, int phases);
   void set_halo(Map* map, Type type, int channels, uint8_t halo);
   const Epilogue* make_epilogue(const NodeInfo& n);
   PlanStep& new_step(const NodeInfo& n, const char* op, const char* kernel);
+  std::vector<Map> seen_margins(const NodeInfo& n, Seen least) const;  // of maps that it writes: those whose margins must be cleared
   // A step's run: clears margins of the maps that the node writes, then shares the items out to the threads, as ThreadPool::run says.
   // `work` is kept, so that a run takes no memory.
   std::function<void()> share_out(std::vector<Map> tapped, int64_t items, std::function<void(int64_t, int64_t, int)> work,
@@ -156,7 +166,7 @@ class Planner {
   std::function<void()> in_rooms(int index, int64_t items, std::function<void(const ThreadRoom&, int64_t, int64_t)> work,
                                  const int64_t* ends = nullptr);
   std::function<void()> parallel(const NodeInfo& n, int64_t items,
-                                 std::function<void(int64_t, int64_t, int)> work);
+                                 std::function<void(int64_t, int64_t, int)> work, const int64_t* ends = nullptr);
   // What a convolution reads: its input, or a repacked copy.
   const Map& input_of(int index) const {
     const Repack* repack = repack_of_[size_t(index)];
@@ -168,10 +178,10 @@ class Planner {
   const int32_t* tap_offsets(int index, const Map& in, int planes);
   std::vector<ConvSegment> make_segments(int index, int block_channels, bool one_group,
                                          std::vector<int32_t>* first);
-  int64_t band_tiles(int index, const std::vector<ConvSegment>& segments, int64_t tile) const;
-  int64_t band_tiles(int index, int planes, int block_channels, int64_t tile) const;
-  void finish_conv(int index, int64_t tile, const std::vector<ConvSegment>& segments,
-                   const std::vector<int32_t>& first, Conv* conv);
+  int64_t band_tiles(int index, int planes, int64_t tile) const;
+  const int64_t* lay_out_items(int index, int planes, int block_channels, int64_t tile, int64_t vector, ConvItems* items);
+  const int64_t* finish_conv(int index, int64_t tile, int64_t vector, const std::vector<ConvSegment>& segments,
+                             const std::vector<int32_t>& first, Conv* conv);
   int64_t macs(const NodeInfo& n) const;
   // What all kernels that work row by row are told.
   void set_rows(const NodeInfo& n, RowWork* work) const;
@@ -209,7 +219,8 @@ class Planner {
   std::vector<Repack*> repack_of_;  // of each node, or null where it reads its input directly
   std::map<int, Map> spread_;       // of each node that uses tiles: its input as they read it
   std::map<int, Words> words_;      // of each node that uses words
-  std::vector<char> tapped_;        // of each value, whether there is a margin that readers look at
+  std::set<int> word_maps_;         // values that lie as words
+  std::vector<Seen> seen_;          // of each value
   struct Room {
     size_t weight_bytes;  // packed for these, and tables of pixels
     size_t bytes;         // a thread's

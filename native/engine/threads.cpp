@@ -57,8 +57,9 @@ void ThreadPool::stop() {
 
 // From a share, half of what is left there: its owner from the front, others from the back. So chunks become ever smaller, and a thread
 // that is slow for a while, or late, keeps nobody waiting for long; and one that is neither sees the same rows of each map, which are in
-// its own cache.
-void ThreadPool::take_chunks(int thread) {
+// its own cache. The last unit of another's share is left to its owner, who takes it sooner than anybody else could finish it, unless `all`
+// is wanted: the owner may not have come.
+void ThreadPool::take_chunks(int thread, bool all) {
   const int64_t items = gate_.items, unit = gate_.unit;
   const std::function<void(int64_t, int64_t, int)>& work = *gate_.work;
   for (int k = 0; k < size(); k++) {
@@ -67,7 +68,8 @@ void ThreadPool::take_chunks(int thread) {
     while (true) {
       const int64_t begin = int64_t(left >> 32), end = int64_t(left & 0xFFFFFFFF);
       if (begin >= end) break;
-      const int64_t count = (end - begin + 1) / 2, from = k == 0 ? begin : end - count;
+      const int64_t count = (end - begin + (k == 0 || all)) / 2, from = k == 0 ? begin : end - count;
+      if (count == 0) break;
       const uint64_t rest = k == 0 ? share_of(begin + count, end) : share_of(begin, from);
       if (!share.compare_exchange_weak(left, rest, std::memory_order_relaxed)) continue;
       work(from * unit, std::min((from + count) * unit, items), thread);
@@ -96,7 +98,7 @@ void ThreadPool::worker(int thread) {
     while (is_new(state))
       if (gate_.state.compare_exchange_weak(state, state + 1, std::memory_order_acquire)) {
         seen = state;
-        take_chunks(thread);
+        take_chunks(thread, false);
         gate_.state.fetch_sub(1, std::memory_order_release);
         break;
       }
@@ -124,9 +126,10 @@ void ThreadPool::run(int64_t items, const std::function<void(int64_t, int64_t, i
     { std::lock_guard<std::mutex> lock(mutex_); }  // who has looked at the gate already is waiting by now
     wake_.notify_all();
   }
-  take_chunks(0);
+  take_chunks(0, false);
   // Nobody waits for a worker that has not come yet: where others use the machine, its CPU may be taken for a while.
   uint64_t now = gate_.state.fetch_and(~kOpen, std::memory_order_acquire);
+  if ((now & kWithin) < workers_.size()) take_chunks(0, true);
   for (int i = 0; (now & kWithin) > 0; i++) {
     if (i < kSpins)
       relax();

@@ -26,7 +26,7 @@ class ThreadPool {
  private:
   void worker(int thread);
   void stop();
-  void take_chunks(int thread);
+  void take_chunks(int thread, bool all);
 
   // What a run changes lies on lines of its own: each that two threads write costs them a journey.
   struct alignas(64) Share {

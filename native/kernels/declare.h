@@ -8,21 +8,23 @@ namespace SIGNBIT_NS {
 
 // A walk through the work items of a convolution, in the order that Conv says.
 struct ConvWalk {
-  int64_t tiles;   // of a plane
+  const int32_t* band;
   int64_t start;   // the band's first tile
   int64_t width;   // the band's tiles
   int64_t block, tile;  // the item: a block of channels, a tile of the band
 };
 
-static inline int64_t band_width(const ConvItems& c, const ConvWalk& w) {
-  return w.tiles - w.start < c.band ? w.tiles - w.start : c.band;
+static inline void enter_band(const int32_t* band, ConvWalk* w) {
+  w->band = band;
+  w->start = band[0];
+  w->width = band[1] - band[0];
 }
 
-static inline ConvWalk walk_from(const ConvItems& c, int64_t item, size_t tile_positions) {
+static inline ConvWalk walk_from(const ConvItems& c, int64_t item) {
   ConvWalk w;
-  w.tiles = int64_t((c.end + tile_positions - 1) / tile_positions);
-  w.start = item / (c.band * c.blocks) * c.band;
-  w.width = band_width(c, w);
+  const int32_t* band = c.band;
+  while (band[1] * c.blocks <= item) band++;
+  enter_band(band, &w);
   const int64_t within = item - w.start * c.blocks;
   w.block = within / w.width;
   w.tile = within % w.width;
@@ -34,8 +36,7 @@ static inline void advance(const ConvItems& c, ConvWalk* w) {
   w->tile = 0;
   if (++w->block < c.blocks) return;
   w->block = 0;
-  w->start += w->width;
-  w->width = band_width(c, *w);
+  enter_band(w->band + 1, w);
 }
 
 void binary_conv(const BinaryConv&, const Epilogue&, int64_t begin, int64_t end);

@@ -135,7 +135,7 @@ struct ConvSegment {
 // in cache for all blocks, and a block's weights for all tiles of the band.
 struct ConvItems {
   int64_t blocks;
-  int64_t band;              // tiles of positions
+  const int32_t* band;       // each one's first tile of positions; behind the last one's stands twice how many there are
   size_t end;                // positions: one behind the last pixel
 };
 
@@ -182,6 +182,7 @@ struct BinaryConv : Conv, BinarySums {
 // pixels are computed. A step is a word of a tap. Steps are taken in pairs, the last two being one: of each pair the second
 // word is the exclusive or of itself and all before it, of weights and of inputs alike. The sums are even numbers' halves.
 struct WordsConv : BinarySums {
+  const uint64_t* words;     // body of the input's first plane; null where it is nibbles, which threads spread to words
   const uint8_t* nibbles;    // body of the input's first plane, planes and bytes of a plane; a set of planes a slot
   size_t nibble_plane;
   int32_t planes;
@@ -193,7 +194,7 @@ struct WordsConv : BinarySums {
   int64_t reach[2];          // of the taps, from a pixel: the first position, and one behind the last
   const int32_t* offset;     // [steps], in words
   const uint64_t* weights;   // [blocks of kBinaryChannels][steps][kBinaryChannels]
-  const int32_t* pixel;      // positions that are pixels, in their order
+  const int32_t* pixel;      // positions of the input at pixels of the output, in their order
   // [pixels]: with cuts a pixel's place in its tile; else where its sums stand among the rows that are transposed. The rows of 32
   // even positions stand before those of the odd ones between them, the first of four eighths of either together, then the second.
   const uint8_t* place;
@@ -201,9 +202,17 @@ struct WordsConv : BinarySums {
   const int16_t* start;      // [kinds of pixels][channels, rounded up to kBinaryChannels]
   const int64_t* cut;        // where there are cuts (`above`), as `start`: the bit is (mismatches < cut) ^ flip
   const int32_t* first;      // [tiles + 1]: each tile's first pixel
-  int32_t steps, channels, blocks;
-  int32_t tile;              // positions: kTile or kMaxTile
-  size_t end;                // positions: one behind the last pixel
+  int32_t steps, channels, blocks, tiles;
+  int32_t tile;              // positions: kTile or kMaxTile, of the largest tiles
+  const int32_t* position;   // [tiles + 1]: each tile's first; all are multiples of a vector
+  // Where bits leave as words: body of the first plane and words of a plane, pixels' positions there, [pixels]. Tiles are then any
+  // pixels, up to `tile` of them. No `place`, nor epilogue. Else null.
+  uint64_t* to;
+  size_t to_plane;
+  const int32_t* at;
+  // Positions outside the image that readers look at, each tile's in a row, `first_gap` being [tiles + 1]; and what stands there, [planes].
+  const int32_t *gap, *first_gap;
+  const uint64_t* halo;
 };
 
 // The same by matrix tiles, in one group. A step is a tap and up to 16 planes of the input, which a tile's rows are; `chunks` steps

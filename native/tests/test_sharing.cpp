@@ -70,44 +70,139 @@ void run_case(const std::vector<naive::Conv>& convs, int channels, int size, int
   signbit_model_close(model);
 }
 
-// Bits that one kernel writes and several kinds of kernels read, each of which wants what is beside the image.
-void test_margins() {
-  constexpr int kSize = 23;
+// A network of convolutions of bits, beside which plain loops compute what it gives.
+class BitNetwork {
+ public:
   struct Bits {
     uint32_t value;
+    int height, width;
     std::vector<int> image;
   };
-  maps::Network n(64);
-  const auto conv = [&](const Bits& from, const naive::Conv& c, uint32_t y, const std::vector<builder::StepDef>& steps) {
+
+  BitNetwork(int channels, int batch, int height, int width) : network(channels), input(batch, channels, height, width) {
+    for (float& x : input.v) x = float(2 * pick(0, 1) - 1);
+    first = {network.sign(0, channels), height, width, {input.v.begin(), input.v.end()}};
+  }
+  // The sums' signs.
+  Bits bits(const Bits& from, const naive::Conv& c) {
+    const uint32_t y = network.value(maps::kB1, uint32_t(c.out));
+    return made(y, c, from, conv(from, c, y, {sums_of(c.out), {9, y, {}, {numbers(c.out, 0)}}}), [](size_t, int sum) { return sum >= 0; });
+  }
+  // A cut a channel, from either side.
+  Bits cut(const Bits& from, const naive::Conv& c) {
+    std::vector<int32_t> low, high;
+    std::vector<uint8_t> flip;
+    for (int o = 0; o < c.out; o++) {
+      const bool lower = pick(0, 1);
+      low.push_back(lower ? pick(-9, 9) : -2147483647);
+      high.push_back(lower ? 2147483647 : pick(-9, 9));
+      flip.push_back(uint8_t(pick(0, 1)));
+    }
+    const uint32_t y = network.value(maps::kB1, uint32_t(c.out)), l = network.add(builder::tensor(1, low)),
+                   h = network.add(builder::tensor(1, high)), f = network.add(builder::tensor(4, flip));
+    return made(y, c, from, conv(from, c, y, {{8, y, {}, {l, h, f}}}),
+                [&](size_t o, int sum) { return (low[o] <= sum && sum <= high[o]) != (flip[o] == 1); });
+  }
+  void output(const Bits& from, const naive::Conv& c) {
+    const uint32_t y = network.value(maps::kF32, uint32_t(c.out));
+    const std::vector<int> sums = conv(from, c, y, {sums_of(c.out), {7, y, {}, {}}});
+    maps::Map expected(input.batch, c.out, c.out_height(from.height), c.out_width(from.width));
+    expected.v.assign(sums.begin(), sums.end());
+    network.output(y, expected);
+  }
+  void check(int threads, const std::string& name) const { network.check(input, threads, name + ", " + std::to_string(threads) + " threads"); }
+  // How many layers' results lie as words.
+  int word_maps(const std::string& isa) const {
+    const std::vector<uint8_t> file = network.bytes();
+    char error[256];
+    signbit_model* model = nullptr;
+    signbit_session* session = nullptr;
+    const signbit_session_options options = {input.batch, input.height, input.width, 1, isa.c_str(), 0};
+    check::that(signbit_model_open_memory(file.data(), file.size(), &model, error, sizeof error) == SIGNBIT_OK, error);
+    check::that(signbit_session_open(model, &options, &session, error, sizeof error) == SIGNBIT_OK, error);
+    const std::string steps = signbit_session_profile(session);
+    int count = 0;
+    for (size_t at = steps.find("planes of words"); at != std::string::npos; at = steps.find("planes of words", at + 1)) count++;
+    signbit_session_close(session);
+    signbit_model_close(model);
+    return count;
+  }
+
+  Bits first;
+
+ private:
+  uint32_t numbers(int count, float x) { return network.add(builder::tensor(0, std::vector<float>(size_t(count), x))); }
+  builder::StepDef sums_of(int count) { return {1, maps::kNoValue, {}, {numbers(count, 1), numbers(count, 0)}}; }
+  std::vector<int> conv(const Bits& from, const naive::Conv& c, uint32_t y, const std::vector<builder::StepDef>& steps) {
     std::vector<int> weight(c.weights());
     for (int& w : weight) w = 2 * pick(0, 1) - 1;
-    n.nodes.push_back({1, "conv", {from.value}, {y}, c.attrs(c.outside), {n.add(builder::tensor(4, c.pack_bits(weight)))}, steps});
-    return c.run(from.image, weight, 1, kSize, kSize);
-  };
-  const auto numbers = [&](int count, float x) { return n.add(builder::tensor(0, std::vector<float>(size_t(count), x))); };
-  const auto sums_of = [&](int count) { return builder::StepDef{1, maps::kNoValue, {}, {numbers(count, 1), numbers(count, 0)}}; };
-  const auto bits = [&](const Bits& from, const naive::Conv& c) {
-    const uint32_t y = n.value(maps::kB1, uint32_t(c.out));
-    Bits made = {y, conv(from, c, y, {sums_of(c.out), {9, y, {}, {numbers(c.out, 0)}}})};
-    for (int& v : made.image) v = v >= 0 ? 1 : -1;
-    return made;
-  };
-  const auto output = [&](const Bits& from, const naive::Conv& c) {
-    const uint32_t y = n.value(maps::kF32, uint32_t(c.out));
-    const std::vector<int> sums = conv(from, c, y, {sums_of(c.out), {7, y, {}, {}}});
-    maps::Map expected(1, c.out, c.out_height(kSize), c.out_width(kSize));
-    expected.v.assign(sums.begin(), sums.end());
-    n.output(y, expected);
-  };
-  maps::Map input(1, 64, kSize, kSize);
-  for (float& x : input.v) x = float(2 * pick(0, 1) - 1);
+    network.nodes.push_back({1, "conv", {from.value}, {y}, c.attrs(c.outside), {network.add(builder::tensor(4, c.pack_bits(weight)))}, steps});
+    return c.run(from.image, weight, input.batch, from.height, from.width);
+  }
+  template <typename IsSet>
+  Bits made(uint32_t y, const naive::Conv& c, const Bits& from, const std::vector<int>& sums, IsSet is_set) const {
+    Bits m = {y, c.out_height(from.height), c.out_width(from.width), {}};
+    for (size_t i = 0; i < sums.size(); i++)
+      m.image.push_back(is_set(i / size_t(m.height * m.width) % size_t(c.out), sums[i]) ? 1 : -1);
+    return m;
+  }
+
+  maps::Network network;
+  maps::Map input;
+};
+
+// Bits that one kernel writes and several kinds of kernels read, each of which wants what is beside the image.
+void test_margins() {
+  BitNetwork n(64, 1, 23, 23);
   const naive::Conv usual = {64, 64, 3, 3, 1, 1, 1, 1, 1, 1, 1, 0};
-  const Bits first = bits({n.sign(0, 64), {input.v.begin(), input.v.end()}}, usual), wide = bits(first, usual);
-  output(wide, {64, 64, 5, 5, 1, 1, 2, 2, 1, 1, 1, 0});
-  output(first, {64, 3, 3, 3, 1, 1, 1, 1, 1, 1, 1, 0});   // few output channels
-  output(first, {64, 64, 3, 3, 1, 1, 2, 2, 2, 2, 2, 0});  // groups
-  output(first, {64, 64, 3, 3, 2, 2, 1, 1, 1, 1, 1, 0});
-  for (int threads : {1, 3}) n.check(input, threads, "margins, " + std::to_string(threads) + " threads");
+  const BitNetwork::Bits first = n.bits(n.first, usual), wide = n.bits(first, usual);
+  n.output(wide, {64, 64, 5, 5, 1, 1, 2, 2, 1, 1, 1, 0});
+  n.output(first, {64, 3, 3, 3, 1, 1, 1, 1, 1, 1, 1, 0});   // few output channels
+  n.output(first, {64, 64, 3, 3, 1, 1, 2, 2, 2, 2, 2, 0});  // groups
+  n.output(first, {64, 64, 3, 3, 2, 2, 1, 1, 1, 1, 1, 0});
+  for (int threads : {1, 3}) n.check(threads, "margins");
+}
+
+// Maps that only convolutions by words write and read lie as words. Their readers differ in padding, stride and size; one more reader
+// that wants nibbles, or another halo, and a map stays as it was.
+void test_word_maps() {
+  const auto square = [](int channels, int out, int kernel, int stride, int pad, int outside) {
+    return naive::Conv{channels, out, kernel, kernel, stride, stride, pad, pad, 1, 1, 1, outside};
+  };
+  const auto lie_so = [](const BitNetwork& n, int count, const std::string& name) {
+    for (const std::string& isa : maps::instruction_sets()) {
+      const int found = n.word_maps(isa);  // tiles are faster for some
+      const bool right = isa == "avx512_popcnt" ? found == count : isa == "amx" ? found > 0 && found <= count : found == 0;
+      check::that(right, name + ": " + std::to_string(found) + " maps of words on " + isa);
+    }
+  };
+  struct Size {
+    int batch, height, width, word_maps;
+  };
+  for (const Size s : {Size{1, 14, 14, 4}, {1, 7, 7, 2}, {3, 9, 6, 3}, {1, 27, 9, 4}}) {
+    for (int outside : {0, 1, -1}) {
+      BitNetwork n(128, s.batch, s.height, s.width);
+      // Channels that fill no word, no byte, nor a nibble; a map that is read in steps, one that is read without padding.
+      const BitNetwork::Bits a = n.cut(n.first, square(128, 118, 3, 1, 1, outside)), b = n.cut(a, square(118, 318, 3, 1, 1, outside)),
+                             c = n.cut(b, square(318, 250, 1, 1, 0, 0)), d = n.cut(c, square(250, 128, 3, 2, 1, outside));
+      n.output(b, square(318, 64, 5, 1, 2, outside));
+      n.output(c, square(250, 64, 2, 1, 0, 0));
+      n.output(d, square(128, 96, 3, 1, 1, outside));
+      n.output(d, square(128, 64, 3, 1, 0, 0));
+      const std::string name = "words, " + std::to_string(s.batch) + "x" + std::to_string(s.height) + "x" + std::to_string(s.width) +
+                               ", outside " + std::to_string(outside);
+      for (int threads : {1, 2, 3, 7}) n.check(threads, name);
+      lie_so(n, s.word_maps, name);
+    }
+  }
+  BitNetwork mixed(128, 1, 14, 14);
+  const BitNetwork::Bits a = mixed.cut(mixed.first, square(128, 128, 3, 1, 1, 0)), b = mixed.cut(a, square(128, 128, 3, 1, 1, 0)),
+                         c = mixed.cut(b, square(128, 128, 3, 1, 1, 0));
+  mixed.output(a, square(128, 2, 3, 1, 1, 0));
+  mixed.output(b, square(128, 128, 3, 1, 1, 1));
+  mixed.output(c, square(128, 128, 3, 1, 1, 0));
+  for (int threads : {1, 3}) mixed.check(threads, "words and nibbles");
+  lie_so(mixed, 1, "words and nibbles");
 }
 
 }  // namespace
@@ -126,6 +221,7 @@ int main() {
   run_case({{130, 64, 3, 3, 1, 1, 1, 1, 1, 1, 1, 1}, {130, 64, 3, 3, 2, 2, 1, 1, 1, 1, 1, 1}, {130, 64, 3, 3, 2, 2, 1, 1, 1, 1, 1, -1}},
            130, 33, 2, 3, "one halo, then another");
   test_margins();
+  test_word_maps();
   // Kernels, strides and padding are few, so that many readers share an output size.
   for (int round = 0; round < 300; round++) {
     const int channels = pick(1, 20), size = pick(9, 14), stride = pick(1, 4);

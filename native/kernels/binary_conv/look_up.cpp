@@ -166,7 +166,7 @@ static void run_tile_integer(const BinaryConv& c, const Epilogue& e, const ConvS
 }
 
 void binary_conv(const BinaryConv& c, const Epilogue& e, int64_t begin, int64_t end) {
-  ConvWalk at = walk_from(c, begin, kBinaryTile);
+  ConvWalk at = walk_from(c, begin);
   for (int64_t i = begin; i < end; i++, advance(c, &at)) {
     const size_t position = size_t(at.start + at.tile) * kBinaryTile;
     for (int32_t k = c.first[at.block]; k < c.first[at.block + 1]; k++) run_tile(c, e, c.segments[k], position);
@@ -174,7 +174,7 @@ void binary_conv(const BinaryConv& c, const Epilogue& e, int64_t begin, int64_t 
 }
 
 void binary_conv_integer(const BinaryConv& c, const Epilogue& e, int64_t begin, int64_t end) {
-  ConvWalk at = walk_from(c, begin, kBinaryTile);
+  ConvWalk at = walk_from(c, begin);
   for (int64_t i = begin; i < end; i++, advance(c, &at)) {
     const size_t position = size_t(at.start + at.tile) * kBinaryTile;
     for (int32_t k = c.first[at.block]; k < c.first[at.block + 1]; k++) run_tile_integer(c, e, c.segments[k], position);

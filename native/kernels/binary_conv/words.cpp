@@ -133,7 +133,7 @@ static inline __attribute__((always_inline)) void count_mismatches(const uint64_
 
 typedef int16_t Rows[kMaxTile][kBinaryChannels];
 
-// What becomes of a pixel's mismatches with a block of channels: half sums, a row a pixel; or bits, a byte a position.
+// What becomes of a pixel's mismatches with a block of channels: half sums, a row a pixel; or bits, a byte of a word or of a position.
 struct ToRows {
   Rows& rows;
   const uint8_t* place;
@@ -141,6 +141,16 @@ struct ToRows {
   const int16_t* start;
   __attribute__((always_inline)) void operator()(int32_t pixel, Bytes counts) const {
     subtract_counts(rows[place[pixel]], start + start_at[pixel], counts);
+  }
+};
+struct ToWords {
+  uint8_t* bytes;  // of the first position
+  uint8_t flip;
+  const int32_t* at;
+  const int32_t* start_at;
+  const int64_t* cut;
+  __attribute__((always_inline)) void operator()(int32_t pixel, Bytes counts) const {
+    bytes[int64_t(at[pixel]) * int64_t(sizeof(uint64_t))] = uint8_t(below(counts, cut + start_at[pixel]) ^ flip);
   }
 };
 struct ToBits {
@@ -157,9 +167,9 @@ struct ToBits {
 // first reading is from far away.
 struct Ahead {
   const uint64_t *next, *end;
-  int lines;  // each time
+  int64_t lines;  // each time
   __attribute__((always_inline)) void fetch() {
-    for (int line = 0; line < lines && next < end; line++, next += kBinaryChannels) __builtin_prefetch(next);
+    for (int64_t line = 0; line < lines && next < end; line++, next += kBinaryChannels) __builtin_prefetch(next);
   }
 };
 
@@ -181,7 +191,7 @@ static __attribute__((noinline)) void count_pixels(const WordsConv& c, int32_t p
                                                    Take take) {
   const size_t block_words = size_t(c.steps) * kBinaryChannels;
   const uint64_t* next = c.weights + size_t(block + 1 < c.blocks ? block + 1 : 0) * block_words;
-  const int several = (end - pixel + kMany - 1) / kMany;
+  const int64_t several = (end - pixel + kMany - 1) / kMany;
   Ahead ahead = {next, next + block_words, several ? (c.steps + several - 1) / several : 0};
   const uint64_t* w = c.weights + size_t(block) * block_words;
   count_groups<kMany, kOdd>(c, pixel, end, x, w, ahead, take);
@@ -197,7 +207,7 @@ static inline void count_block(const WordsConv& c, int32_t pixel, int32_t end, i
     count_pixels<false>(c, pixel, end, block, x, take);
 }
 
-// `work(first pixel, one behind the last, their words, block, first channel, channels, position, vectors of positions)` for each item.
+// `work(first pixel, one behind the last, their words, block, tile)` for each item.
 template <typename Work>
 static inline void for_items(const WordsConv& c, const ThreadRoom& room, int64_t begin, int64_t end, Work work) {
   uint64_t *const gathered = reinterpret_cast<uint64_t*>(room.data), *const words = gathered + size_t(c.tile) * size_t(c.steps);
@@ -205,16 +215,24 @@ static inline void for_items(const WordsConv& c, const ThreadRoom& room, int64_t
     const int64_t tile = item / c.blocks, block = item % c.blocks;
     const int32_t pixel = c.first[tile], last = c.first[tile + 1];
     if (*room.held != tile && pixel < last) {
-      spread_for(c, pixel, last, words, room.held + 1);
-      gather_tile(c, words - room.held[1], pixel, last, gathered);
+      if (!c.words) spread_for(c, pixel, last, words, room.held + 1);
+      gather_tile(c, c.words ? c.words : words - room.held[1], pixel, last, gathered);
     }
     *room.held = tile;
-    const size_t position = size_t(tile) * size_t(c.tile), left = c.end - position;
-    const int first = int(block) * kBinaryChannels, channels = c.channels - first;
-    work(pixel, last, gathered, block, first, channels < kBinaryChannels ? channels : kBinaryChannels, position,
-         int(((left < size_t(c.tile) ? left : size_t(c.tile)) + kBytes - 1) / kBytes));
+    work(pixel, last, gathered, block, tile);
   }
 }
+
+// Of an item whose tile is positions.
+struct TileOf {
+  int first, channels;
+  size_t position;
+  int vectors;
+  TileOf(const WordsConv& c, int64_t block, int64_t tile) : first(int(block) * kBinaryChannels), position(size_t(c.position[tile])) {
+    channels = c.channels - first < kBinaryChannels ? c.channels - first : kBinaryChannels;
+    vectors = (c.position[tile + 1] - c.position[tile]) / kBytes;
+  }
+};
 
 // `finish(first channel, channels, position, sums, vectors)` for each item.
 template <typename Finish>
@@ -222,15 +240,15 @@ static inline void for_sums(const WordsConv& c, const ThreadRoom& room, int64_t 
   alignas(64) Rows rows = {};  // those of no pixel are computed with, whatever they hold
   alignas(64) int16_t out[kBinaryChannels][kMaxTile];
   for_items(c, room, begin, end,
-            [&](int32_t pixel, int32_t last, const uint64_t* words, int64_t block, int first, int channels, size_t position,
-                int vectors) {
+            [&](int32_t pixel, int32_t last, const uint64_t* words, int64_t block, int64_t tile) {
+              const TileOf t(c, block, tile);
               count_block(c, pixel, last, block, words, ToRows{rows, c.place, c.start_at, c.start + block * kBinaryChannels});
-              for (int half = 0; half < c.tile / (kBytes / 2); half++) {
+              for (int half = 0; half < 2 * t.vectors; half++) {
                 int16_t* columns[kBinaryChannels];
                 for (int j = 0; j < kBinaryChannels; j++) columns[j] = out[j] + half * (kBytes / 2);
                 transpose_rows(rows[half * (kBytes / 2)], columns);
               }
-              finish(first, channels, position, out, vectors);
+              finish(t.first, t.channels, t.position, out, t.vectors);
             });
 }
 
@@ -239,24 +257,43 @@ static void write_compared(const WordsConv& c, const Epilogue& e, const ThreadRo
   const EpilogueStep& step = e.steps[0];
   alignas(64) uint8_t bits[kMaxTile] = {};
   for_items(c, room, begin, end,
-            [&](int32_t pixel, int32_t last, const uint64_t* words, int64_t block, int first, int channels, size_t position,
-                int vectors) {
-              claim_nibbles(e, first, channels, position, vectors);
+            [&](int32_t pixel, int32_t last, const uint64_t* words, int64_t block, int64_t tile) {
+              const TileOf t(c, block, tile);
+              claim_nibbles(e, t.first, t.channels, t.position, t.vectors);
               count_block(c, pixel, last, block, words, ToBits{bits, c.place, c.start_at, c.cut + block * kBinaryChannels});
-              for (int plane = first / 4; plane <= (first + channels - 1) / 4; plane++) {
-                uint8_t* dst = step.data + size_t(plane) * step.plane + position;
+              for (int plane = t.first / 4; plane <= (t.first + t.channels - 1) / 4; plane++) {
+                uint8_t* dst = step.data + size_t(plane) * step.plane + t.position;
                 const Bytes flip = all_bytes(c.flip[plane]);
                 const Bytes halo = all_bytes(plane == (e.channels - 1) / 4 ? step.last_halo : step.halo);
-                for (int i = 0; i < vectors; i++) {
+                for (int i = 0; i < t.vectors; i++) {
                   const Bytes both = load_bytes(bits + i * kBytes), nibble = plane % 2 ? high_fields(both) : low_fields(both);
-                  store_bytes(dst + i * kBytes, select_bytes(load_bytes(e.outside + position + size_t(i) * kBytes), halo,
+                  store_bytes(dst + i * kBytes, select_bytes(load_bytes(e.outside + t.position + size_t(i) * kBytes), halo,
                                                              xor_bytes(nibble, flip)));
                 }
               }
             });
 }
 
+// The same, and the map that is written lies as words: a block's bits are a byte of each.
+static void write_words(const WordsConv& c, const ThreadRoom& room, int64_t begin, int64_t end) {
+  constexpr int kBytesOfWord = sizeof(uint64_t);
+  for_items(c, room, begin, end,
+            [&](int32_t pixel, int32_t last, const uint64_t* words, int64_t block, int64_t tile) {
+              uint64_t* const plane = c.to + size_t(block / kBytesOfWord) * c.to_plane;
+              uint8_t* const bytes = reinterpret_cast<uint8_t*>(plane) + block % kBytesOfWord;
+              for (int64_t p = c.at[pixel]; p <= c.at[last - 1]; p += kBytes / kBytesOfWord) claim_line(plane + p);
+              const uint8_t flip = uint8_t(c.flip[2 * block] | (8 * block + 4 < c.channels ? c.flip[2 * block + 1] << 4 : 0));
+              count_block(c, pixel, last, block, words, ToWords{bytes, flip, c.at, c.start_at, c.cut + block * kBinaryChannels});
+              if (block + 1 == c.blocks)  // channels that there are not are 0
+                for (int byte = 1; byte < kBytesOfWord - block % kBytesOfWord; byte++)
+                  for (int32_t i = pixel; i < last; i++) bytes[int64_t(c.at[i]) * kBytesOfWord + byte] = 0;
+              if (block % kBytesOfWord == 0)
+                for (int32_t i = c.first_gap[tile]; i < c.first_gap[tile + 1]; i++) plane[c.gap[i]] = c.halo[block / kBytesOfWord];
+            });
+}
+
 void words_conv(const WordsConv& c, const Epilogue& e, const ThreadRoom& room, int64_t begin, int64_t end) {
+  if (c.to) return write_words(c, room, begin, end);
   if (c.above) return write_compared(c, e, room, begin, end);
   for_sums(c, room, begin, end, [&](int first, int channels, size_t position, const Sums* sums, int vectors) {
     finish_sums(c, e, first, channels, position, sums, vectors);
@@ -264,6 +301,7 @@ void words_conv(const WordsConv& c, const Epilogue& e, const ThreadRoom& room, i
 }
 
 void words_conv_integer(const WordsConv& c, const Epilogue& e, const ThreadRoom& room, int64_t begin, int64_t end) {
+  if (c.to) return write_words(c, room, begin, end);
   if (c.above) return write_compared(c, e, room, begin, end);
   for_sums(c, room, begin, end, [&](int first, int channels, size_t position, const Sums* sums, int vectors) {
     finish_sums_integer(c, e, first, channels, position, sums, vectors);

@@ -236,7 +236,7 @@ static void sum_products(const Q8Conv&, int64_t, const ConvSegment& s, const uin
 #endif
 
 void q8_conv(const Q8Conv& c, const Epilogue& e, int64_t begin, int64_t end) {
-  ConvWalk at = walk_from(c, begin, kTile);
+  ConvWalk at = walk_from(c, begin);
   for (int64_t item = begin; item < end; item++, advance(c, &at)) {
     const ConvSegment& s = c.segments[c.first[at.block]];
     const size_t position = size_t(at.start + at.tile) * kTile;

@@ -118,7 +118,7 @@ static void shift_conv_tile(const ShiftConv& c, const Epilogue& e, int channel, 
 }
 
 void conv_shift(const ShiftConv& c, const Epilogue& e, int64_t begin, int64_t end) {
-  ConvWalk at = walk_from(c, begin, kMaxTile);
+  ConvWalk at = walk_from(c, begin);
   for (int64_t i = begin; i < end; i++, advance(c, &at)) {
     const size_t position = size_t(at.start + at.tile) * kMaxTile;
     const int first = int(at.block) * kBinaryChannels;

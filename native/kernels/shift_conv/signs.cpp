@@ -56,7 +56,7 @@ static __attribute__((noinline)) void conv_signs_block(const SignsConv& c, const
 
 void conv_signs(const SignsConv& c, const Epilogue& e, int64_t begin, int64_t end) {
   IntBlock sums[kSignsChannels][kTileBlocks];
-  ConvWalk at = walk_from(c, begin, kMaxTile);
+  ConvWalk at = walk_from(c, begin);
   for (int64_t i = begin; i < end; i++, advance(c, &at)) {
     const size_t position = size_t(at.start + at.tile) * kMaxTile;
     const size_t left = c.end - position;
