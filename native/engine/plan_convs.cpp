@@ -930,14 +930,14 @@ void Planner::make_words_tiles(const Geometry& g, int32_t pixels, WordsConv* c) 
 // Of a result that lies as words: tiles of pixels, as many for each thread, so that no two threads gather the same; and what their readers see
 // outside the image.
 void Planner::make_words_result(const Map& m, bool seen_outside, int32_t pixels, WordsConv* c) {
-  constexpr int32_t kAtOnce = 8, kLeastShare = 32;  // pixels that a kernel takes together; fewer a thread share the weights too seldom
+  constexpr int32_t kLeastShare = 32;  // fewer pixels a thread share the weights too seldom
   const Geometry& g = *m.geometry;
   const int threads = s_.options_.threads;
   const int64_t shares = pixels >= kLeastShare * int64_t(threads) ? threads : 1;
   std::vector<int32_t> first;
   for (int64_t share = 0; share < shares; share++) {
     const auto at = [&](int64_t i, int64_t of, int32_t from, int32_t to) {
-      return i == of ? to : from + int32_t((to - from) * i / of) / kAtOnce * kAtOnce;
+      return i == of ? to : from + int32_t((to - from) * i / of) / kWordsPixels * kWordsPixels;
     };
     const int32_t from = at(share, shares, 0, pixels), to = at(share + 1, shares, 0, pixels), tiles = ceil_div(to - from, c->tile);
     for (int32_t tile = 0; tile < tiles; tile++) first.push_back(at(tile, tiles, from, to));
@@ -1043,6 +1043,7 @@ void Planner::add_words_conv(int index) {
   } else {
     make_words_tiles(*out.geometry, pixels, &c);
   }
+  c.ahead = ceil_div(c.steps, std::max(1, pixels / c.tiles / kWordsPixels));
   const Epilogue* e = make_epilogue(n);
   make_quant4(n, *e, &c);
   const bool integer = all_shifting(*e);

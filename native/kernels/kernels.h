@@ -178,6 +178,7 @@ struct BinaryConv : Conv, BinarySums {
   const int16_t* base;       // [body, rounded up to a vector]: -floor(valid / 2); zeros when sums need 32 bits
 };
 
+constexpr int32_t kWordsPixels = 8;  // that share the weights in registers
 // The same by counting bits of words of 64 input channels, in one group: lanes are kBinaryChannels output channels, and only
 // pixels are computed. A step is a word of a tap. Steps are taken in pairs, the last two being one: of each pair the second
 // word is the exclusive or of itself and all before it, of weights and of inputs alike. The sums are even numbers' halves.
@@ -203,6 +204,7 @@ struct WordsConv : BinarySums {
   const int64_t* cut;        // where there are cuts (`above`), as `start`: the bit is (mismatches < cut) ^ flip
   const int32_t* first;      // [tiles + 1]: each tile's first pixel
   int32_t steps, channels, blocks, tiles;
+  int32_t ahead;             // lines of the next block's weights that are fetched with each few pixels
   int32_t tile;              // positions: kTile or kMaxTile, of the largest tiles
   const int32_t* position;   // [tiles + 1]: each tile's first; all are multiples of a vector
   // Where bits leave as words: body of the first plane and words of a plane, pixels' positions there, [pixels]. Tiles are then any

@@ -17,7 +17,7 @@ namespace signbit {
 namespace SIGNBIT_NS {
 
 // Pixels that share the weights in registers: as many as possible, then fewer, then one by one.
-constexpr int kMany = 8, kFew = 4;
+constexpr int kMany = kWordsPixels, kFew = 4;
 
 // The input's nibbles from position `begin` to `end`, both multiples of a vector, as words that begin at `to`.
 static void spread(const WordsConv& c, int64_t begin, int64_t end, uint64_t* to) {
@@ -167,9 +167,9 @@ struct ToBits {
 // first reading is from far away.
 struct Ahead {
   const uint64_t *next, *end;
-  int64_t lines;  // each time
+  int32_t lines;  // each time
   __attribute__((always_inline)) void fetch() {
-    for (int64_t line = 0; line < lines && next < end; line++, next += kBinaryChannels) __builtin_prefetch(next);
+    for (int32_t line = 0; line < lines && next < end; line++, next += kBinaryChannels) __builtin_prefetch(next);
   }
 };
 
@@ -191,8 +191,7 @@ static __attribute__((noinline)) void count_pixels(const WordsConv& c, int32_t p
                                                    Take take) {
   const size_t block_words = size_t(c.steps) * kBinaryChannels;
   const uint64_t* next = c.weights + size_t(block + 1 < c.blocks ? block + 1 : 0) * block_words;
-  const int64_t several = (end - pixel + kMany - 1) / kMany;
-  Ahead ahead = {next, next + block_words, several ? (c.steps + several - 1) / several : 0};
+  Ahead ahead = {next, next + block_words, c.ahead};
   const uint64_t* w = c.weights + size_t(block) * block_words;
   count_groups<kMany, kOdd>(c, pixel, end, x, w, ahead, take);
   count_groups<kFew, kOdd>(c, pixel, end, x, w, ahead, take);
