@@ -33,6 +33,7 @@ import argparse
 import os
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -65,7 +66,7 @@ from signbit.rivals.engines import (
     prepare_rivals,
     quantize,
 )
-from signbit.rivals.timing import Quartiles, interleave
+from signbit.rivals.timing import PAUSE, Quartiles, interleave
 from signbit.runtime import measure_peak
 from signbit.runtime.benchmark import cpu_name
 
@@ -291,19 +292,21 @@ def marginal(
     """
     runs: dict[str, Callable[[], object]] = {}
     ours = {name: contender for name, contender in contenders.items() if contender.isa is not None}
-    peaks: dict[str, list[tuple[float, float]]] = {name: [] for name in ours}
+    peaks: dict[str, list[np.ndarray]] = {name: [] for name in ours}
+    cpus = sorted(os.sched_getaffinity(0))
+    alone = options.scaling
 
     def measure() -> None:
         for name, contender in ours.items():
-            peaks[name].append(_peaks(contender))
+            seen = [_on([cpu], _peaks, contender) for cpu in cpus] if alone else [_peaks(contender)]
+            peaks[name].append(np.mean(seen, axis=0))
 
-    alone = options.scaling
-    cpus = sorted(os.sched_getaffinity(0))
     for name, contender in contenders.items():
-        for cpu in cpus if alone and contender.threads == 1 else [None]:
-            where = cpus if cpu is None else [cpu]
-            runs[f"{name} long {cpu}"] = partial(_run_on, where, contender.long, x)
-            runs[f"{name} short {cpu}"] = partial(_run_on, where, contender.short, x)
+        for where in [[cpu] for cpu in cpus] if alone and contender.threads == 1 else [cpus]:
+            for key, run in (("long", contender.long), ("short", contender.short)):
+                runs[f"{name} {key} {where}"] = (
+                    partial(_on, where, run, x) if alone else partial(run, x)
+                )
     ms = interleave(runs, options.rounds, threads, options.clock, not alone, each_round=measure)
 
     def times(name: str) -> np.ndarray:
@@ -316,10 +319,15 @@ def marginal(
     return us, {name: np.array(seen) for name, seen in peaks.items()}
 
 
-def _run_on(cpus: Sequence[int], run: Callable[[np.ndarray], object], x: np.ndarray) -> None:
-    """Of this thread; others stay where they are."""
-    os.sched_setaffinity(0, cpus)
-    run(x)
+def _on(cpus: Sequence[int], run: Callable[[Any], Any], x: Any) -> Any:
+    """What runs in this thread, on these CPUs; threads that it has started stay where they are.
+
+    Those spin for a while after their work, perhaps where this one is sent: they are waited for.
+    """
+    if os.sched_getaffinity(0) != set(cpus):
+        os.sched_setaffinity(0, cpus)
+        time.sleep(PAUSE)
+    return run(x)
 
 
 def _peaks(contender: Contender) -> tuple[float, float]:

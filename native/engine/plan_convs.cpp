@@ -481,7 +481,7 @@ int64_t Planner::band_tiles(int index, int planes, int64_t tile) const {
 }
 
 // Bands, and where each thread's share of the items ends, null where they are as many each. A share has as many `vector`s of positions as the
-// others: the last tile has few. No band reaches over where a share ends but that of the tile which two shares divide: what a thread reads
+// others: the last tile may have few. No band reaches over where a share ends but that of the tile which two shares divide: what a thread reads
 // and writes is another one's nowhere else. One band where no two blocks read the same planes.
 const int64_t* Planner::lay_out_items(int index, int planes, int block_channels, int64_t tile, int64_t vector, ConvItems* items) {
   const Window& w = node(index).window;
@@ -844,7 +844,7 @@ int count_ones(uint64_t x) {
 
 // A tap outside the image is a word of zeros: its mismatches are the ones of its weights, which are added here as the valid taps'
 // matches are.
-void Planner::make_words_pixels(int index, const std::vector<int16_t>& ones, WordsConv* c) {
+std::vector<int32_t> Planner::make_words_pixels(int index, const std::vector<int16_t>& ones, WordsConv* c) {
   const NodeInfo& n = node(index);
   const Window& w = n.window;
   const Size in = size(n.inputs[0]);
@@ -858,10 +858,11 @@ void Planner::make_words_pixels(int index, const std::vector<int16_t>& ones, Wor
   const size_t pixels = size_t(g.batch) * size_t(g.height) * size_t(g.width), channels = size_t(c->blocks) * kBinaryChannels;
   int32_t* pixel = keep<int32_t>(pixels);
   int32_t* start_at = keep<int32_t>(pixels);
-  int32_t* at = keep<int32_t>(pixels);
+  charge(pixels * sizeof(int32_t));
+  std::vector<int32_t> places(pixels);
+  int32_t* at = places.data();
   c->pixel = pixel;
   c->start_at = start_at;
-  c->at = at;
   for (int image = 0; image < g.batch; image++)
     for (int y = 0; y < g.height; y++)
       for (int x = 0; x < g.width; x++) {
@@ -887,82 +888,93 @@ void Planner::make_words_pixels(int index, const std::vector<int16_t>& ones, Wor
       start[size_t(k) * channels + size_t(channel)] = int16_t(sum);
     }
   c->start = start;
-  if (!c->above) return;
+  if (!c->above) return places;
   int64_t* cut = keep<int64_t>(size_t(kinds) * channels);
   for (size_t i = 0; i < size_t(kinds) * channels; i++) {
     const size_t channel = i % channels;
     cut[i] = channel < size_t(w.out_channels) ? int64_t(start[i]) - c->above[channel] : 0;
   }
   c->cut = cut;
+  return places;
 }
 
 // Tiles of positions, and where in them their pixels' results stand. They begin at vectors, and the vector where a thread's share of the
-// pixels ends is one of its own: but for it, no two threads gather the same.
-void Planner::make_words_tiles(const Geometry& g, int32_t pixels, WordsConv* c) {
-  const int vector = s_.kernels_->binary_vector, vectors = ceil_div(int(g.end), vector), widest = c->tile / vector;
-  std::vector<int32_t> start = {0};  // in vectors
-  const auto add_tiles = [&](int end) {
-    const int from = start.back(), count = ceil_div(std::max(0, end - from), widest);
-    for (int i = 1; i <= count; i++) start.push_back(from + (end - from) * i / count);
+// pixels ends is one of its own: but for it, shares have no tile in common.
+Planner::Shares Planner::make_words_tiles(const Geometry& g, const std::vector<int32_t>& at, WordsConv* c) {
+  const int64_t vector = s_.kernels_->binary_vector, vectors = (int64_t(g.end) + vector - 1) / vector, widest = c->tile / vector;
+  const int64_t threads = s_.options_.threads, pixels = int64_t(at.size());
+  std::vector<int32_t> start = {0};
+  const auto add_tiles = [&](int64_t end) {  // in vectors
+    const int64_t from = start.back() / vector, count = (end - from + widest - 1) / widest;
+    for (int64_t i = 1; i <= count; i++) start.push_back(int32_t((from + (end - from) * i / count) * vector));
   };
-  for (int64_t share = 1; share < s_.options_.threads && widest > 1; share++) {
-    const int at = c->at[pixels * share / s_.options_.threads] / vector;
-    add_tiles(at);
-    add_tiles(at + 1);
+  for (int64_t share = 1; share < threads && widest > 1; share++) {
+    const int64_t divided = at[size_t(pixels * share / threads)] / vector;
+    add_tiles(divided);
+    add_tiles(divided + 1);
   }
   add_tiles(vectors);
-  for (int32_t& at : start) at *= vector;
-  c->tiles = int32_t(start.size()) - 1;
-  int32_t* first = keep<int32_t>(size_t(c->tiles) + 1);
-  uint8_t* place = keep<uint8_t>(size_t(pixels));
-  int tile = -1;
-  for (int32_t i = 0; i < pixels; i++) {
-    while (tile + 1 < c->tiles && c->at[i] >= start[size_t(tile) + 1]) first[++tile] = i;
-    const int in_tile = c->at[i] - start[size_t(tile)], within = in_tile % vector, pair = within / 2;
-    place[i] = uint8_t(c->above ? in_tile : in_tile - within + within % 2 * (vector / 2) + pair % 8 * 4 + pair / 8);
+  const size_t tiles = start.size() - 1;
+  std::vector<int32_t> first;
+  uint8_t* place = keep<uint8_t>(at.size());
+  for (int32_t i = 0; i < int32_t(pixels); i++) {
+    while (first.size() < tiles && at[size_t(i)] >= start[first.size()]) first.push_back(i);
+    const int in_tile = at[size_t(i)] - start[first.size() - 1], within = in_tile % int(vector), pair = within / 2;
+    place[i] = uint8_t(c->above ? in_tile : in_tile - within + within % 2 * (int(vector) / 2) + pair % 8 * 4 + pair / 8);
   }
-  while (tile < c->tiles) first[++tile] = pixels;
-  c->first = first;
+  first.resize(tiles + 1, int32_t(pixels));
+  std::vector<int64_t> ends;
+  for (int64_t tile = 0; tile < int64_t(tiles); tile++)
+    for (const int64_t of = first[size_t(tile) + 1] - first[size_t(tile)]; int64_t(ends.size()) + 1 < threads;) {
+      const int64_t wanted = (int64_t(ends.size()) + 1) * pixels / threads - first[size_t(tile)];
+      if (wanted > of) break;
+      ends.push_back(tile * c->blocks + wanted * c->blocks / std::max<int64_t>(of, 1));
+    }
+  c->first = keep_copy(first);
   c->place = place;
   c->position = keep_copy(start);
+  return {int64_t(tiles), ends};
 }
 
-// Of a result that lies as words: tiles of pixels, as many for each thread, so that no two threads gather the same; and what their readers see
-// outside the image.
-void Planner::make_words_result(const Map& m, bool seen_outside, int32_t pixels, WordsConv* c) {
-  constexpr int32_t kLeastShare = 32;  // fewer pixels a thread share the weights too seldom
+// Of a result that lies as words: tiles of pixels, none of which two shares have in common, where there are pixels enough; and what readers
+// see outside the image.
+Planner::Shares Planner::make_words_result(int value, const std::vector<int32_t>& at, WordsConv* c) {
+  constexpr int64_t kLeastShare = 32;  // fewer pixels a thread use the weights too seldom: blocks of channels are shared out
+  const Map& m = map(value);
   const Geometry& g = *m.geometry;
-  const int threads = s_.options_.threads;
-  const int64_t shares = pixels >= kLeastShare * int64_t(threads) ? threads : 1;
+  const int64_t threads = s_.options_.threads, pixels = int64_t(at.size()), groups = (pixels + kWordsPixels - 1) / kWordsPixels;
+  const int64_t widest = c->tile / kWordsPixels, shares = pixels >= kLeastShare * threads ? threads : 1;
   std::vector<int32_t> first;
+  std::vector<int64_t> ends;
   for (int64_t share = 0; share < shares; share++) {
-    const auto at = [&](int64_t i, int64_t of, int32_t from, int32_t to) {
-      return i == of ? to : from + int32_t((to - from) * i / of) / kWordsPixels * kWordsPixels;
-    };
-    const int32_t from = at(share, shares, 0, pixels), to = at(share + 1, shares, 0, pixels), tiles = ceil_div(to - from, c->tile);
-    for (int32_t tile = 0; tile < tiles; tile++) first.push_back(at(tile, tiles, from, to));
+    const int64_t from = groups * share / shares, count = groups * (share + 1) / shares - from, tiles = (count + widest - 1) / widest;
+    if (share) ends.push_back(int64_t(first.size()) * c->blocks);
+    for (int64_t tile = 0; tile < tiles; tile++) first.push_back(int32_t((from + count * tile / tiles) * kWordsPixels));
   }
-  c->tiles = int32_t(first.size());
-  first.push_back(pixels);
-  c->first = keep_copy(first);
-  c->to = reinterpret_cast<uint64_t*>(m.body);
-  c->to_plane = m.plane_bytes / sizeof(uint64_t);
-  std::vector<int32_t> gaps, first_gap;
+  const int64_t tiles = int64_t(first.size());
+  first.push_back(int32_t(pixels));
+  const bool seen_outside = seen_[size_t(value)] != Seen::kPixels;
   const int32_t around = seen_outside ? g.halo * (g.row_stride + 1) : 0;
-  charge((first.size() + (seen_outside ? g.end + 2 * size_t(around) - size_t(pixels) : 0)) * sizeof(int32_t));
+  const size_t gap_count = seen_outside ? g.end + 2 * size_t(around) - at.size() : 0;
+  charge(gap_count * sizeof(int32_t));
+  std::vector<int32_t> gaps, first_gap;
+  gaps.reserve(gap_count);
   int32_t next = -around;
-  for (int32_t i = 0, tile = 0; i < pixels; i++) {
-    if (i == first[size_t(tile)]) {
-      first_gap.push_back(int32_t(gaps.size()));
-      tile++;
-    }
-    for (; seen_outside && next < c->at[i]; next++) gaps.push_back(next);
-    next = c->at[i] + 1;
+  for (size_t i = 0; i < at.size(); i++) {
+    if (int32_t(i) == first[first_gap.size()]) first_gap.push_back(int32_t(gaps.size()));
+    for (; seen_outside && next < at[i]; next++) gaps.push_back(next);
+    next = at[i] + 1;
   }
   for (; next < int32_t(g.end) + around; next++) gaps.push_back(next);
   first_gap.push_back(int32_t(gaps.size()));
+  c->first = keep_copy(first);
+  c->to = reinterpret_cast<uint64_t*>(m.body);
+  c->to_plane = m.plane_bytes / sizeof(uint64_t);
+  c->at = keep_copy(at);
   if (!gaps.empty()) c->gap = keep_copy(gaps);
   c->first_gap = keep_copy(first_gap);
+  c->halo = words_outside(m, info(value).channels);
+  return {tiles, ends};
 }
 
 // What stands outside the image, of each word of a map of bits.
@@ -988,6 +1000,9 @@ void Planner::add_words_conv(int index) {
   if (laid_out.room) {
     c.nibbles = in.body;
     c.nibble_plane = in.plane_bytes;
+    c.outside = words_outside(in, w.in_channels);
+    // Phases of a stride have rows of the image behind their last results.
+    c.body = int64_t(in.geometry->body + (repack ? in.geometry->margin : 0));
   } else {
     c.words = reinterpret_cast<const uint64_t*>(in.body);
   }
@@ -1001,9 +1016,6 @@ void Planner::add_words_conv(int index) {
   c.channels = w.out_channels;
   c.blocks = ceil_div(w.out_channels, kBinaryChannels);
   c.tile = words_tile(n, c.steps);
-  // Phases of a stride have rows of the image behind their last results.
-  c.body = int64_t(in.geometry->body + (repack ? in.geometry->margin : 0));
-  c.outside = words_outside(in, w.in_channels);
   int32_t *offset = keep<int32_t>(size_t(c.steps)), *next_offset = offset;
   for (int tap = 0; tap < taps; tap++) {
     int slot = 0;
@@ -1034,16 +1046,11 @@ void Planner::add_words_conv(int index) {
       }
   }
   make_cuts(n, &c);
-  make_words_pixels(index, ones, &c);
-  const Map& out = map(n.outputs[0]);
-  const int32_t pixels = int32_t(s_.options_.batch * out.geometry->height * out.geometry->width);
-  if (word_maps_.count(n.outputs[0])) {
-    make_words_result(out, seen_[size_t(n.outputs[0])] != Seen::kPixels, pixels, &c);
-    c.halo = words_outside(out, w.out_channels);
-  } else {
-    make_words_tiles(*out.geometry, pixels, &c);
-  }
-  c.ahead = ceil_div(c.steps, std::max(1, pixels / c.tiles / kWordsPixels));
+  const std::vector<int32_t> at = make_words_pixels(index, ones, &c);
+  const int result = n.outputs[0];
+  const Shares shares =
+      word_maps_.count(result) ? make_words_result(result, at, &c) : make_words_tiles(*map(result).geometry, at, &c);
+  c.ahead = ceil_div(c.steps, std::max(1, int(int64_t(at.size()) / (shares.tiles * kWordsPixels))));
   const Epilogue* e = make_epilogue(n);
   make_quant4(n, *e, &c);
   const bool integer = all_shifting(*e);
@@ -1053,17 +1060,9 @@ void Planner::add_words_conv(int index) {
   if (!c.words) step.bytes += size_t(c.word_planes) * in.geometry->body * sizeof(uint64_t);
   s_.weight_bytes_ += weights * sizeof(uint64_t);
   const auto kernel = integer ? kernels->words_conv_integer : kernels->words_conv;
-  // Shares of as many pixels each: the last tile has few.
-  std::vector<int64_t> ends;
-  for (int64_t tile = 0, share = 1; tile < c.tiles; tile++)
-    for (const int64_t of = c.first[tile + 1] - c.first[tile]; share < s_.options_.threads; share++) {
-      const int64_t wanted = share * pixels / s_.options_.threads - c.first[tile];
-      if (wanted > of) break;
-      ends.push_back(tile * c.blocks + wanted * c.blocks / std::max<int64_t>(of, 1));
-    }
-  step.run = in_rooms(index, int64_t(c.tiles) * c.blocks, [=](const ThreadRoom& room, int64_t begin, int64_t end) {
+  step.run = in_rooms(index, shares.tiles * c.blocks, [=](const ThreadRoom& room, int64_t begin, int64_t end) {
     kernel(c, *e, room, begin, end);
-  }, ends.empty() ? nullptr : keep_copy(ends));
+  }, shares.ends.empty() ? nullptr : keep_copy(shares.ends));
 }
 
 // Matrix tiles multiply, which programs in integers are made to do without.
@@ -1259,7 +1258,7 @@ void Planner::add_q8_conv(int index) {
     s.offset = keep_copy(offset);
   }
   Q8Conv c = {};
-  const int64_t* ends = finish_conv(index, kTile, kernels->q8_outputs / 4, segments, first, &c);
+  const int64_t* ends = finish_conv(index, kTile, kTile, segments, first, &c);
   c.correction = correction;
   c.runs = runs;
   const Epilogue* e = make_epilogue(n);
@@ -1357,7 +1356,7 @@ void Planner::add_signs_conv(int index) {
     for (int tap = 0, step = 0; tap < taps; tap++, row += in_file)
       for (int i = 0; i < w.in_channels; i++, step++) patterns[step / 4] |= uint8_t((row[i] > 0) << step % 4);
   c.blocks = ceil_div(c.channels, kSignsChannels);
-  const int64_t* ends = lay_out_items(index, w.in_channels, kSignsChannels, kMaxTile, 1, &c);
+  const int64_t* ends = lay_out_items(index, w.in_channels, kSignsChannels, kMaxTile, kernels->binary_vector, &c);
   const Epilogue* e = make_epilogue(n);
   PlanStep& step = new_step(n, "conv_shift", "signs");
   step.bytes += bytes;
@@ -1412,7 +1411,7 @@ void Planner::add_shift_conv(int index) {
   c.channels = w.out_channels;
   c.element = int32_t(in.element);
   c.blocks = ceil_div(w.out_channels, kBinaryChannels);
-  const int64_t* ends = lay_out_items(index, in_group, kBinaryChannels, kMaxTile, 1, &c);
+  const int64_t* ends = lay_out_items(index, in_group, kBinaryChannels, kMaxTile, kernels->binary_vector, &c);
   const Epilogue* e = make_epilogue(n);
   PlanStep& step = new_step(n, "conv_shift", bytes_in ? "shift_bytes" : "shift_words");
   step.bytes += bytes;

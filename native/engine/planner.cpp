@@ -325,18 +325,19 @@ void Planner::find_seen() {
   }
 }
 
-// A map of bits that convolutions by words alone write and read lies as they want it: nobody spreads it, and it takes half of the memory.
+// A map of bits that convolutions by words alone write and read lies as they want it: nobody spreads it, and whole words take half of the
+// memory.
 void Planner::find_word_maps() {
-  std::vector<char> others(program_.values.size(), 0);
+  std::vector<char> read(program_.values.size(), 0), others(program_.values.size(), 0);
   for (const OutputInfo& o : program_.outputs) others[size_t(o.value)] = 1;
   for (int i = 0; i < node_count(); i++) {
     const bool words = takes_words(i) && !repack_of_[size_t(i)];
-    for (size_t k = words; k < node(i).inputs.size(); k++) others[size_t(node(i).inputs[k])] = 1;
+    for (size_t k = 0; k < node(i).inputs.size(); k++) (words && k == 0 ? read : others)[size_t(node(i).inputs[k])] = 1;
   }
   for (int i = 0; i < node_count(); i++) {
     const NodeInfo& n = node(i);
     const int v = n.outputs[0];
-    if (others[size_t(v)] || !takes_words(i) || !has_cuts(n)) continue;
+    if (!read[size_t(v)] || others[size_t(v)] || !takes_words(i) || !has_cuts(n)) continue;
     word_maps_.insert(v);
     set_planes(&map(v), ceil_div(n.window.out_channels, 64), sizeof(uint64_t), 1);
   }

@@ -14,7 +14,7 @@ inline size_t round_up(size_t x, size_t to) { return (x + to - 1) / to * to; }
 inline int ceil_div(int a, int b) { return (a + b - 1) / b; }
 inline int floor_div(int a, int b) { return a >= 0 ? a / b : -((-a + b - 1) / b); }
 
-constexpr size_t kWordsPixelBytes = 3 * sizeof(int32_t);  // of WordsConv: pixel, start_at, at
+constexpr size_t kWordsPixelBytes = 2 * sizeof(int32_t) + 1;  // of WordsConv: pixel, start_at, and place or at
 constexpr int64_t kWrapped = int64_t(1) << 31;  // what no 32-bit integer is beyond, on either side of 0
 constexpr size_t kMaxBuffer = size_t(1) << 30;  // of one map: offsets between taps are 32-bit
 // Of a session without a limit of its own: nothing that is meant to run needs more, and sums below it cannot overflow.
@@ -54,6 +54,11 @@ class Planner {
     int slot_words = 0;
     size_t plane = 0;
     int64_t room = 0, reach[2] = {0, 0};
+  };
+  // Of a convolution by words: its tiles, and where threads' shares of the items end, nothing where they are as many each.
+  struct Shares {
+    int64_t tiles;
+    std::vector<int64_t> ends;
   };
   // A copy of a map brought to a strided consumer's geometry: one set of planes a phase.
   struct Repack {
@@ -120,9 +125,10 @@ class Planner {
   int words_tile(const NodeInfo& n, int steps) const;  // positions
   Words lay_out_words(int index) const;
   void add_words_conv(int index);
-  void make_words_pixels(int index, const std::vector<int16_t>& ones, WordsConv* conv);  // of each channel's weights for each tap
-  void make_words_tiles(const Geometry& g, int32_t pixels, WordsConv* conv);
-  void make_words_result(const Map& map, bool seen_outside, int32_t pixels, WordsConv* conv);
+  // `ones`: of each channel's weights for each tap. Returns the pixels' positions in the result.
+  std::vector<int32_t> make_words_pixels(int index, const std::vector<int16_t>& ones, WordsConv* conv);
+  Shares make_words_tiles(const Geometry& g, const std::vector<int32_t>& at, WordsConv* conv);
+  Shares make_words_result(int value, const std::vector<int32_t>& at, WordsConv* conv);
   const uint64_t* words_outside(const Map& map, int channels);
   void add_tile_q8_conv(int index);
   void add_q8_conv(int index);

@@ -57,8 +57,8 @@ void ThreadPool::stop() {
 
 // From a share, half of what is left there: its owner from the front, others from the back. So chunks become ever smaller, and a thread
 // that is slow for a while, or late, keeps nobody waiting for long; and one that is neither sees the same rows of each map, which are in
-// its own cache. The last unit of another's share is left to its owner, who takes it sooner than anybody else could finish it, unless `all`
-// is wanted: the owner may not have come.
+// its own cache. The last unit of another's share is left to its owner, who mostly is there soon and need not fetch what it reads, unless
+// `all` is wanted: the owner may not have come.
 void ThreadPool::take_chunks(int thread, bool all) {
   const int64_t items = gate_.items, unit = gate_.unit;
   const std::function<void(int64_t, int64_t, int)>& work = *gate_.work;
@@ -128,8 +128,8 @@ void ThreadPool::run(int64_t items, const std::function<void(int64_t, int64_t, i
   }
   take_chunks(0, false);
   // Nobody waits for a worker that has not come yet: where others use the machine, its CPU may be taken for a while.
+  if ((gate_.state.load(std::memory_order_relaxed) & kWithin) < workers_.size()) take_chunks(0, true);
   uint64_t now = gate_.state.fetch_and(~kOpen, std::memory_order_acquire);
-  if ((now & kWithin) < workers_.size()) take_chunks(0, true);
   for (int i = 0; (now & kWithin) > 0; i++) {
     if (i < kSpins)
       relax();

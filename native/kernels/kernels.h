@@ -183,7 +183,7 @@ constexpr int32_t kWordsPixels = 8;  // that share the weights in registers
 // pixels are computed. A step is a word of a tap. Steps are taken in pairs, the last two being one: of each pair the second
 // word is the exclusive or of itself and all before it, of weights and of inputs alike. The sums are even numbers' halves.
 struct WordsConv : BinarySums {
-  const uint64_t* words;     // body of the input's first plane; null where it is nibbles, which threads spread to words
+  const uint64_t* words;     // body of the input's first plane; null where it is nibbles, which threads spread to words: so say the next
   const uint8_t* nibbles;    // body of the input's first plane, planes and bytes of a plane; a set of planes a slot
   size_t nibble_plane;
   int32_t planes;
@@ -203,12 +203,12 @@ struct WordsConv : BinarySums {
   const int16_t* start;      // [kinds of pixels][channels, rounded up to kBinaryChannels]
   const int64_t* cut;        // where there are cuts (`above`), as `start`: the bit is (mismatches < cut) ^ flip
   const int32_t* first;      // [tiles + 1]: each tile's first pixel
-  int32_t steps, channels, blocks, tiles;
+  int32_t steps, channels, blocks;
   int32_t ahead;             // lines of the next block's weights that are fetched with each few pixels
   int32_t tile;              // positions: kTile or kMaxTile, of the largest tiles
   const int32_t* position;   // [tiles + 1]: each tile's first; all are multiples of a vector
   // Where bits leave as words: body of the first plane and words of a plane, pixels' positions there, [pixels]. Tiles are then any
-  // pixels, up to `tile` of them. No `place`, nor epilogue. Else null.
+  // pixels, up to `tile` of them; `place`, `position` and the epilogue are not looked at. Else null.
   uint64_t* to;
   size_t to_plane;
   const int32_t* at;
@@ -448,7 +448,7 @@ struct KernelTable {
   int64_t (*peak_tiles)(int64_t rounds);  // as peak_dots
   int64_t peak_tile_macs;
   // Null where the instruction set counts no bits. Item: tile * blocks + block of kBinaryChannels. A thread's room holds a tile's
-  // gathered pixels, tile * steps words, and word_planes * word_plane words of the input.
+  // gathered pixels, tile * steps words, and where the input is nibbles word_planes * word_plane words of it.
   void (*words_conv)(const WordsConv&, const Epilogue&, const ThreadRoom&, int64_t begin, int64_t end);
   void (*words_conv_integer)(const WordsConv&, const Epilogue&, const ThreadRoom&, int64_t begin, int64_t end);
   int64_t (*peak_words)(int64_t rounds);  // as peak_dots

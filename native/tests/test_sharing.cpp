@@ -195,6 +195,15 @@ void test_word_maps() {
       lie_so(n, s.word_maps, name);
     }
   }
+  // Pixels that threads do not share evenly, in large tiles and, of so many channels, in small ones.
+  for (const auto& [side, channels] : {std::pair{27, 128}, {11, 384}, {19, 384}}) {
+    BitNetwork n(channels, 1, side, side);
+    const BitNetwork::Bits a = n.cut(n.first, square(channels, channels, 3, 1, 1, 0)), b = n.cut(a, square(channels, channels, 3, 1, 1, 0));
+    n.output(b, square(channels, 64, 3, 1, 1, 0));
+    const std::string name = "words, " + std::to_string(channels) + "x" + std::to_string(side) + "x" + std::to_string(side);
+    for (int threads : {1, 2, 3}) n.check(threads, name);
+    lie_so(n, 2, name);
+  }
   BitNetwork mixed(128, 1, 14, 14);
   const BitNetwork::Bits a = mixed.cut(mixed.first, square(128, 128, 3, 1, 1, 0)), b = mixed.cut(a, square(128, 128, 3, 1, 1, 0)),
                          c = mixed.cut(b, square(128, 128, 3, 1, 1, 0));

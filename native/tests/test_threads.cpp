@@ -67,22 +67,24 @@ void test_many_items() {
   check::that(count == items && twice == uint64_t(items) * uint64_t(items - 1), "items by the thousand million");
 }
 
-// Threads that sleep between runs come when they are called: each waits for all the others, but not for ever.
+// Threads that sleep between runs come when they are called, also to items of others' shares: as many as there are items wait for one
+// another, but not for ever.
 void test_sleep() {
   constexpr int kThreads = 4;
   signbit::ThreadPool pool(kThreads);
-  for (int round = 0; round < 20; round++) {
+  for (int round = 0; round < 30; round++) {
+    const int items = kThreads - round % 3;
     std::atomic<int> come{0};
     std::atomic<bool> all{true};
     const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(20);
-    pool.run(kThreads, [&](int64_t, int64_t, int) {
+    pool.run(items, [&](int64_t, int64_t, int) {
       come++;
-      while (come < kThreads && all) {
+      while (come < items && all) {
         std::this_thread::yield();
         if (std::chrono::steady_clock::now() > deadline) all = false;
       }
     });
-    check::that(all && come == kThreads, "all threads come after a sleep");
+    check::that(all && come == items, std::to_string(items) + " threads come after a sleep");
     std::this_thread::sleep_for(std::chrono::milliseconds(5));
   }
 }

@@ -280,7 +280,8 @@ static void write_words(const WordsConv& c, const ThreadRoom& room, int64_t begi
             [&](int32_t pixel, int32_t last, const uint64_t* words, int64_t block, int64_t tile) {
               uint64_t* const plane = c.to + size_t(block / kBytesOfWord) * c.to_plane;
               uint8_t* const bytes = reinterpret_cast<uint8_t*>(plane) + block % kBytesOfWord;
-              for (int64_t p = c.at[pixel]; p <= c.at[last - 1]; p += kBytes / kBytesOfWord) claim_line(plane + p);
+              constexpr int64_t kInLine = kBytes / kBytesOfWord;
+              for (int64_t p = c.at[pixel] & -kInLine; p <= c.at[last - 1]; p += kInLine) claim_line(plane + p);
               const uint8_t flip = uint8_t(c.flip[2 * block] | (8 * block + 4 < c.channels ? c.flip[2 * block + 1] << 4 : 0));
               count_block(c, pixel, last, block, words, ToWords{bytes, flip, c.at, c.start_at, c.cut + block * kBinaryChannels});
               if (block + 1 == c.blocks)  // channels that there are not are 0
