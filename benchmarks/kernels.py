@@ -66,12 +66,13 @@ from signbit.rivals.engines import (
     prepare_rivals,
     quantize,
 )
-from signbit.rivals.timing import PAUSE, Quartiles, interleave
+from signbit.rivals.timing import Quartiles, interleave
 from signbit.runtime import measure_peak
 from signbit.runtime.benchmark import cpu_name
 
 SIGNBIT, INT8 = "signbit", "OpenVINO int8"
 END_CHANNELS = 8
+SETTLE = 0.02  # seconds
 
 
 @dataclass(frozen=True)
@@ -322,11 +323,14 @@ def marginal(
 def _on(cpus: Sequence[int], run: Callable[[Any], Any], x: Any) -> Any:
     """What runs in this thread, on these CPUs; threads that it has started stay where they are.
 
-    Those spin for a while after their work, perhaps where this one is sent: they are waited for.
+    Those spin for a while after their work, perhaps where this one is sent, and CPUs that were idle
+    are slow at first: before the first run in another place others are made until that is over.
     """
     if os.sched_getaffinity(0) != set(cpus):
         os.sched_setaffinity(0, cpus)
-        time.sleep(PAUSE)
+        settled = time.perf_counter() + SETTLE
+        while time.perf_counter() < settled:
+            run(x)
     return run(x)
 
 
