@@ -710,7 +710,8 @@ void Planner::add_binary_conv(int index) {
   s_.weight_bytes_ += bytes;
   const auto kernel = integer ? kernels->binary_conv_integer : kernels->binary_conv;
   step.run = parallel(n, c.blocks * ((int64_t(c.end) + kMaxTile - 1) / kMaxTile),
-                      [=](int64_t begin, int64_t end, int) { kernel(c, *e, begin, end); }, ends);
+                      [=](int64_t begin, int64_t end, int) { kernel(c, *e, begin, end); }, ends,
+                      w.groups == 1 && kernels->binary_vector == int(kTile));
 }
 
 // Halves of the sums are what words give, of an even number of channels.
@@ -1267,7 +1268,7 @@ void Planner::add_q8_conv(int index) {
   step.bytes += bytes;
   s_.weight_bytes_ += bytes;
   step.run = parallel(n, c.blocks * ((int64_t(c.end) + kTile - 1) / kTile),
-                      [=](int64_t begin, int64_t end, int) { kernels->q8_conv(c, *e, begin, end); }, ends);
+                      [=](int64_t begin, int64_t end, int) { kernels->q8_conv(c, *e, begin, end); }, ends, true);
 }
 
 namespace {

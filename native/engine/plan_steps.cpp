@@ -49,10 +49,10 @@ std::vector<Map> Planner::seen_margins(const NodeInfo& n, Seen least) const {
 }
 
 // The margins of maps that filter taps may read are written anew each time: other maps live in the same memory
-// between two runs.
-std::function<void()> Planner::parallel(const NodeInfo& n, int64_t items,
-                                        std::function<void(int64_t, int64_t, int)> work, const int64_t* ends) {
-  return share_out(seen_margins(n, Seen::kBody), items, std::move(work), ends);
+// between two runs. Kernels that write whole bodies leave only margins.
+std::function<void()> Planner::parallel(const NodeInfo& n, int64_t items, std::function<void(int64_t, int64_t, int)> work,
+                                        const int64_t* ends, bool whole_bodies) {
+  return share_out(seen_margins(n, whole_bodies ? Seen::kMargins : Seen::kBody), items, std::move(work), ends);
 }
 
 // With rooms that hold what a thread brought there in the same run. Such kernels write whole bodies: only margins are cleared.

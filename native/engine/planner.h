@@ -171,8 +171,8 @@ class Planner {
                                   const int64_t* ends = nullptr);
   std::function<void()> in_rooms(int index, int64_t items, std::function<void(const ThreadRoom&, int64_t, int64_t)> work,
                                  const int64_t* ends = nullptr);
-  std::function<void()> parallel(const NodeInfo& n, int64_t items,
-                                 std::function<void(int64_t, int64_t, int)> work, const int64_t* ends = nullptr);
+  std::function<void()> parallel(const NodeInfo& n, int64_t items, std::function<void(int64_t, int64_t, int)> work,
+                                 const int64_t* ends = nullptr, bool whole_bodies = false);
   // What a convolution reads: its input, or a repacked copy.
   const Map& input_of(int index) const {
     const Repack* repack = repack_of_[size_t(index)];

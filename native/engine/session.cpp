@@ -43,17 +43,30 @@ std::vector<int64_t> Session::output_shape(int index) const {
   return {g.batch, channels, g.height, g.width};
 }
 
+// `work(image, channel, plane)` for each plane that a caller's numbers have; by all threads where that saves time.
+template <typename Work>
+void Session::for_planes(const Geometry& g, int channels, Work work) {
+  constexpr size_t kLeast = 512;  // rows: fewer are copied before another thread is of use
+  const size_t planes = size_t(g.batch) * size_t(channels);
+  const auto run = [&](int64_t begin, int64_t end, int) {
+    for (int64_t plane = begin; plane < end; plane++) work(int(plane / channels), int(plane % channels), size_t(plane));
+  };
+  if (planes * size_t(g.height) < kLeast)
+    run(0, int64_t(planes), 0);
+  else
+    pool_.run(int64_t(planes), std::ref(run));  // by reference: a run takes no memory
+}
+
 void Session::import_f32(const float* input) {
   const Map& m = maps_[size_t(program_->input)];
   const Geometry& g = *m.geometry;
   const int channels = program_->values[size_t(program_->input)].channels;
-  for (int n = 0; n < g.batch; n++)
-    for (int c = 0; c < channels; c++) {
-      float* plane = reinterpret_cast<float*>(m.body + size_t(c) * m.plane_bytes);
-      for (int y = 0; y < g.height; y++, input += g.width)
-        std::memcpy(plane + (size_t(n) * size_t(g.image_rows) + size_t(y)) * size_t(g.row_stride), input,
-                    size_t(g.width) * sizeof(float));
-    }
+  for_planes(g, channels, [&](int n, int c, size_t plane) {
+    float* to = reinterpret_cast<float*>(m.body + size_t(c) * m.plane_bytes);
+    const float* from = input + plane * size_t(g.height) * size_t(g.width);
+    for (int y = 0; y < g.height; y++, from += g.width)
+      std::memcpy(to + (size_t(n) * size_t(g.image_rows) + size_t(y)) * size_t(g.row_stride), from, size_t(g.width) * sizeof(float));
+  });
 }
 
 void Session::import_pixels(const uint8_t* input) {
@@ -96,17 +109,16 @@ void Session::import_pixels(const uint8_t* input) {
     }
 }
 
-void Session::export_output(int index, float* dst) const {
+void Session::export_output(int index, float* dst) {
   const int value = program_->outputs[size_t(index)].value;
   const Map& m = maps_[size_t(value)];
   const Geometry& g = *m.geometry;
-  for (int n = 0; n < g.batch; n++)
-    for (int c = 0; c < program_->values[size_t(value)].channels; c++) {
-      const float* plane = reinterpret_cast<const float*>(m.body + size_t(c) * m.plane_bytes);
-      for (int y = 0; y < g.height; y++, dst += g.width)
-        std::memcpy(dst, plane + (size_t(n) * size_t(g.image_rows) + size_t(y)) * size_t(g.row_stride),
-                    size_t(g.width) * sizeof(float));
-    }
+  for_planes(g, program_->values[size_t(value)].channels, [&](int n, int c, size_t plane) {
+    const float* from = reinterpret_cast<const float*>(m.body + size_t(c) * m.plane_bytes);
+    float* to = dst + plane * size_t(g.height) * size_t(g.width);
+    for (int y = 0; y < g.height; y++, to += g.width)
+      std::memcpy(to, from + (size_t(n) * size_t(g.image_rows) + size_t(y)) * size_t(g.row_stride), size_t(g.width) * sizeof(float));
+  });
 }
 
 // What a message calls the input: by the first layer that reads it.

@@ -80,9 +80,11 @@ class Session {
  private:
   friend class Planner;
 
+  template <typename Work>
+  void for_planes(const Geometry& geometry, int channels, Work work);
   void import_f32(const float* input);
   void import_pixels(const uint8_t* input);
-  void export_output(int index, float* dst) const;
+  void export_output(int index, float* dst);
   void check_finite(int value, const std::string& what) const;
   void check_pixels(const uint8_t* input, const std::string& what) const;
   std::string input_reader() const;
