@@ -468,6 +468,16 @@ std::vector<ConvSegment> Planner::make_segments(int index, int block_channels, b
   return segments;
 }
 
+namespace {
+
+// Adds the ends of pieces from the last one's end to `end`, as even as can be and none of more than `widest`; nothing where that end is beyond.
+void cut_evenly(int64_t end, int64_t widest, std::vector<int32_t>* ends) {
+  const int64_t from = ends->back(), count = (end - from + widest - 1) / widest;
+  for (int64_t i = 1; i <= count; i++) ends->push_back(int32_t(from + (end - from) * i / count));
+}
+
+}  // namespace
+
 // Tiles of positions that a band has at most: as many as keep what a block of channels reads of them, and of the rows around them, in
 // cache until the last block has read it.
 int64_t Planner::band_tiles(int index, int planes, int64_t tile) const {
@@ -491,19 +501,15 @@ const int64_t* Planner::lay_out_items(int index, int planes, int block_channels,
   const int64_t widest = one_band ? tiles : band_tiles(index, planes, tile), threads = s_.options_.threads;
   std::vector<int32_t> band = {0};
   std::vector<int64_t> ends;
-  const auto add_bands = [&](int64_t end) {
-    const int64_t from = band.back(), count = (end - from + widest - 1) / widest;
-    for (int64_t i = 1; i <= count; i++) band.push_back(int32_t(from + (end - from) * i / count));
-  };
   for (int64_t share = 1; share < threads && (!one_band || items->blocks == 1); share++) {
     const int64_t at = vectors * share / (threads * in_tile), within = vectors * share - at * threads * in_tile;
     const int64_t of = std::min(in_tile, vectors - at * in_tile) * threads;
     ends.push_back(at * items->blocks + within * items->blocks / of);
     if (one_band) continue;
-    add_bands(at);
-    if (within) add_bands(at + 1);
+    cut_evenly(at, widest, &band);
+    if (within) cut_evenly(at + 1, widest, &band);
   }
-  add_bands(tiles);
+  cut_evenly(tiles, widest, &band);
   band.push_back(band.back());  // a walk goes one item further
   items->band = keep_copy(band);
   return ends.empty() ? nullptr : keep_copy(ends);
@@ -905,16 +911,13 @@ Planner::Shares Planner::make_words_tiles(const Geometry& g, const std::vector<i
   const int64_t vector = s_.kernels_->binary_vector, vectors = (int64_t(g.end) + vector - 1) / vector, widest = c->tile / vector;
   const int64_t threads = s_.options_.threads, pixels = int64_t(at.size());
   std::vector<int32_t> start = {0};
-  const auto add_tiles = [&](int64_t end) {  // in vectors
-    const int64_t from = start.back() / vector, count = (end - from + widest - 1) / widest;
-    for (int64_t i = 1; i <= count; i++) start.push_back(int32_t((from + (end - from) * i / count) * vector));
-  };
   for (int64_t share = 1; share < threads && widest > 1; share++) {
     const int64_t divided = at[size_t(pixels * share / threads)] / vector;
-    add_tiles(divided);
-    add_tiles(divided + 1);
+    cut_evenly(divided, widest, &start);
+    cut_evenly(divided + 1, widest, &start);
   }
-  add_tiles(vectors);
+  cut_evenly(vectors, widest, &start);
+  for (int32_t& position : start) position *= int32_t(vector);
   const size_t tiles = start.size() - 1;
   std::vector<int32_t> first;
   uint8_t* place = keep<uint8_t>(at.size());
@@ -925,12 +928,11 @@ Planner::Shares Planner::make_words_tiles(const Geometry& g, const std::vector<i
   }
   first.resize(tiles + 1, int32_t(pixels));
   std::vector<int64_t> ends;
-  for (int64_t tile = 0; tile < int64_t(tiles); tile++)
-    for (const int64_t of = first[size_t(tile) + 1] - first[size_t(tile)]; int64_t(ends.size()) + 1 < threads;) {
-      const int64_t wanted = (int64_t(ends.size()) + 1) * pixels / threads - first[size_t(tile)];
-      if (wanted > of) break;
-      ends.push_back(tile * c->blocks + wanted * c->blocks / std::max<int64_t>(of, 1));
-    }
+  for (int64_t share = 1; share < threads; share++) {
+    const int64_t pixel = pixels * share / threads;
+    const auto tile = std::upper_bound(first.begin(), first.end(), pixel) - 1;  // it lies there
+    ends.push_back((tile - first.begin()) * c->blocks + (pixel - tile[0]) * c->blocks / (tile[1] - tile[0]));
+  }
   c->first = keep_copy(first);
   c->place = place;
   c->position = keep_copy(start);
@@ -945,15 +947,14 @@ Planner::Shares Planner::make_words_result(int value, const std::vector<int32_t>
   const Geometry& g = *m.geometry;
   const int64_t threads = s_.options_.threads, pixels = int64_t(at.size()), groups = (pixels + kWordsPixels - 1) / kWordsPixels;
   const int64_t widest = c->tile / kWordsPixels, shares = pixels >= kLeastShare * threads ? threads : 1;
-  std::vector<int32_t> first;
+  std::vector<int32_t> first = {0};
   std::vector<int64_t> ends;
-  for (int64_t share = 0; share < shares; share++) {
-    const int64_t from = groups * share / shares, count = groups * (share + 1) / shares - from, tiles = (count + widest - 1) / widest;
-    if (share) ends.push_back(int64_t(first.size()) * c->blocks);
-    for (int64_t tile = 0; tile < tiles; tile++) first.push_back(int32_t((from + count * tile / tiles) * kWordsPixels));
+  for (int64_t share = 1; share <= shares; share++) {
+    cut_evenly(groups * share / shares, widest, &first);
+    if (share < shares) ends.push_back(int64_t(first.size() - 1) * c->blocks);
   }
-  const int64_t tiles = int64_t(first.size());
-  first.push_back(int32_t(pixels));
+  for (int32_t& pixel : first) pixel = int32_t(std::min<int64_t>(pixel * int64_t(kWordsPixels), pixels));
+  const int64_t tiles = int64_t(first.size()) - 1;
   const bool seen_outside = seen_[size_t(value)] != Seen::kPixels;
   const int32_t around = seen_outside ? g.halo * (g.row_stride + 1) : 0;
   const size_t gap_count = seen_outside ? g.end + 2 * size_t(around) - at.size() : 0;
